@@ -1,0 +1,119 @@
+"""What the Scale-Aware Encoder costs beside the six-layer full encoder: FLOPs, seconds and their ratios.
+
+    python benchmarks/encoder_cost.py                    # one 800×800 image, forward and forward + backward
+    python benchmarks/encoder_cost.py --device cuda
+    python benchmarks/encoder_cost.py --size 256         # where memory is short: 800 px takes about 14 GB
+
+FLOPs are two per multiply-add, of matrix products and bilinear samples; element-wise operations are not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mrqm.config import ModelConfig
+from mrqm.models.backbone import STRIDES
+from mrqm.models.encoder import FullEncoder, ScaleAwareEncoder
+from mrqm.models.tokens import TokenGrid, flatten_levels, token_grid
+
+FULL_LAYERS = 6
+REFINEMENTS = ((2, 3), (6, 1))  # (high_level_updates, blocks), written (2+1)x3 and (6+1)x1
+
+
+def sample_flops(_input: Sequence[int], _grid: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
+    """Four corners, each a multiply-add, for every sampled value."""
+    return 8 * math.prod(out_shape)
+
+
+def sample_backward_flops(grad_output: Sequence[int], *_: Any, **__: Any) -> int:
+    """As many for the gradient of the values, and again for that of the locations."""
+    return 16 * math.prod(grad_output)
+
+
+SAMPLING = {
+    torch.ops.aten.grid_sampler_2d: sample_flops,
+    torch.ops.aten.grid_sampler_2d_backward: sample_backward_flops,
+}
+
+
+def build_encoders(model: ModelConfig) -> dict[str, nn.Module]:
+    """Encoders by name, the full one first."""
+    sizes = (model.hidden_dim, model.num_heads, len(STRIDES), model.num_points, model.ffn_dim)
+    encoders: dict[str, nn.Module] = {f"full, {FULL_LAYERS} layers": FullEncoder(*sizes, num_layers=FULL_LAYERS)}
+    for updates, blocks in REFINEMENTS:
+        name = f"scale-aware ({updates}+1)x{blocks}"
+        encoders[name] = ScaleAwareEncoder(*sizes, blocks=blocks, high_level_updates=updates)
+    return encoders
+
+
+def make_tokens(dim: int, size: int, device: str) -> tuple[Tensor, TokenGrid]:
+    """Random tokens (1, S, dim) of one square image, and where they lie."""
+    features = [torch.randn(1, dim, size // stride, size // stride, device=device) for stride in STRIDES]
+    return flatten_levels(features).requires_grad_(), token_grid(features, None)
+
+
+def run_forward(encoder: nn.Module, memory: Tensor, grid: TokenGrid) -> None:
+    with torch.no_grad():
+        encoder(memory, grid)
+
+
+def run_backward(encoder: nn.Module, memory: Tensor, grid: TokenGrid) -> None:
+    encoder(memory, grid).sum().backward()
+
+
+def count_flops(run: Callable[..., None], encoder: nn.Module, dim: int, size: int) -> int:
+    """FLOPs of a run, on tensors without storage."""
+    memory, grid = make_tokens(dim, size, "meta")
+    with FlopCounterMode(display=False, custom_mapping=SAMPLING) as counter:
+        run(encoder.to("meta"), memory, grid)
+    return counter.get_total_flops()
+
+
+def measure_seconds(run: Callable[..., None], encoder: nn.Module, *tokens: Any, repeats: int) -> float:
+    """The fastest of several runs, after one that warms up."""
+    seconds = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        run(encoder, *tokens)
+        if tokens[0].is_cuda:
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+        encoder.zero_grad()
+    return min(seconds[1:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=800, help="side of the image in px, a multiple of 32")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, default=2, help="timed runs, of which the fastest counts")
+    args = parser.parse_args()
+
+    model = ModelConfig()
+    tokens = make_tokens(model.hidden_dim, args.size, args.device)
+    table = Table(title=f"encoders on one {args.size}×{args.size} image, {args.device}", title_justify="left")
+    for column in ("encoder", "pass", "GFLOPs", "ratio", "seconds", "ratio"):
+        table.add_column(column, justify="left" if column in ("encoder", "pass") else "right")
+    for label, run in (("forward", run_forward), ("forward + backward", run_backward)):
+        reference: tuple[float, float] | None = None
+        for name, encoder in build_encoders(model).items():
+            seconds = measure_seconds(run, encoder.to(args.device), *tokens, repeats=args.repeats)
+            flops = count_flops(run, encoder, model.hidden_dim, args.size)
+            reference = reference or (flops, seconds)
+            ratios = f"{flops / reference[0]:.3f}", f"{seconds / reference[1]:.3f}"
+            table.add_row(name, label, f"{flops / 1e9:.1f}", ratios[0], f"{seconds:.3f}", ratios[1])
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

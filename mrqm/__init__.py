@@ -1,0 +1,1 @@
+"""MRQM: a DETR-style detector of small objects (Fu et al., ACML 2024)."""

@@ -1,0 +1,122 @@
+"""The command line: `mrqm`, or `python -m mrqm`. Assembles the layers' commands; nothing imports it.
+
+Layers are imported inside the commands, so that `--help` and a mistyped configuration answer at once.
+"""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+
+class Commands(TyperGroup):
+    """Says a user's error in one message instead of a traceback."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Run a command; exit with 2 after a user's error."""
+        try:
+            return super().invoke(ctx)
+        except ValueError as error:
+            from pipelines.errors import is_users_error
+
+            if ctx.params["verbose"] or not is_users_error(error):
+                raise
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(2) from error
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="Train and evaluate MRQM, a detector of small objects.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings that win over the file, such as optim.lr=1e-4."),
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mrqm {version('mrqm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show where in the code an error comes from.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
+) -> None: ...
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Option("--config", "-c", help="A YAML file such as configs/demo.yaml.")],
+    overrides: Overrides = None,
+) -> None:
+    """Train on Ray, follow in MLflow, register the best model. The same command continues a run that was stopped."""
+    from rich.console import Console
+
+    from mrqm.config import load_config
+
+    settings = load_config(config, overrides or ())
+    console = Console(highlight=False)
+    with console.status("loading Ray and MLflow"):
+        from pipelines.report import print_summary
+        from pipelines.train import train as run
+    try:
+        summary = run(settings, console)
+    except KeyboardInterrupt as interrupt:
+        console.print(f"stopped; the same command continues run {settings.name} from its latest checkpoint")
+        raise typer.Exit(130) from interrupt
+    print_summary(summary, console)
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder, such as runs/demo/epoch_0012.")],
+    overrides: Overrides = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")] = None,
+) -> None:
+    """Print the AP of a checkpoint on its validation data, or on what data.root=... and data.val=... name."""
+    import torch
+    from rich.console import Console
+
+    from mrqm.trainer import evaluate_checkpoint
+    from pipelines.report import metrics_table
+
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    Console(highlight=False).print(metrics_table(evaluate_checkpoint(checkpoint, overrides or (), place)))
+
+
+@app.command()
+def demo_data(
+    folder: Annotated[Path, typer.Argument(help="Where the data goes, such as data/demo.")],
+    train: Annotated[int, typer.Option(min=1, help="Training scenes.")] = 240,
+    val: Annotated[int, typer.Option(min=1, help="Validation scenes.")] = 48,
+    size: Annotated[tuple[int, int], typer.Option(metavar="HEIGHT WIDTH", help="Of a scene in px.")] = (320, 320),
+    seed: Annotated[int, typer.Option(min=0, help="Other seeds give other scenes.")] = 0,
+) -> None:
+    """Generate scenes that look like drone pictures, with small objects, in VisDrone's layout."""
+    from rich.progress import Progress
+
+    from mrqm.data.scenes import write_scenes
+
+    with Progress(transient=True) as progress:
+        task = progress.add_task("scenes", total=train + val)
+        write_scenes(folder, train=train, val=val, size=size, seed=seed, on_scene=lambda: progress.advance(task))
+    typer.echo(f"{folder}: {train} training and {val} validation scenes")
+
+
+def main() -> None:
+    """The `mrqm` command."""
+    app(prog_name="mrqm")
+
+
+if __name__ == "__main__":
+    main()

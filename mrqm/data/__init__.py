@@ -1,0 +1,18 @@
+"""From annotated images on disk to batches: readers, one dataset, tiles, transforms and loaders."""
+
+from mrqm.data.dataset import DetectionDataset, build_dataset, read_classes
+from mrqm.data.loader import DetectionLoader, build_loader, collate
+from mrqm.data.records import AnnotationSet, DataError, ImageRecord, Repairs
+
+__all__ = [
+    "AnnotationSet",
+    "DataError",
+    "DetectionDataset",
+    "DetectionLoader",
+    "ImageRecord",
+    "Repairs",
+    "build_dataset",
+    "build_loader",
+    "collate",
+    "read_classes",
+]

@@ -1,0 +1,208 @@
+"""One dataset over every annotation format: whole images, or tiles cut while they are read.
+
+    dataset = build_dataset(config, "train")
+    image, target = dataset[7]          # item 7 as it is
+    image, target = dataset[3, 7]       # item 7 as epoch 3 of the training sees it
+
+What an item looks like depends on nothing but the seed, the epoch and its index.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.ops import box_convert
+
+from mrqm.config import Config
+from mrqm.data.coco import read_coco, read_coco_classes
+from mrqm.data.images import ImageCache, UnreadableImageError
+from mrqm.data.items import Item, drop_empty, tile_items, whole_items
+from mrqm.data.records import AnnotationSet, DataError, ImageRecord
+from mrqm.data.transforms import Augmentation, View, plain_view, take_view
+from mrqm.data.visdrone import VISDRONE_CLASSES, read_visdrone
+
+logger = logging.getLogger(__name__)
+
+Target = dict[str, Tensor]
+Sample = tuple[Tensor, Target]
+
+
+class DetectionDataset(Dataset[Sample | None]):
+    """Images with their boxes as tensors; see the tensor vocabulary in `mrqm`.
+
+    Args:
+        annotations: what a reader returned.
+        items: whole images or windows of them, see `whole_items` and `tile_items`.
+        min_visible: objects of which at most this share is visible become ignored regions.
+        augmentation: how training sees the items; None: as they are, always.
+        seed: of the augmentation.
+        cache_mb: decoded images kept in memory.
+        max_unreadable: images that may fail to decode before `DataError` is raised.
+    """
+
+    def __init__(
+        self,
+        annotations: AnnotationSet,
+        items: Sequence[Item],
+        *,
+        min_visible: float = 0.0,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        cache_mb: int = 512,
+        max_unreadable: int = 0,
+    ) -> None:
+        self.annotations = annotations
+        self.classes = annotations.classes
+        self.items = items
+        self._min_visible = min_visible
+        self._augmentation = augmentation
+        self._seed = seed
+        self._cache = ImageCache(cache_mb)
+        self._max_unreadable = max_unreadable
+        self._images = {item.record.path for item in items}
+        self._unreadable: set[Path] = set()
+        for path in annotations.unreadable:
+            self._tolerate(path, UnreadableImageError(f"{path}: the image does not decode: no image header"))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int | tuple[int, int]) -> Sample | None:
+        """The item at an index as it is, or at (epoch, index) as training sees it.
+
+        Returns:
+            uint8 image (3, H, W) and its target. For an image that does not decode: None, or, in training, another
+            item that the seed picks.
+
+        Raises:
+            DataError: more images than `max_unreadable` do not decode.
+        """
+        if not isinstance(index, tuple):
+            return self._read(index, plain_view(self.items[index].window))
+        epoch, index = index
+        rng = np.random.default_rng((self._seed, epoch, index))
+        while (sample := self._read(index, self._draw(index, rng))) is None:
+            index = int(rng.integers(len(self)))
+        return sample
+
+    def describe(self) -> dict[str, int]:
+        """Counts of images, items (tiles or images), objects and ignored regions."""
+        records = self.annotations.records
+        return {
+            "images": len(records),
+            "items": len(self),
+            "objects": sum(len(record.boxes) for record in records),
+            "ignored_regions": sum(len(record.ignore_boxes) for record in records),
+        }
+
+    def _draw(self, index: int, rng: np.random.Generator) -> View:
+        item = self.items[index]
+        return self._augmentation.draw(item.window, item.size, rng) if self._augmentation else plain_view(item.window)
+
+    def _read(self, index: int, view: View) -> Sample | None:
+        item = self.items[index]
+        record = item.record
+        if record.path in self._unreadable:
+            return None
+        try:
+            pixels = self._cache.get(record.path, item.size)
+        except UnreadableImageError as error:
+            self._tolerate(record.path, error)
+            return None
+        boxes = np.concatenate([record.boxes, record.ignore_boxes]) * item.factors
+        image, placed = take_view(view, pixels, boxes)
+        zoom = np.array(view.size, dtype=np.float32) / (view.window.height, view.window.width)
+        target = self._make_target(torch.from_numpy(boxes * zoom[[1, 0, 1, 0]]), placed, record, view)
+        native = np.rint((view.window.height, view.window.width) / item.factors[[1, 0]]).clip(1).astype(np.int64)
+        return image, target | {"image_id": torch.tensor(index), "orig_size": torch.from_numpy(native)}
+
+    def _make_target(self, whole: Tensor, placed: Tensor, record: ImageRecord, view: View) -> Target:
+        """Sort the boxes of a view into objects and ignored regions.
+
+        Args:
+            whole: (N + M, 4) xyxy of objects and ignored regions at the view's scale, not clipped.
+            placed: (N + M, 4) the same boxes in the view, clipped to it.
+        """
+        area = (placed[:, 2:] - placed[:, :2]).clamp(min=0).prod(dim=1)
+        visible = area / (whole[:, 2:] - whole[:, :2]).prod(dim=1)
+        annotated = torch.arange(len(placed)) < len(record.boxes)
+        is_object = annotated & (visible > self._min_visible)
+        is_ignored = ~is_object & (area > 0)
+        size = torch.tensor(view.size)
+        normalised = box_convert(placed, "xyxy", "cxcywh") / size[[1, 0, 1, 0]]
+        labels = torch.from_numpy(record.labels)[is_object[: len(record.labels)]]
+        return {"boxes": normalised[is_object], "labels": labels, "ignore_boxes": normalised[is_ignored], "size": size}
+
+    def _tolerate(self, path: Path, error: UnreadableImageError) -> None:
+        self._unreadable.add(path)
+        if len(self._unreadable) > self._max_unreadable:
+            raise DataError(
+                f"{error}; {len(self._unreadable)} unreadable images are more than data.max_unreadable="
+                f"{self._max_unreadable}"
+            ) from error
+        if self._images <= self._unreadable:
+            raise DataError(f"{error}; not one image is left that decodes") from error
+        logger.warning("%s; skipped", error)
+
+
+def read_classes(config: Config) -> tuple[str, ...]:
+    """Class names in label order: `data.classes`, or what the format or the training annotations say.
+
+    Raises:
+        DataError: the training annotations have to be read and cannot be.
+    """
+    if config.data.classes is not None:
+        return config.data.classes
+    if config.data.format == "visdrone":
+        return VISDRONE_CLASSES
+    return read_coco_classes(config.data.root / config.data.train)
+
+
+def build_dataset(config: Config, split: Literal["train", "val"]) -> DetectionDataset:
+    """The training or validation data of a configuration; `val` has the labels of `train` and no augmentation.
+
+    Raises:
+        DataError: the data cannot be used; the message names the file.
+    """
+    data, training = config.data, split == "train"
+    folder = data.root / (data.train if training else data.val)
+    read = {"visdrone": read_visdrone, "coco": read_coco}[data.format]
+    annotations = read(folder, read_classes(config))
+    dataset = DetectionDataset(
+        annotations,
+        _make_items(config, annotations, training),
+        min_visible=data.tile.min_visible if data.tile else 0.0,
+        augmentation=_make_augmentation(config) if training else None,
+        seed=config.train.seed,
+        cache_mb=data.cache_mb,
+        max_unreadable=data.max_unreadable,
+    )
+    if not any(len(record.boxes) for record in annotations.records):
+        raise DataError(f"{folder}: not one object in {len(annotations.records)} images")
+    if not len(dataset):
+        raise DataError(
+            f"{folder}: no window shows more than data.tile.min_visible of an object; the objects are too large for "
+            f"data.tile.size={data.tile.size if data.tile else None} at data.scale={data.scale}"
+        )
+    return dataset
+
+
+def _make_items(config: Config, annotations: AnnotationSet, training: bool) -> list[Item]:
+    data = config.data
+    if data.tile is None:
+        return whole_items(annotations.records, data.scale, data.max_side)
+    items = tile_items(annotations.records, data.scale, data.tile.size, data.tile.overlap)
+    return drop_empty(items, data.tile.min_visible, data.tile.keep_empty, config.train.seed) if training else items
+
+
+def _make_augmentation(config: Config) -> Augmentation:
+    data = config.data
+    tile = data.tile.size if data.tile else None
+    return Augmentation(**data.augment.model_dump(), tile=tile, max_side=data.max_side)

@@ -1,0 +1,112 @@
+"""Image files: sizes from headers, decoding at a reduced scale, and a bounded memory of decoded images."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from mrqm.data.records import DataError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+"""Lower-case endings of the files that are taken for images."""
+
+_DECODING_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for files that are not, or not wholly, images."""
+
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image of an EXIF orientation upright; 1 is upright."""
+
+
+class UnreadableImageError(DataError):
+    """An image that does not decode."""
+
+
+def read_sizes(paths: Sequence[Path]) -> list[tuple[int, int] | None]:
+    """Read (height, width) of images from their headers; None where a header cannot be read."""
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return list(pool.map(_read_size, paths))
+
+
+def _read_size(path: Path) -> tuple[int, int] | None:
+    try:
+        with Image.open(path) as image:
+            return image.size if _orientation(image) >= 5 else (image.height, image.width)
+    except _DECODING_ERRORS:
+        return None
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1..8; 5 and above exchange width and height."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # Pillow would decode the whole image to look for a late chunk
+    orientation = image.getexif().get(ExifTags.Base.Orientation)
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def decode(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Decode an image upright and in RGB, resized to (height, width).
+
+    A JPEG that is to be shrunk is decoded at the next larger of 1/2, 1/4 and 1/8 by libjpeg, which is much faster.
+
+    Returns:
+        (height, width, 3) uint8.
+
+    Raises:
+        UnreadableImageError: the file does not decode.
+    """
+    try:
+        with Image.open(path) as image:
+            orientation = _orientation(image)
+            width, height = size if orientation >= 5 else size[::-1]
+            # One px less than wanted: half of 1363 px is 681.5, which libjpeg and round() need not agree on.
+            reduced = image.draft("RGB", (max(1, width - 1), max(1, height - 1)))
+            # The last px of a reduced image may lie half beyond the image: the box says where the image ends.
+            box = reduced[1] if reduced else (0, 0, *image.size)
+            rgb = image.convert("RGB")
+            if rgb.size != (width, height) or box[2:] != rgb.size:
+                rgb = rgb.resize((width, height), Image.Resampling.BILINEAR, box=box)
+            return np.array(rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb)
+    except _DECODING_ERRORS as error:
+        raise UnreadableImageError(f"{path}: the image does not decode: {error}") from error
+
+
+class ImageCache:
+    """Decoded images of one process, the least recently used forgotten first.
+
+    Args:
+        megabytes: bound of the memory they take; 0 keeps none.
+    """
+
+    def __init__(self, megabytes: int) -> None:
+        self._capacity = megabytes * 2**20
+        self._used = 0
+        self._images: OrderedDict[Path, NDArray[np.uint8]] = OrderedDict()
+
+    def get(self, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """`decode` through the memory; the array is shared, so it must not be written to."""
+        image = self._images.get(path)
+        if image is not None:
+            self._images.move_to_end(path)
+            return image
+        image = decode(path, size)
+        self._used += image.nbytes
+        self._images[path] = image
+        while self._used > self._capacity:
+            _, forgotten = self._images.popitem(last=False)
+            self._used -= forgotten.nbytes
+        return image

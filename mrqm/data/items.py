@@ -1,0 +1,64 @@
+"""What a dataset's indices stand for: whole images, or windows of them, known without decoding a single image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrqm.data.records import ImageRecord
+from mrqm.data.tiling import Window, grid, visible_share
+
+
+class Item(NamedTuple):
+    """What one index of the dataset stands for.
+
+    `size` is the (height, width) that the record's image is scaled to; `window` lies in its px.
+    """
+
+    record: ImageRecord
+    size: tuple[int, int]
+    window: Window
+
+    @property
+    def factors(self) -> NDArray[np.float32]:
+        """(4,) by which xyxy native px become px of the scaled image."""
+        y, x = self.size[0] / self.record.size[0], self.size[1] / self.record.size[1]
+        return np.array([x, y, x, y], dtype=np.float32)
+
+
+def whole_items(records: Sequence[ImageRecord], scale: float, max_side: int | None) -> list[Item]:
+    """One item for each image, shrunk further than `scale` where its longer side would exceed `max_side` px."""
+    items = []
+    for record in records:
+        factor = scale if max_side is None else min(scale, max_side / max(record.size))
+        size = _scaled(record.size, factor)
+        items.append(Item(record, size, Window(0, 0, size[1], size[0])))
+    return items
+
+
+def tile_items(records: Sequence[ImageRecord], scale: float, tile: int, overlap: int) -> list[Item]:
+    """One item for each window of each scaled image."""
+    sizes = [_scaled(record.size, scale) for record in records]
+    return [
+        Item(record, size, window)
+        for record, size in zip(records, sizes, strict=True)
+        for window in grid(size, tile, overlap)
+    ]
+
+
+def drop_empty(items: Sequence[Item], min_visible: float, keep_empty: float, seed: int) -> list[Item]:
+    """Keep the items in which an object is visible, and a share of the others that the seed picks."""
+    lots = np.random.default_rng(seed).random(len(items))
+    return [item for item, lot in zip(items, lots, strict=True) if lot < keep_empty or _has_object(item, min_visible)]
+
+
+def _has_object(item: Item, min_visible: float) -> bool:
+    share = visible_share(item.record.boxes * item.factors, item.window)
+    return bool((share > min_visible).any())
+
+
+def _scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))

@@ -1,0 +1,146 @@
+"""Batches: padding, the split over ranks, and the order of a training epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from mrqm.config import Config
+from mrqm.data.dataset import DetectionDataset, Sample, Target
+from mrqm.data.records import DataError
+
+STRIDE = 32
+"""Batches are padded to a multiple of this, the coarsest stride of the backbone."""
+
+Batch = tuple[Tensor, Tensor | None, list[Target]]
+
+
+def collate(samples: Sequence[Sample | None]) -> Batch | None:
+    """Join samples into a batch, padded right and bottom with 0 to a common multiple of 32.
+
+    Args:
+        samples: (uint8 image (3, H, W), target) pairs; None, an image that did not decode, is left out.
+
+    Returns:
+        images (B, 3, H, W) uint8, masks (B, H, W) bool that are True on padding, or None when nothing is padded, and
+        the targets. None when no sample is left.
+    """
+    readable = [sample for sample in samples if sample is not None]
+    if not readable:
+        return None
+    images, targets = [image for image, _ in readable], [target for _, target in readable]
+    height, width = (-(-max(image.shape[axis] for image in images) // STRIDE) * STRIDE for axis in (1, 2))
+    if all(image.shape[1:] == (height, width) for image in images):
+        return torch.stack(images), None, targets
+    batch = torch.zeros(len(images), 3, height, width, dtype=torch.uint8)
+    masks = torch.ones(len(images), height, width, dtype=torch.bool)
+    for row, mask, image in zip(batch, masks, images, strict=True):
+        row[:, : image.shape[1], : image.shape[2]] = image
+        mask[: image.shape[1], : image.shape[2]] = False
+    return batch, masks, targets
+
+
+class TrainingSampler(Sampler[tuple[int, int]]):
+    """One rank's share of a shuffled epoch, as (epoch, index) pairs.
+
+    Ranks take turns, so that the ranks' batches of a step together are what a single rank with a batch as large would
+    get. The last incomplete step is dropped: every rank has equally many batches.
+
+    Args:
+        length: of the dataset.
+        step_size: items of one optimizer step over all ranks; a multiple of `world_size`.
+        seed: of the order, together with the epoch.
+
+    Raises:
+        DataError: there are fewer items than one step needs.
+    """
+
+    def __init__(self, length: int, *, step_size: int, seed: int, rank: int, world_size: int) -> None:
+        if length < step_size:
+            raise DataError(
+                f"{length} training items are fewer than one step takes ({step_size}); "
+                "give more data or lower train.batch_size"
+            )
+        self._length, self._used = length, length // step_size * step_size
+        self._seed, self._rank, self._world_size = seed, rank, world_size
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order, and the augmentation, of the next iteration."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._used // self._world_size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.random.default_rng((self._seed, self._epoch)).permutation(self._length)
+        return iter([(self._epoch, index) for index in order[self._rank : self._used : self._world_size].tolist()])
+
+
+class DetectionLoader(DataLoader[Sample | None]):
+    """A `DataLoader` whose workers' errors read like its own and that passes over batches without an image."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order and augmentation of the next iteration; evaluation has but one."""
+        if isinstance(self.sampler, TrainingSampler):
+            self.sampler.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """Iterate over the batches of the sampler's epoch.
+
+        Raises:
+            DataError: more images than `data.max_unreadable` do not decode.
+        """
+        try:
+            for batch in super().__iter__():
+                if batch is not None:
+                    yield _unpack(batch)
+        except DataError as error:
+            # A worker's error arrives wrapped in its traceback; the message is what the user can act on.
+            raise DataError(str(error).rpartition("DataError: ")[2].strip()) from None
+
+
+def _pack(samples: Sequence[Sample | None]) -> tuple[Tensor, Tensor | None, list[dict[str, NDArray[Any]]]] | None:
+    """`collate` with targets in numpy: processes send arrays through a pipe, but every tensor as a shared file."""
+    batch = collate(samples)
+    if batch is None:
+        return None
+    images, masks, targets = batch
+    return images, masks, [{key: value.numpy() for key, value in target.items()} for target in targets]
+
+
+def _unpack(batch: tuple[Tensor, Tensor | None, list[dict[str, NDArray[Any]]]]) -> Batch:
+    images, masks, targets = batch
+    return images, masks, [{key: torch.from_numpy(value) for key, value in target.items()} for target in targets]
+
+
+def build_loader(
+    config: Config, dataset: DetectionDataset, *, training: bool, rank: int = 0, world_size: int = 1
+) -> DetectionLoader:
+    """Batches of one rank: shuffled for training, or every `world_size`-th item in order for evaluation.
+
+    Raises:
+        DataError: the training data is smaller than one step.
+    """
+    sampler: Any = range(rank, len(dataset), world_size)
+    if training:
+        step_size = config.micro_batch_size * config.train.accumulate * world_size
+        sampler = TrainingSampler(
+            len(dataset), step_size=step_size, seed=config.train.seed, rank=rank, world_size=world_size
+        )
+    return DetectionLoader(
+        dataset,
+        batch_size=config.micro_batch_size if training else config.evaluation.batch_size,
+        sampler=sampler,
+        num_workers=config.data.loader_workers,
+        persistent_workers=config.data.loader_workers > 0,
+        collate_fn=_pack,
+        pin_memory=config.scaling.use_gpu,
+        generator=torch.Generator(),  # its own: loading leaves the model's random numbers alone
+    )

@@ -1,0 +1,130 @@
+"""Shorthands to paint the ground of a generated scene and to put things on it."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from mrqm.data.scenes import shapes
+from mrqm.data.scenes.shapes import Array, Face
+from mrqm.data.scenes.world import Camera, Patch, Thing, World
+
+Shape = Callable[[np.random.Generator], list[Face]]
+
+PEDESTRIAN, CYCLIST, CAR, TRUCK = range(4)
+
+MATERIALS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], tuple[float, float, float]]] = {
+    "asphalt": ((74, 76, 80), (128, 127, 126), (0.06, 0.04, 0.0)),
+    "concrete": ((142, 138, 130), (184, 180, 172), (0.06, 0.04, 0.0)),
+    "paving": ((136, 126, 116), (178, 164, 150), (0.06, 0.05, 0.03)),
+    "grass": ((72, 92, 46), (116, 124, 68), (0.12, 0.09, 0.0)),
+    "meadow": ((104, 108, 62), (142, 134, 84), (0.15, 0.1, 0.0)),
+    "soil": ((126, 104, 78), (164, 140, 108), (0.14, 0.07, 0.0)),
+    "crop": ((74, 98, 44), (132, 130, 66), (0.12, 0.06, 0.13)),
+    "furrows": ((112, 90, 66), (148, 122, 92), (0.1, 0.05, 0.12)),
+    "water": ((44, 66, 72), (76, 96, 92), (0.06, 0.025, 0.0)),
+    "paint": ((206, 206, 200), (230, 230, 224), (0.1, 0.06, 0.0)),
+}
+
+
+class Builder:
+    """A world under construction: shorthands to paint ground and put things on it."""
+
+    def __init__(self, rng: np.random.Generator, camera: Camera) -> None:
+        self.rng = rng
+        self.camera = camera
+        self.world = World()
+        life_size = camera.scale * (1.7 * np.cos(camera.pitch) + 0.6 * np.sin(camera.pitch))
+        self.people_scale = float(np.clip(7.5 / life_size, 1.1, 1.9))
+        """Enlargement of people and cyclists, who would vanish at life size from this height."""
+        self.asphalt = self.colour("asphalt")
+        """Colour of the roads."""
+        self.water: list[tuple[float, float, float]] = []
+        """x, y and radius in metres of ponds, on which nothing is put."""
+        self.taken = np.zeros((0, 3))
+        """x, y and radius in metres of circles in which something stands."""
+        self.bustle = rng.uniform(0.2, 0.85)
+        """How busy this scene is."""
+        self.truck_length = rng.uniform(6.0, 8.5)
+
+    def ground(self, outline: Array, material: str, colour: Array | None = None) -> None:
+        """Paint a piece of ground, in a colour of the material if none is given."""
+        colour = self.colour(material) if colour is None else colour
+        self.world.patches.append(Patch(outline, colour, MATERIALS[material][2]))
+
+    def colour(self, material: str) -> Array:
+        """A random colour (3,) of a material."""
+        low, high, _ = MATERIALS[material]
+        return np.array(low) + (np.array(high) - low) * self.rng.random() + self.rng.normal(0, 1.2, 3)
+
+    def marks(self, outlines: Iterable[Array], darker: float = 1.0, yellow: bool = False) -> None:
+        """Paint road marks of one colour."""
+        colour = self.colour("paint") * darker * ((0.95, 0.78, 0.35) if yellow else 1.0)
+        self.world.patches += [Patch(outline, colour, MATERIALS["paint"][2]) for outline in outlines]
+
+    def put(self, shape: Shape, x: float, y: float, heading: float = 0.0, **options: Any) -> None:
+        """Add a thing if the camera may see it and there is room; options are those of `Thing`."""
+        if not self.camera.sees(x, y, margin=30) or any(np.hypot(x - a, y - b) < r for a, b, r in self.water):
+            return
+        thing = Thing(shape(self.rng), (x, y), heading, **options)
+        if thing.tall or self._finds_room(thing):
+            self.world.things.append(thing)
+
+    def _finds_room(self, thing: Thing) -> bool:
+        """Whether no earlier thing stands there; if so, the room is taken."""
+        circles = thing.circles()
+        gaps = (
+            np.linalg.norm(circles[:, None, :2] - self.taken[:, :2], axis=-1) - circles[:, None, 2] - self.taken[:, 2]
+        )
+        if (gaps < 0).any():
+            return False
+        self.taken = np.vstack([self.taken, circles])
+        return True
+
+    def car(self, x: float, y: float, heading: float) -> None:
+        """Add a car."""
+        self.put(shapes.car, x, y, heading + self.rng.normal(0, 0.03), label=CAR)
+
+    def truck(self, x: float, y: float, heading: float) -> None:
+        """Add a truck."""
+        length = self.truck_length * self.rng.uniform(0.9, 1.1)
+        self.put(partial(shapes.truck, length=length), x, y, heading + self.rng.normal(0, 0.02), label=TRUCK)
+
+    def person(self, x: float, y: float) -> None:
+        """Add a pedestrian facing anywhere."""
+        heading = self.rng.uniform(0, 2 * np.pi)
+        self.put(shapes.pedestrian, x, y, heading, label=PEDESTRIAN, scale=self.people_scale)
+
+    def cyclist(self, x: float, y: float, heading: float | None = None) -> None:
+        """Add a cyclist, heading anywhere by default."""
+        heading = self.rng.uniform(0, 2 * np.pi) if heading is None else heading + self.rng.normal(0, 0.08)
+        self.put(shapes.cyclist, x, y, heading, label=CYCLIST, scale=self.people_scale)
+
+    def tree(self, x: float, y: float, radius: float | None = None) -> None:
+        """Add a tree, which may hide what stands under it."""
+        radius = self.rng.uniform(1.5, 3.4) if radius is None else radius
+        self.put(partial(shapes.tree, radius=radius), x, y, tall=True)
+
+    def bush(self, x: float, y: float) -> None:
+        """Add a bush."""
+        self.put(shapes.bush, x, y)
+
+    def junk(self, x: float, y: float) -> None:
+        """Add a bin, a bush or a cabinet: as large as what is annotated, but not annotated."""
+        if self.rng.random() < 0.33:
+            self.bush(x, y)
+            return
+        length, width, height = self.rng.uniform((0.6, 0.5, 0.7), (1.8, 1.1, 1.5))
+        crate = partial(shapes.crate, length=length, width=width, height=height)
+        self.put(crate, x, y, self.rng.uniform(0, 3))
+
+    def scatter(self, place: Callable[..., None], rect: Array, count: float, *arguments: float) -> None:
+        """Place about `count` things anywhere in a rectangle."""
+        for _ in range(self.rng.poisson(count)):
+            place(*self.somewhere(rect), *arguments)
+
+    def somewhere(self, rect: Array) -> tuple[float, float]:
+        """A random point of a rectangle."""
+        x0, y0, x1, y1 = rect
+        return self.rng.uniform(x0, x1), self.rng.uniform(y0, y1)

@@ -1,0 +1,112 @@
+"""VisDrone-DET's native layout: `images/*.jpg` beside `annotations/*.txt`, one object a line.
+
+    left,top,width,height,score,category,truncation,occlusion
+
+Integer px, no header; the released files have some trailing commas and some boxes without area.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrqm.data.images import SUFFIXES, read_sizes
+from mrqm.data.records import AnnotationSet, DataError, ImageRecord, Repairs, require_folder, require_none
+
+VISDRONE_CLASSES = (
+    "pedestrian",
+    "people",
+    "bicycle",
+    "car",
+    "van",
+    "truck",
+    "tricycle",
+    "awning-tricycle",
+    "bus",
+    "motor",
+)
+"""Categories 1 to 10 of VisDrone-DET, in the order of their numbers."""
+
+_FIELDS = "left,top,width,height,score,category,truncation,occlusion"
+
+
+def read_visdrone(folder: Path, classes: tuple[str, ...] | None = None) -> AnnotationSet:
+    """Read a folder in VisDrone-DET's native layout.
+
+    Category numbers 1..len(classes) are the classes, in order. Three kinds of rows become ignored regions instead of
+    objects, because training must not punish a detection where the annotators did not look or could not tell: category
+    0 (VisDrone's ignored regions), category len(classes) + 1 (its "others"), and objects with score 0 (not evaluated).
+    What an evaluation does with detections there is a matter of its protocol.
+
+    Args:
+        folder: holds `images` and `annotations`; an empty annotation file is an image without objects.
+        classes: names of categories 1, 2, …; None means VisDrone's ten.
+
+    Raises:
+        DataError: a folder is missing or empty, images and annotations do not pair, a line does not parse, or a
+            category number is unknown.
+    """
+    classes = classes if classes is not None else VISDRONE_CLASSES
+    pairs = _pair_files(folder)
+    repairs = Repairs()
+    records, unreadable = [], []
+    for number, ((image, text), size) in enumerate(zip(pairs, read_sizes([image for image, _ in pairs]), strict=True)):
+        rows = _read_rows(text, classes)
+        if size is None:
+            unreadable.append(image)
+        else:
+            records.append(_make_record(image, number, size, rows, len(classes), repairs))
+    return AnnotationSet(classes, tuple(records), repairs, tuple(unreadable))
+
+
+def _pair_files(folder: Path) -> list[tuple[Path, Path]]:
+    for part in (folder, folder / "images", folder / "annotations"):
+        require_folder(part)
+    images = {path.stem: path for path in sorted((folder / "images").iterdir()) if path.suffix.lower() in SUFFIXES}
+    texts = {path.stem: path for path in sorted((folder / "annotations").glob("*.txt"))}
+    if not images:
+        raise DataError(f"{folder / 'images'}: no images in this folder; expected {', '.join(sorted(SUFFIXES))}")
+    without_text = [path for stem, path in images.items() if stem not in texts]
+    require_none(without_text, f"{folder}: images without annotation file (an empty file would mean no objects)")
+    without_image = [path for stem, path in texts.items() if stem not in images]
+    require_none(without_image, f"{folder}: annotation files without image")
+    return [(path, texts[stem]) for stem, path in images.items()]
+
+
+def _read_rows(path: Path, classes: tuple[str, ...]) -> NDArray[np.float64]:
+    """The (N, 8) fields of an annotation file, category numbers checked."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a text file: {error}") from error
+    rows = [_parse_line(path, number, line, classes) for number, line in enumerate(lines, start=1) if line.strip()]
+    return np.array(rows, dtype=np.float64).reshape(-1, 8)
+
+
+def _parse_line(path: Path, number: int, line: str, classes: tuple[str, ...]) -> list[float]:
+    try:
+        row = [float(text) for text in line.strip().removesuffix(",").split(",")]
+    except ValueError:
+        row = []
+    if len(row) != 8 or not all(map(isfinite, row)):
+        raise DataError(f"{path}:{number}: cannot read {line!r}; expected eight numbers {_FIELDS}")
+    others = len(classes) + 1
+    if row[5] not in range(others + 1):
+        names = ", ".join(f"{category} {name}" for category, name in enumerate(classes, start=1))
+        raise DataError(
+            f"{path}:{number}: unknown category {row[5]:g}; known are 0 ignored region, {names}, {others} others"
+            " (data.classes names them)"
+        )
+    return row
+
+
+def _make_record(
+    image: Path, number: int, size: tuple[int, int], rows: NDArray[np.float64], num_classes: int, repairs: Repairs
+) -> ImageRecord:
+    boxes, kept = repairs.clip(np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1), size)
+    score, category = rows[kept, 4], rows[kept, 5].astype(np.int64)
+    is_object = (category >= 1) & (category <= num_classes) & (score != 0)
+    return ImageRecord(image, number, size, boxes[is_object], category[is_object] - 1, boxes[~is_object])

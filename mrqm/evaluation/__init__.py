@@ -1,0 +1,5 @@
+"""Average precision of detections: what is counted, and how it is gathered over workers."""
+
+from mrqm.evaluation.coco import CocoEvaluator
+
+__all__ = ["CocoEvaluator"]

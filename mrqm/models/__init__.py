@@ -1,0 +1,1 @@
+"""The detector's parts, one concept per file."""

@@ -1,0 +1,131 @@
+"""The trunk: any timm model with strides 4, 8, 16 and 32, as C2..C5.
+
+Convolutions see zeros wherever an image is padded, exactly as they do beyond the border of an unpadded one. So the
+features of an image do not depend on what it is batched with.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.layers import freeze_batch_norm_2d
+from torch import Tensor, nn
+
+from mrqm.config import BackboneConfig, ConfigError
+
+STRIDES = (4, 8, 16, 32)
+
+
+def mask_at(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Padding masks (B, H, W) at a coarser size (B, h, w): a cell is padding when its first pixel is."""
+    rows, columns = masks.shape[-2] // size[0], masks.shape[-1] // size[1]
+    return masks[:, ::rows, ::columns]
+
+
+class Backbone(nn.Module):
+    """C2..C5 of a timm feature extractor.
+
+    Attributes:
+        channels: channels of C2..C5.
+        mean, std: normalisation that the weights were trained with, for inputs in [0, 1].
+    """
+
+    def __init__(self, trunk: nn.Module, *, channels_last: bool) -> None:
+        super().__init__()
+        reductions = trunk.feature_info.reduction()
+        if missing := [stride for stride in STRIDES if stride not in reductions]:
+            raise ConfigError(
+                f"model.backbone.name: strides {reductions} lack {missing}; choose a model with strides 4, 8, 16, 32"
+            )
+        self._levels = [reductions.index(stride) for stride in STRIDES]
+        self.channels = [trunk.feature_info.channels()[level] for level in self._levels]
+        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.trunk = trunk.to(memory_format=self._memory_format)
+        defaults = getattr(trunk, "default_cfg", None) or trunk.pretrained_cfg
+        self.register_buffer("mean", torch.tensor(defaults["mean"]).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(defaults["std"]).view(3, 1, 1), persistent=False)
+        self._masks: Tensor | None = None
+        for module in self.trunk.modules():
+            if isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1:
+                module.register_forward_pre_hook(self._blank_padding)
+
+    def forward(self, images: Tensor, masks: Tensor | None) -> list[Tensor]:
+        """Normalise and extract.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1], H and W multiples of 32.
+            masks: (B, H, W), True = padding, or None.
+
+        Returns:
+            C2..C5, (B, channels[l], H / stride, W / stride).
+        """
+        self._masks = masks
+        images = ((images - self.mean) / self.std).contiguous(memory_format=self._memory_format)
+        features = self.trunk(images)
+        self._masks = None
+        return [features[level] for level in self._levels]
+
+    def _blank_padding(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        if self._masks is None:
+            return None
+        padding = mask_at(self._masks, inputs[0].shape[-2:])
+        return (inputs[0].masked_fill(padding.unsqueeze(1), 0), *inputs[1:])
+
+
+def build_backbone(config: BackboneConfig, *, channels_last: bool) -> Backbone:
+    """Create the trunk and load its weights.
+
+    Raises:
+        ConfigError: the model is unknown, lacks a stride, or its weights cannot be had or do not fit.
+    """
+    trunk = _create(config)
+    if config.weights not in ("none", "hub"):
+        _load_local(trunk, Path(config.weights))
+    if config.frozen_batch_norm:
+        trunk = freeze_batch_norm_2d(trunk)
+    return Backbone(trunk, channels_last=channels_last)
+
+
+def _create(config: BackboneConfig) -> Any:
+    if not timm.is_model(config.name):
+        similar = timm.list_models(f"{config.name[:6]}*")[:8]
+        raise ConfigError(f"model.backbone.name={config.name}: timm has no such model; similar: {similar}")
+    try:
+        return timm.create_model(config.name, features_only=True, pretrained=config.weights == "hub")
+    except (OSError, RuntimeError) as error:
+        if config.weights != "hub":
+            raise
+        raise ConfigError(
+            f"model.backbone.weights=hub: the weights of {config.name} could not be downloaded "
+            f"({type(error).__name__}). Offline, give a local file: model.backbone.weights=PATH.safetensors, "
+            "or train from scratch: model.backbone.weights=none model.backbone.frozen_batch_norm=false"
+        ) from error
+
+
+def _load_local(trunk: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise ConfigError(f"model.backbone.weights={path}: no such file")
+    try:
+        stored = load_file(path)
+    except SafetensorError as error:
+        raise ConfigError(f"model.backbone.weights={path}: not a safetensors file: {error}") from error
+    # timm's feature wrappers write `stages.0` as `stages_0`: compare names without that difference
+    stored = {key.replace(".", "_"): tensor for key, tensor in stored.items()}
+    wanted = trunk.state_dict()
+    faults = [
+        f"{key}: {'missing' if found is None else f'shape {tuple(found.shape)} instead of {tuple(tensor.shape)}'}"
+        for key, tensor in wanted.items()
+        if (found := stored.get(key.replace(".", "_"))) is None or found.shape != tensor.shape
+    ]
+    if faults:
+        raise ConfigError(
+            f"model.backbone.weights={path}: {len(faults)} of {len(wanted)} tensors do not fit: "
+            + "; ".join(faults[:5])
+            + (" …" if len(faults) > 5 else "")
+        )
+    trunk.load_state_dict({key: stored[key.replace(".", "_")] for key in wanted})

@@ -1,0 +1,179 @@
+"""Query selection and the decoder of DINO (Zhang et al., 2023): mixed queries, iterative refinement, look forward twice.
+
+Legend: B batch, Q queries, D hidden_dim, K classes, N decoder layers, S = Σ H_l·W_l.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mrqm.boxes import refine
+from mrqm.models.deformable_attention import DeformableAttention
+from mrqm.models.layers import MLP, FeedForward, box_head, classification_head, sine_embedding
+from mrqm.models.tokens import TokenGrid
+
+
+@dataclass(frozen=True)
+class QueryBranch:
+    """Queries that are decoded together and see only each other in self-attention.
+
+    Attributes:
+        content: (B, Q, D).
+        reference_boxes: (B, Q, 4), normalised cxcywh.
+        attn_mask: (B, Q, Q), True = blocked, or None.
+    """
+
+    content: Tensor
+    reference_boxes: Tensor
+    attn_mask: Tensor | None = None
+
+
+class QuerySelection(nn.Module):
+    """Two-stage, mixed: positions from the best-scored encoder tokens, content learned."""
+
+    def __init__(self, dim: int, num_classes: int, num_queries: int, proposal_scale: float) -> None:
+        super().__init__()
+        self.num_queries, self.proposal_scale = num_queries, proposal_scale
+        self.projection = nn.Sequential(nn.Linear(dim, dim), nn.LayerNorm(dim))
+        self.class_head = classification_head(dim, num_classes)
+        self.box_head = box_head(dim)
+        self.content = nn.Embedding(num_queries, dim)
+
+    def forward(self, memory: Tensor, grid: TokenGrid) -> tuple[QueryBranch, dict[str, Tensor]]:
+        """Choose the queries of the main branch.
+
+        Returns:
+            The branch, and the encoder's outputs: `pred_logits` (B, Q, K) and `pred_boxes` (B, Q, 4) of the chosen
+            tokens, `token_logits` (B, S, K) and `token_features` (B, S, D) of all.
+        """
+        features = self.projection(memory)
+        logits = self.class_head(features)
+        scores = logits.detach().amax(-1)
+        if grid.key_padding_mask is not None:
+            scores = scores.masked_fill(grid.key_padding_mask, float("-inf"))
+        chosen = scores.topk(min(self.num_queries, scores.shape[1]), 1).indices  # (B, Q)
+        image = torch.arange(len(chosen), device=chosen.device).unsqueeze(1)
+        boxes = self.boxes_at(features, grid, image, chosen)
+        content = self.content.weight[: chosen.shape[1]].expand(len(chosen), -1, -1)
+        outputs = {
+            "pred_logits": logits[image, chosen],
+            "pred_boxes": boxes,
+            "token_logits": logits,
+            "token_features": features,
+        }
+        return QueryBranch(content, boxes.detach()), outputs
+
+    def boxes_at(self, features: Tensor, grid: TokenGrid, image: Tensor, token: Tensor) -> Tensor:
+        """Boxes (…, 4) of tokens given by image (…) and index into S (…): squares around their centers, refined.
+
+        Args:
+            features: (B, S, D), `token_features`.
+            grid: where the tokens lie.
+            image, token: which tokens.
+        """
+        sides = grid.cell_sizes[image, token] * self.proposal_scale
+        proposals = torch.cat([grid.centers[image, token], sides], -1)
+        return refine(self.box_head(features[image, token]), proposals.clamp(0, 1))
+
+
+class DecoderLayer(nn.Module):
+    """Post-norm self-attention within each branch, deformable cross-attention, feed-forward."""
+
+    def __init__(self, dim: int, num_heads: int, num_levels: int, num_points: int, ffn_dim: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query_key = nn.Linear(dim, 2 * dim)
+        self.value = nn.Linear(dim, dim)
+        self.output = nn.Linear(dim, dim)
+        for projection in (self.query_key, self.value, self.output):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+        self.self_norm = nn.LayerNorm(dim)
+        self.cross_attention = DeformableAttention(dim, num_heads, num_levels, num_points)
+        self.cross_norm = nn.LayerNorm(dim)
+        self.feed_forward = FeedForward(dim, ffn_dim)
+
+    def forward(
+        self,
+        query: Tensor,
+        query_pos: Tensor,
+        reference_boxes: Tensor,
+        branches: Sequence[QueryBranch],
+        memory: Tensor,
+        grid: TokenGrid,
+    ) -> Tensor:
+        """(B, Q, D) → (B, Q, D); the queries of all branches stand one after the other."""
+        query = self.self_norm(query + self._self_attention(query, query_pos, branches))
+        reference_points = reference_boxes * grid.valid_ratios.repeat(1, 2).unsqueeze(1)
+        attended = self.cross_attention(
+            query + query_pos, reference_points, memory, grid.spatial_shapes, grid.key_padding_mask
+        )
+        return self.feed_forward(self.cross_norm(query + attended))
+
+    def _self_attention(self, query: Tensor, query_pos: Tensor, branches: Sequence[QueryBranch]) -> Tensor:
+        lengths = [branch.content.shape[1] for branch in branches]
+        q, k = self._heads(self.query_key(query + query_pos), 2)
+        (v,) = self._heads(self.value(query), 1)
+        parts = zip(q.split(lengths, 2), k.split(lengths, 2), v.split(lengths, 2), branches, strict=True)
+        attended = [F.scaled_dot_product_attention(*qkv, attn_mask=_allowed(branch)) for *qkv, branch in parts]
+        return self.output(torch.cat(attended, 2).transpose(1, 2).flatten(2))
+
+    def _heads(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """(B, Q, parts · D) → parts × (B, M, Q, D / M)."""
+        return projected.unflatten(-1, (parts, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+
+
+class Decoder(nn.Module):
+    """Decoder layers with one classification and one box head for all of them."""
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        num_levels: int,
+        num_points: int,
+        ffn_dim: int,
+        *,
+        num_layers: int,
+        num_classes: int,
+    ) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            DecoderLayer(dim, num_heads, num_levels, num_points, ffn_dim) for _ in range(num_layers)
+        )
+        self.query_position = MLP(2 * dim, dim, dim, num_layers=2)
+        self.norm = nn.LayerNorm(dim)
+        self.class_head = classification_head(dim, num_classes)
+        self.box_head = box_head(dim)
+
+    def forward(self, branches: Sequence[QueryBranch], memory: Tensor, grid: TokenGrid) -> list[dict[str, Tensor]]:
+        """Decode all branches in one pass.
+
+        Returns:
+            For each branch `pred_logits` (N, B, Q, K) and `pred_boxes` (N, B, Q, 4), normalised cxcywh.
+        """
+        query = torch.cat([branch.content for branch in branches], 1)
+        reference = torch.cat([branch.reference_boxes for branch in branches], 1)
+        refined = reference  # the same boxes, still attached to the layer that made them
+        logits, boxes = [], []
+        for layer in self.layers:
+            query_pos = self.query_position(sine_embedding(reference, memory.shape[-1] // 2))
+            query = layer(query, query_pos, reference, branches, memory, grid)
+            hidden = self.norm(query)
+            deltas = self.box_head(hidden)
+            logits.append(self.class_head(hidden))
+            boxes.append(refine(deltas, refined))  # look forward twice: also trains the previous layer's box
+            refined = refine(deltas, reference)
+            reference = refined.detach()
+        lengths = [branch.content.shape[1] for branch in branches]
+        per_branch = zip(torch.stack(logits).split(lengths, 2), torch.stack(boxes).split(lengths, 2), strict=True)
+        return [{"pred_logits": branch_logits, "pred_boxes": branch_boxes} for branch_logits, branch_boxes in per_branch]
+
+
+def _allowed(branch: QueryBranch) -> Tensor | None:
+    return None if branch.attn_mask is None else ~branch.attn_mask.unsqueeze(1)

@@ -1,0 +1,62 @@
+"""Parameter groups and the learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+from torch.optim import AdamW, Optimizer
+
+from mrqm.config import OptimConfig
+
+STEP_FACTOR = 0.1
+COSINE_FLOOR = 0.01
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig) -> AdamW:
+    """AdamW with the backbone at its own learning rate and no decay of norms, biases and embeddings."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    embeddings = {
+        parameter for module in model.modules() if isinstance(module, nn.Embedding) for parameter in module.parameters()
+    }
+    for name, parameter in model.named_parameters():
+        in_backbone = name.startswith("backbone.")
+        if in_backbone and config.backbone_lr_factor == 0:
+            parameter.requires_grad_(False)
+            continue
+        decays = parameter.ndim > 1 and parameter not in embeddings and "embedding" not in name
+        groups.setdefault((in_backbone, decays), []).append(parameter)
+    return AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": config.lr * (config.backbone_lr_factor if in_backbone else 1.0),
+                "weight_decay": config.weight_decay if decays else 0.0,
+            }
+            for (in_backbone, decays), parameters in groups.items()
+        ]
+    )
+
+
+class Schedule:
+    """Linear warm-up by steps, then a drop or a cosine by the share of the training that is done.
+
+    The share, not the step, drives it, so that a training limited by time ends its schedule when its time is up.
+    """
+
+    def __init__(self, optimizer: Optimizer, config: OptimConfig) -> None:
+        self.optimizer, self.config = optimizer, config
+        self.peaks = [group["lr"] for group in optimizer.param_groups]
+
+    def set(self, step: int, progress: float) -> float:
+        """Set the rates of step `step` (from 0) when `progress` in [0, 1] of the training is done; returns the main one."""
+        warmup = min(1.0, (step + 1) / self.config.warmup_steps) if self.config.warmup_steps else 1.0
+        factor = warmup * self._decay(progress)
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * factor
+        return self.config.lr * factor
+
+    def _decay(self, progress: float) -> float:
+        if self.config.schedule == "step":
+            return STEP_FACTOR if progress >= self.config.step_at else 1.0
+        return COSINE_FLOOR + (1 - COSINE_FLOOR) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2

@@ -1,0 +1,180 @@
+"""Pictures for people: detections drawn on an image, and contact sheets of detections beside ground truth.
+
+Small images are enlarged, so that an object of 5 px can be seen; colours are told apart by colour-blind people too.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torchvision.ops import box_convert
+from torchvision.transforms.v2.functional import to_pil_image
+
+# After Okabe and Ito's palette, brighter where theirs sinks into asphalt, and two more; further classes start again.
+PALETTE = (
+    "#56B4E9", "#E69F00", "#F0E442", "#FF8FC7", "#00C795", "#D55E00", "#FFFFFF", "#2F6BFF", "#EE3377", "#A46CFF",
+)  # fmt: skip
+LEAST_SIDE, MOST_SIDE = 640, 960  # longer side of a panel in px
+MARGIN, LINE_HEIGHT = 12, 28
+PAPER, INK = "white", "#222222"
+FONT = ImageFont.load_default(size=18)
+
+Box = tuple[list[float], int]  # xyxy as shares of the image's width and height, and the label
+
+
+def draw_detections(
+    image: Tensor, detections: Mapping[str, Tensor], classes: Sequence[str], min_score: float = 0.3
+) -> Image.Image:
+    """Draw what was found on one image, with a legend below.
+
+    Args:
+        image: uint8 (3, H, W) RGB.
+        detections: `boxes` (K, 4) xyxy in px of the image, `scores` (K,), `labels` (K,).
+        classes: names in label order.
+        min_score: detections below are left out.
+
+    Returns:
+        The image at its own size or, when its longer side is below 640 px, enlarged to that.
+    """
+    picture = to_pil_image(image.cpu())
+    boxes = _confident(detections, (picture.height, picture.width), min_score)
+    panel = _panel(picture, max(LEAST_SIDE, *picture.size), boxes, ignored=[])
+    swatches = _swatches(classes, {label for _, label in boxes}, with_ignored=False)
+    return _sheet([[panel]], [_detections_title(min_score)], swatches)
+
+
+def draw_comparison(
+    images: Sequence[Tensor],
+    detections: Sequence[Mapping[str, Tensor]],
+    targets: Sequence[Mapping[str, Tensor]],
+    classes: Sequence[str],
+    *,
+    min_score: float = 0.3,
+) -> Image.Image:
+    """Draw a contact sheet, one row per image: what was found on the left, what is there on the right.
+
+    Regions that annotators ignored are dark and hatched on both sides.
+
+    Args:
+        images: per image uint8 (3, H, W) RGB as fed to the network, padded or not, of any scale.
+        detections: per image `boxes` (K, 4) xyxy in px of the target's `orig_size`, `scores` (K,), `labels` (K,).
+        targets: per image `boxes` (N, 4) and `ignore_boxes` (M, 4) normalised cxcywh, `labels` (N,), `orig_size` (2,)
+            and `size` (2,) height and width in px, native and of the image without its padding.
+        classes: names in label order.
+        min_score: detections below are left out.
+    """
+    rows: list[list[Image.Image]] = []
+    labels: set[int] = set()
+    for image, found, target in zip(images, detections, targets, strict=True):
+        height, width = target["size"].tolist()
+        picture = to_pil_image(image[:, :height, :width].cpu())
+        side = min(max(LEAST_SIDE, *picture.size), MOST_SIDE)
+        ignored = box_convert(target["ignore_boxes"], "cxcywh", "xyxy").tolist()
+        objects = box_convert(target["boxes"], "cxcywh", "xyxy").tolist()
+        columns = [
+            _confident(found, target["orig_size"].tolist(), min_score),
+            list(zip(objects, target["labels"].tolist(), strict=True)),
+        ]
+        rows.append([_panel(picture, side, boxes, ignored) for boxes in columns])
+        labels |= {label for boxes in columns for _, label in boxes}
+    with_ignored = any(len(target["ignore_boxes"]) for target in targets)
+    return _sheet(rows, [_detections_title(min_score), "ground truth"], _swatches(classes, labels, with_ignored))
+
+
+def _confident(detections: Mapping[str, Tensor], size: Sequence[int], min_score: float) -> list[Box]:
+    """The detections to draw, best last so that it lies on top; `size` is (height, width) of their coordinates."""
+    chosen = (detections["scores"] >= min_score).nonzero().flatten().flip(0)
+    height, width = size
+    boxes = detections["boxes"][chosen].cpu() / torch.tensor([width, height, width, height])
+    return list(zip(boxes.tolist(), detections["labels"][chosen].tolist(), strict=True))
+
+
+def _panel(picture: Image.Image, side: int, boxes: Iterable[Box], ignored: Iterable[list[float]]) -> Image.Image:
+    """One image with its longer side of `side` px, ignored regions dimmed and every box outlined."""
+    zoom = side / max(picture.size)
+    width, height = round(picture.width * zoom), round(picture.height * zoom)
+    panel = picture.resize((width, height), Image.Resampling.BICUBIC)
+    panel.paste(_hatched(panel), mask=_region(panel.size, ignored))
+    draw = ImageDraw.Draw(panel, "RGBA")
+    for (left, top, right, bottom), label in boxes:
+        # Around the object, not over it, and with a shadow that separates the line from the ground.
+        left, top, right, bottom = left * width - 2, top * height - 2, right * width + 2, bottom * height + 2
+        draw.rectangle([left - 1, top - 1, right + 1, bottom + 1], outline=(0, 0, 0, 130), width=4)
+        draw.rectangle([left, top, right, bottom], outline=_colour(label), width=2)
+    return panel
+
+
+def _region(size: tuple[int, int], boxes: Iterable[list[float]]) -> Image.Image:
+    """Mask of the union of boxes, given as shares."""
+    mask = Image.new("1", size)
+    draw = ImageDraw.Draw(mask)
+    for left, top, right, bottom in boxes:
+        draw.rectangle([left * size[0], top * size[1], right * size[0], bottom * size[1]], fill=1)
+    return mask
+
+
+def _hatched(panel: Image.Image, gap: int = 14) -> Image.Image:
+    """A dark copy under thin diagonal lines."""
+    dark = panel.point(lambda value: value * 0.45)
+    draw = ImageDraw.Draw(dark)
+    for start in range(-panel.height, panel.width, gap):
+        draw.line([start, panel.height, start + panel.height, 0], fill="#9A9A9A")
+    return dark
+
+
+def _swatches(classes: Sequence[str], labels: set[int], with_ignored: bool) -> list[tuple[Image.Image, str]]:
+    """Pattern and name of everything that occurs in the picture."""
+    swatches = [(Image.new("RGB", (16, 16), _colour(label)), classes[label]) for label in sorted(labels)]
+    if with_ignored:
+        swatches.append((_hatched(Image.new("RGB", (16, 16), "gray"), gap=6), "not annotated"))
+    return swatches
+
+
+def _legend(swatches: Iterable[tuple[Image.Image, str]], width: int) -> Image.Image:
+    """Patterns and names side by side, in as many lines as the width needs."""
+    places: list[tuple[Image.Image, str, int, int]] = []
+    x, y = 0, 0
+    for pattern, name in swatches:
+        needed = LINE_HEIGHT + round(FONT.getlength(name)) + 2 * MARGIN
+        if x and x + needed > width:
+            x, y = 0, y + LINE_HEIGHT
+        places.append((pattern, name, x, y))
+        x += needed
+    legend = Image.new("RGB", (width, y + LINE_HEIGHT), PAPER)
+    draw = ImageDraw.Draw(legend)
+    for pattern, name, x, y in places:
+        legend.paste(pattern, (x + 1, y + 6))
+        draw.rectangle([x, y + 5, x + 17, y + 22], outline=INK)  # so that white stands out from the paper
+        draw.text((x + LINE_HEIGHT - 4, y + LINE_HEIGHT // 2), name, INK, FONT, anchor="lm")
+    return legend
+
+
+def _sheet(
+    rows: Sequence[Sequence[Image.Image]], titles: Sequence[str], swatches: Iterable[tuple[Image.Image, str]]
+) -> Image.Image:
+    """Titles, rows of panels and the legend, on paper."""
+    column = max(panel.width for row in rows for panel in row) + MARGIN
+    width = len(titles) * column + MARGIN
+    legend = _legend(swatches, width - 2 * MARGIN)
+    height = LINE_HEIGHT + sum(row[0].height + MARGIN for row in rows) + legend.height + MARGIN
+    sheet = Image.new("RGB", (width, height + MARGIN // 2), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    y = MARGIN // 2
+    for i, title in enumerate(titles):
+        draw.text((MARGIN + i * column, y + LINE_HEIGHT // 2), title, INK, FONT, anchor="lm")
+    y += LINE_HEIGHT
+    for row in rows:
+        for i, panel in enumerate(row):
+            sheet.paste(panel, (MARGIN + i * column, y))
+        y += row[0].height + MARGIN
+    sheet.paste(legend, (MARGIN, y))
+    return sheet
+
+
+def _detections_title(min_score: float) -> str:
+    return f"detections, score at least {min_score:.2f}"  # Pillow's own font has no ≥
+
+
+def _colour(label: int) -> str:
+    return PALETTE[label % len(PALETTE)]

@@ -1,0 +1,169 @@
+"""A training run on PyTorch alone: one process, or several under torch.distributed, whoever started them.
+
+    trainer = Trainer(load_config("configs/demo.yaml"), torch.device("cpu"))
+    while not trainer.finished:
+        losses = trainer.train_epoch()
+        metrics = trainer.evaluate()
+    trainer.save(Path("checkpoint"), metrics)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from PIL import Image
+from timm.utils import ModelEmaV3
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mrqm.checkpoint import load_checkpoint_config, load_model, load_training, load_weights, save_checkpoint
+from mrqm.config import Config
+from mrqm.criterion import build_criterion
+from mrqm.data import build_dataset, build_loader, collate
+from mrqm.engine import Learner, Progress, StepReport, detect, evaluate, train_one_epoch, unwrap
+from mrqm.models.mrqm import build_model
+from mrqm.optim import Schedule, build_optimizer
+from mrqm.pictures import draw_comparison
+
+PICTURED = 4
+"""Validation images that a picture shows: the ones with the most objects."""
+
+
+class Trainer:
+    """Everything a run needs, built from its configuration.
+
+    Attributes:
+        config: with the class names resolved.
+        classes: class names in label order.
+        epoch: completed epochs.
+        progress: steps, seconds and images so far.
+
+    Raises:
+        ConfigError, DataError: what the configuration names cannot be used.
+    """
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        self.device = device
+        self.rank, self.world_size = _place()
+        train_data, self.val_data = build_dataset(config, "train"), build_dataset(config, "val")
+        self.descriptions = {"train": train_data.describe(), "val": self.val_data.describe()}
+        self.classes = train_data.classes
+        self.config = config = config.model_copy(
+            update={"data": config.data.model_copy(update={"classes": self.classes})}
+        )
+        self.train_loader = build_loader(
+            config, train_data, training=True, rank=self.rank, world_size=self.world_size
+        )
+        self.val_loader = build_loader(
+            config, self.val_data, training=False, rank=self.rank, world_size=self.world_size
+        )
+        torch.manual_seed(config.train.seed)  # every rank begins with the same weights
+        model = build_model(config, len(self.classes)).to(device)
+        self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        optimizer = build_optimizer(model, config.optim)
+        self.learner = Learner(
+            model=_distributed(model, device) if self.world_size > 1 else model,
+            criterion=build_criterion(config.loss),
+            optimizer=optimizer,
+            schedule=Schedule(optimizer, config.optim),
+            ema=ModelEmaV3(model, config.optim.ema_decay, use_warmup=True) if config.optim.ema_decay else None,
+            config=config,
+            device=device,
+        )
+        self.epoch = 0
+        steps = config.train.epochs * (len(self.train_loader) // config.train.accumulate)
+        self.progress = Progress(steps, 60 * (config.train.max_minutes or math.inf))
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps taken."""
+        return self.progress.step
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs, or all the allowed minutes, are done."""
+        return self.epoch >= self.config.train.epochs or self.progress.share >= 1
+
+    @property
+    def model(self) -> nn.Module:
+        """The weights that are evaluated and kept: the moving average where there is one."""
+        return unwrap(self.learner.model) if self.learner.ema is None else self.learner.ema.module
+
+    def train_epoch(self, on_step: Callable[[StepReport], None] = lambda report: None) -> dict[str, float]:
+        """Train one epoch; returns its mean losses."""
+        # Noise depends on seed, epoch and rank alone, so that a run continued from a checkpoint repeats it.
+        noise = np.random.SeedSequence((self.config.train.seed, self.epoch, self.rank))
+        torch.manual_seed(int(noise.generate_state(1)[0]))
+        self.train_loader.sampler.set_epoch(self.epoch)
+        losses = train_one_epoch(self.learner, self.train_loader, self.progress, self.epoch + 1, on_step)
+        self.epoch += 1
+        return losses
+
+    def evaluate(self) -> dict[str, float]:
+        """Metrics on the validation data, the same on every rank; see `CocoEvaluator`."""
+        return evaluate(self.model, self.val_loader, self.classes, self.config, self.device)
+
+    def picture(self) -> Image.Image:
+        """Detections beside ground truth on the fullest validation images."""
+        fullest = sorted(range(len(self.val_data)), key=self.val_data.count_objects, reverse=True)
+        batch = collate([self.val_data[index] for index in fullest[:PICTURED]])
+        self.model.eval()
+        detections = detect(self.model, batch, self.config, self.device)
+        images = [image[:, : t["size"][0], : t["size"][1]] for image, t in zip(batch[0], batch[2], strict=True)]
+        return draw_comparison(images, detections, batch[2], self.classes)
+
+    def save(self, folder: Path, metrics: dict[str, float]) -> None:
+        """Write a checkpoint folder; call it on rank 0."""
+        training: dict[str, Any] = {
+            "epoch": self.epoch,
+            "step": self.progress.step,
+            "elapsed_seconds": self.progress.elapsed_seconds,
+            "images_seen": self.progress.images_seen,
+            "optimizer": self.learner.optimizer.state_dict(),
+            "model": unwrap(self.learner.model).state_dict(),
+        }
+        save_checkpoint(folder, self.model.state_dict(), training, self.config, metrics)
+
+    def load(self, folder: Path) -> None:
+        """Continue from a checkpoint of the same configuration, exactly where its epoch ended.
+
+        Raises:
+            CheckpointError: the folder is no whole checkpoint of this model.
+        """
+        load_weights(self.model, folder)
+        training = load_training(folder)
+        unwrap(self.learner.model).load_state_dict(training["model"])
+        self.learner.optimizer.load_state_dict(training["optimizer"])
+        self.epoch = training["epoch"]
+        self.progress.step = training["step"]
+        self.progress.elapsed_seconds = training["elapsed_seconds"]
+        self.progress.images_seen = training["images_seen"]
+
+
+def evaluate_checkpoint(folder: Path, overrides: Sequence[str], device: torch.device) -> dict[str, float]:
+    """Score a checkpoint on the validation data its configuration, or an override, names.
+
+    Raises:
+        CheckpointError, ConfigError, DataError: what is named cannot be used.
+    """
+    config = load_checkpoint_config(folder, tuple(overrides))
+    data = build_dataset(config, "val")
+    model = load_model(folder, config).to(device)
+    return evaluate(model, build_loader(config, data, training=False), data.classes, config, device)
+
+
+def _place() -> tuple[int, int]:
+    """This process's rank and the number of ranks."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def _distributed(model: nn.Module, device: torch.device) -> DistributedDataParallel:
+    return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)

@@ -1,0 +1,19 @@
+"""Ray Train and MLflow around `mrqm`: train on a cluster, follow the run, register the model.
+
+    from pipelines.train import train
+    summary = train(load_config("configs/demo.yaml"))
+
+`mrqm` does the training and knows neither platform; this package starts it, watches it and keeps what comes of it.
+"""
+
+import os
+
+# Both platforms read these when they are imported or started, so they are set before any module here imports them.
+_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # ray.train.report waits for this poll, 2 s by default
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the coming default; unset, every start prints a warning
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+for _name, _value in _ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)

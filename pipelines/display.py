@@ -1,0 +1,108 @@
+"""What the user sees of a training: on a terminal a live line under the finished epochs, in a log a line now and then."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from mrqm.engine import StepReport
+from pipelines.events import EpochReport, Evaluating, Started
+from pipelines.report import number
+
+SECONDS_BETWEEN_LINES = 10.0
+COLUMNS = ("AP", "AP50", "AP75", "AP_small")
+
+
+class Display:
+    """Shows a run on a console while its context is open."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[detail]}"),
+            console=console, transient=True, disable=not console.is_terminal,
+        )  # fmt: skip
+        self._task: TaskID = self._bar.add_task("", total=None, detail="")
+        self._printed = -SECONDS_BETWEEN_LINES
+        self._last_step: StepReport | None = None
+        self._said: set[str] = set()
+        self._headed = False
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def line(self, text: str) -> None:
+        """Print a line that stays."""
+        self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+    def note(self, text: str) -> None:
+        """Print a line once, however many workers say it."""
+        if text not in self._said:
+            self._said.add(text)
+            self.line(f"note: {text}")
+
+    def phase(self, text: str) -> None:
+        """Say what is going on when no step can be shown."""
+        self._bar.update(self._task, description=text, total=None, detail="")
+        if not self._console.is_terminal:
+            self.line(text)
+
+    def started(self, event: Started) -> None:
+        """The workers begin, or begin again."""
+        self.line(f"model     {event.num_parameters / 1e6:.1f} M parameters, {event.epoch_steps} steps per epoch")
+        if event.epoch:
+            self.line(f"          continues after epoch {event.epoch}")
+
+    def step(self, report: StepReport) -> None:
+        """Progress within an epoch."""
+        self._last_step = report
+        epoch = f"epoch {report.epoch}/{report.epochs}"
+        detail = (
+            f"step {report.epoch_step}/{report.epoch_steps} · {report.images_per_second:.1f} img/s · "
+            f"loss {_describe_losses(report.losses)} · ETA {duration(report.eta_seconds)}"
+        )
+        self._bar.update(
+            self._task, description=epoch, completed=report.epoch_step, total=report.epoch_steps, detail=detail
+        )
+        if not self._console.is_terminal and time.monotonic() - self._printed >= SECONDS_BETWEEN_LINES:
+            self._printed = time.monotonic()
+            self.line(f"{epoch} · {detail}")
+
+    def evaluating(self, event: Evaluating) -> None:
+        """Validation begins."""
+        self._bar.update(self._task, description=f"evaluating epoch {event.epoch}", total=None, detail="")
+
+    def epoch(self, report: EpochReport) -> None:
+        """A finished epoch as a row of a table that grows while the run goes on."""
+        if not self._headed:
+            self.line(f"{'epoch':>9}{'loss':>9}{'img/s':>9}{'trained':>9}" + "".join(f"{n:>10}" for n in COLUMNS))
+            self._headed = True
+        row = f"{report.epoch:>5}/{report.epochs:<3}{report.metrics['train/loss']:>9.3f}"
+        if step := self._last_step:
+            row += f"{step.images_per_second:>9.1f}{duration(step.elapsed_seconds):>9}"
+        values = [report.metrics.get(f"val/{name}") for name in COLUMNS]
+        self.line(row + "".join(f"{'' if value is None else number(value):>10}" for value in values))
+
+
+def duration(seconds: float) -> str:
+    """Minutes and seconds, with hours when there are any: `04:10`, `2:04:10`."""
+    if seconds == float("inf"):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
+
+
+def _describe_losses(losses: dict[str, float]) -> str:
+    parts = " ".join(f"{n} {losses[f'loss_{n}']:.2f}" for n in ("class", "bbox", "giou") if f"loss_{n}" in losses)
+    return f"{losses['loss']:.2f}" + (f" ({parts})" if parts else "")

@@ -1,0 +1,130 @@
+"""What workers tell the driver while they train, and the line that carries it: a Ray queue.
+
+One stream serves the display and MLflow, so that workers need neither a terminal nor a tracking server, its credentials
+or a database they can reach.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ray.train import UserCallback
+from ray.util.queue import Queue
+
+if TYPE_CHECKING:
+    from mrqm.engine import StepReport
+
+SECONDS_BETWEEN_STEPS = 1.0
+
+
+@dataclass(frozen=True)
+class Started:
+    """The workers are ready to train.
+
+    Attributes:
+        epoch: epochs already done, above 0 when a run is continued.
+        num_parameters: of the model.
+        epoch_steps: optimizer steps of an epoch.
+    """
+
+    epoch: int
+    num_parameters: int
+    epoch_steps: int
+
+
+@dataclass(frozen=True)
+class Evaluating:
+    """Epoch `epoch` is trained and its validation begins."""
+
+    epoch: int
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """An epoch is done and its checkpoint is kept.
+
+    Attributes:
+        epoch, epochs: which of how many, from 1.
+        step: optimizer steps taken since the beginning.
+        metrics: `train/…` losses and, if the epoch was evaluated, `val/…` metrics.
+        picture: PNG of detections beside ground truth, if the epoch was evaluated.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    metrics: dict[str, float]
+    picture: bytes | None
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line for the user, such as an image that was skipped."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A worker met a user's error: trying again would meet it again."""
+
+    error: ValueError
+
+
+Event: TypeAlias = "Started | StepReport | Evaluating | EpochReport | Note | Refused"
+
+
+class StepSender:
+    """Sends at most one step report per second, and every epoch's last, with the mean losses since the one before."""
+
+    def __init__(self, events: Queue) -> None:
+        self._events = events
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        self._sent = -SECONDS_BETWEEN_STEPS
+
+    def __call__(self, report: StepReport) -> None:
+        """Take note of a step and perhaps send it."""
+        self._count += 1
+        self._sums = {name: self._sums.get(name, 0.0) + value for name, value in report.losses.items()}
+        now = time.monotonic()
+        if now - self._sent < SECONDS_BETWEEN_STEPS and report.epoch_step < report.epoch_steps:
+            return
+        means = {name: total / self._count for name, total in self._sums.items()}
+        self._events.put(dataclasses.replace(report, losses=means))
+        self._sums, self._count, self._sent = {}, 0, now
+
+
+class NoteHandler(logging.Handler):
+    """Sends warnings of `mrqm` to the driver."""
+
+    def __init__(self, events: Queue) -> None:
+        super().__init__(logging.WARNING)
+        self._events = events
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one record."""
+        self._events.put(Note(record.getMessage()))
+
+
+class FailureNotes(UserCallback):
+    """Tells the user about a worker that died, at once: Ray Train starts the workers again without a word."""
+
+    def __init__(self, events: Queue) -> None:
+        self._events = events
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Runs in Ray Train's controller."""
+        rank, error = min(worker_exceptions.items())
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        # Not `put`: it blocks, and the controller is one event loop.
+        self._events.actor.put_nowait.remote(Note(f"worker {rank} failed: {lines[-1]}"))
+
+
+def open_queue() -> Queue:
+    """A queue that reserves no CPU; it lives as long as its driver."""
+    return Queue(actor_options={"num_cpus": 0})

@@ -1,0 +1,81 @@
+"""A trained checkpoint becomes an MLflow model: code and weights, no pickles, loadable where `mrqm` is not installed."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+import numpy as np
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+import mrqm
+from mrqm.checkpoint import CONFIG, METRICS, WEIGHTS
+from pipelines.tracking import Tracker, metric_name
+
+REQUIREMENTS = (
+    "matplotlib", "numpy", "pillow", "pycocotools", "pydantic", "pyyaml", "safetensors", "scipy", "timm", "torch",
+    "torchvision",
+)  # fmt: skip
+"""What `mrqm` imports, beside MLflow itself."""
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A model in MLflow.
+
+    Attributes:
+        uri: what `mlflow.pyfunc.load_model` takes.
+        name, version: in the registry; None if it was only logged.
+    """
+
+    uri: str
+    name: str | None
+    version: str | None
+
+
+def register(tracker: Tracker, checkpoint: Path, metrics: Mapping[str, float], name: str | None) -> RegisteredModel:
+    """Log a checkpoint as a model of the tracker's run and, under a name, register it with its metrics as tags.
+
+    A run that registered its model before gets that model again.
+
+    Args:
+        checkpoint: a folder as `mrqm.checkpoint` describes.
+        metrics: of the checkpoint.
+        name: in the registry; None registers nothing.
+    """
+    if name and (earlier := tracker.client.search_model_versions(f"name = '{name}' and run_id = '{tracker.run_id}'")):
+        return RegisteredModel(f"models:/{name}/{earlier[0].version}", name, earlier[0].version)
+    logged = _log_model(tracker, checkpoint)
+    if name is None:
+        return RegisteredModel(logged.model_uri, None, None)
+    if not tracker.client.search_registered_models(f"name = '{name}'"):
+        tracker.client.create_registered_model(name)
+    tags = {f"val/{metric_name(key)}": f"{value:.4f}" for key, value in metrics.items()}
+    made = tracker.client.create_model_version(
+        name, logged.model_uri, tracker.run_id, tags=tags, model_id=logged.model_id
+    )
+    return RegisteredModel(f"models:/{name}/{made.version}", name, made.version)
+
+
+def _log_model(tracker: Tracker, checkpoint: Path) -> mlflow.models.model.ModelInfo:
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]),
+    )
+    mlflow.set_tracking_uri(tracker.uri)
+    with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=tracker.run_id):
+        for file in (WEIGHTS, CONFIG, METRICS):  # not the optimizer's state
+            shutil.copy(checkpoint / file, folder)
+        return mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(Path(__file__).with_name("detector_model.py")),
+            artifacts={"checkpoint": folder},
+            code_paths=[str(Path(mrqm.__file__).parent)],
+            signature=signature,
+            pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
+        )

@@ -1,0 +1,180 @@
+"""Train a configuration on Ray: `mrqm train -c configs/demo.yaml`.
+
+The driver checks everything that can be checked in seconds, starts Ray Train, shows what its workers report, writes it
+to MLflow, and registers the best checkpoint. The same command again continues where the run stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, Result, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.util.queue import Empty, Queue
+from rich.console import Console
+
+from mrqm.checkpoint import METRICS
+from mrqm.config import Config, ConfigError
+from mrqm.data import build_dataset
+from mrqm.engine import StepReport
+from pipelines.display import Display
+from pipelines.events import EpochReport, Evaluating, Event, FailureNotes, Note, Refused, Started, open_queue
+from pipelines.register import register
+from pipelines.report import relative
+from pipelines.resources import describe_resources, describe_shortage, ray_session, require_room
+from pipelines.runs import RunFolder, Summary, with_absolute_paths
+from pipelines.tracking import Tracker
+from pipelines.worker import train_worker
+
+RESTARTS = 3
+"""How often workers that died are started again from the latest checkpoint."""
+SCORE = "val/AP"
+
+
+def train(config: Config, console: Console | None = None) -> Summary:
+    """Train, evaluate, track and register; a finished run is only looked up.
+
+    Args:
+        config: of the run; `name` and `output` say which run it is.
+        console: where progress is shown.
+
+    Raises:
+        ConfigError, DataError, RunError, ResourceError, TrackingError: what has to change before this can run.
+        KeyboardInterrupt: the user or the system ended it; the same call continues.
+    """
+    config = with_absolute_paths(config)
+    folder = RunFolder(config)
+    with folder.claimed(config), Display(console or Console()) as display:
+        if summary := folder.read_summary():
+            display.line(f"run {config.name} is finished: {relative(folder.path)}")
+            return summary
+        _check_inputs(config, display)
+        display.phase("starting Ray")
+        with ray_session(), _ended_by_sigterm():
+            require_room(config.scaling)
+            with Tracker(config, folder) as tracker:
+                display.line(f"output    {relative(folder.path)}")
+                display.line(f"mlflow    {tracker.uri}, run {tracker.run_id}")
+                result = _fit(config, folder, tracker, display)
+                display.phase("registering the best checkpoint")
+                summary = _conclude(config, folder, tracker, result)
+        folder.write_summary(summary)
+    return summary
+
+
+def _check_inputs(config: Config, display: Display) -> None:
+    """Read everything that workers will need, so that what is wrong with it is said before they start."""
+    weights = config.model.backbone.weights
+    if weights not in ("none", "hub") and not Path(weights).is_file():
+        raise ConfigError(f"model.backbone.weights={weights}: no such file; give a .safetensors file, hub or none")
+    display.phase("reading annotations")
+    for split in ("train", "val"):
+        data = build_dataset(config, split)
+        counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in data.describe().items())
+        display.line(f"{split:<10}{counts}, {len(data.classes)} classes")
+        if repairs := data.annotations.repairs.summary():
+            display.note(f"{split}: {repairs}")
+
+
+def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display) -> Result:
+    """Run Ray Train in a thread and hear here what its workers say."""
+    events = open_queue()
+    if shortage := describe_shortage(config.scaling):
+        display.note(shortage)
+    display.phase(f"starting {describe_resources(config.scaling)}")
+    pool = ThreadPoolExecutor(1)
+    fitting = pool.submit(_make_trainer(config, events).fit)
+    pool.shutdown(wait=False)
+    for event in _heard(events, fitting):
+        match event:
+            case Started():
+                display.started(event)
+            case StepReport():
+                display.step(event)
+                tracker.log_step(event)
+            case Evaluating():
+                display.evaluating(event)
+            case EpochReport():
+                display.epoch(event)
+                tracker.log_epoch(event, folder.write_picture(event.epoch, event.picture) if event.picture else None)
+            case Note():
+                display.note(event.text)
+            case Refused():
+                raise event.error
+    return fitting.result()
+
+
+def _heard(events: Queue, fitting: Future[Result]) -> Iterator[Event]:
+    """Events until the training ends, and those that came in meanwhile."""
+    while True:
+        ended = fitting.done()
+        try:
+            yield events.get(timeout=0.5)
+        except Empty:
+            if ended:
+                return
+
+
+def _make_trainer(config: Config, events: Queue) -> TorchTrainer:
+    scaling = config.scaling
+    gpus = {"GPU": 1} if scaling.use_gpu else {}
+    return TorchTrainer(
+        train_worker,
+        train_loop_config={"config": config, "events": events},
+        scaling_config=ScalingConfig(
+            num_workers=scaling.num_workers,
+            use_gpu=scaling.use_gpu,
+            resources_per_worker={"CPU": scaling.cpus_per_worker, **gpus},
+        ),
+        run_config=RunConfig(
+            name=config.name,
+            storage_path=str(config.output),
+            failure_config=FailureConfig(max_failures=RESTARTS),
+            checkpoint_config=CheckpointConfig(num_to_keep=config.keep_checkpoints, checkpoint_score_attribute=SCORE),
+            callbacks=[FailureNotes(events)],
+            logging_config=LoggingConfig(log_level="ERROR"),
+        ),
+    )
+
+
+def _conclude(config: Config, folder: RunFolder, tracker: Tracker, result: Result) -> Summary:
+    """Register the best checkpoint."""
+    checkpoints = result.best_checkpoints or []
+    best, _ = max(checkpoints, key=lambda kept: kept[1].get(SCORE) or -math.inf)
+    checkpoint = Path(best.path)
+    metrics = json.loads((checkpoint / METRICS).read_text())
+    model = register(tracker, checkpoint, metrics, config.tracking.register_as)
+    epoch = int(checkpoint.name.rpartition("_")[2])
+    picture = folder.picture(epoch)
+    return Summary(
+        name=config.name,
+        folder=str(folder.path),
+        checkpoint=str(checkpoint),
+        epoch=epoch,
+        metrics=metrics,
+        picture=str(picture) if picture.is_file() else None,
+        tracking_uri=tracker.uri,
+        run_id=tracker.run_id,
+        model_uri=model.uri,
+        registered_as=f"{model.name} version {model.version}" if model.name else None,
+    )
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end a run as Ctrl-C does: it is how clusters and job schedulers stop one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

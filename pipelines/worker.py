@@ -1,0 +1,95 @@
+"""What runs on every worker: the loop of `mrqm.trainer`, a checkpoint and a report after each epoch."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypedDict
+
+import ray.train
+import ray.train.torch
+import torch
+from ray.train import Checkpoint
+from ray.util.queue import Queue
+
+from mrqm.config import Config
+from mrqm.trainer import Trainer
+from pipelines.errors import is_users_error
+from pipelines.events import EpochReport, Evaluating, NoteHandler, Refused, Started, StepSender
+
+
+class Job(TypedDict):
+    """What a worker is given."""
+
+    config: Config
+    events: Queue
+
+
+def train_worker(job: Job) -> None:
+    """Train to the end, from the run's latest checkpoint if it has one."""
+    config, events = job["config"], job["events"]
+    logging.getLogger("mrqm").addHandler(NoteHandler(events))
+    torch.set_num_threads(config.scaling.cpus_per_worker)
+    try:
+        trainer = Trainer(config, ray.train.torch.get_device())
+        if checkpoint := ray.train.get_checkpoint():
+            with checkpoint.as_directory() as folder:
+                trainer.load(Path(folder))
+        _train_epochs(trainer, events)
+    except ValueError as error:
+        if is_users_error(error):
+            events.put(Refused(error))
+        raise
+
+
+def _train_epochs(trainer: Trainer, events: Queue) -> None:
+    leads = trainer.rank == 0
+    on_step = StepSender(events) if leads else _ignore
+    if leads:
+        events.put(_started(trainer))
+    while not trainer.finished:
+        losses = trainer.train_epoch(on_step)
+        metrics = {f"train/{name}": value for name, value in losses.items()}
+        evaluated = trainer.finished or trainer.epoch % trainer.config.train.evaluate_every == 0
+        if evaluated:
+            if leads:
+                events.put(Evaluating(trainer.epoch))
+            metrics |= {f"val/{name}": value for name, value in trainer.evaluate().items()}
+        with _checkpoint(trainer, metrics) as checkpoint:
+            # Ray keeps reports as JSON, which has no NaN: the AP of a class without objects.
+            finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+            ray.train.report(finite, checkpoint, checkpoint_dir_name=f"epoch_{trainer.epoch:04d}")
+        if leads:
+            events.put(_epoch_report(trainer, metrics, evaluated))
+
+
+@contextmanager
+def _checkpoint(trainer: Trainer, metrics: dict[str, float]) -> Iterator[Checkpoint | None]:
+    """On rank 0 a checkpoint in a temporary folder, from which `ray.train.report` copies it; None elsewhere."""
+    if trainer.rank:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        trainer.save(Path(folder), {key.removeprefix("val/"): v for key, v in metrics.items() if "val/" in key})
+        yield Checkpoint.from_directory(folder)
+
+
+def _started(trainer: Trainer) -> Started:
+    steps = len(trainer.train_loader) // trainer.config.train.accumulate
+    return Started(trainer.epoch, trainer.num_parameters, steps)
+
+
+def _epoch_report(trainer: Trainer, metrics: dict[str, float], evaluated: bool) -> EpochReport:
+    picture = io.BytesIO()
+    if evaluated:
+        trainer.picture().save(picture, "png")
+    return EpochReport(trainer.epoch, trainer.config.train.epochs, trainer.step, metrics, picture.getvalue() or None)
+
+
+def _ignore(report: object) -> None:
+    """Other ranks have nothing to say."""
