@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -101,7 +102,7 @@ def main() -> None:
 
     model = ModelConfig()
     tokens = make_tokens(model.hidden_dim, args.size, args.device)
-    table = Table(title=f"encoders on one {args.size}×{args.size} image, {args.device}", title_justify="left")
+    table = Table(box=SIMPLE)
     for column in ("encoder", "pass", "GFLOPs", "ratio", "seconds", "ratio"):
         table.add_column(column, justify="left" if column in ("encoder", "pass") else "right")
     for label, run in (("forward", run_forward), ("forward + backward", run_backward)):
@@ -112,6 +113,7 @@ def main() -> None:
             reference = reference or (flops, seconds)
             ratios = f"{flops / reference[0]:.3f}", f"{seconds / reference[1]:.3f}"
             table.add_row(name, label, f"{flops / 1e9:.1f}", ratios[0], f"{seconds:.3f}", ratios[1])
+    print(f"one {args.size}×{args.size} image, {args.device}")
     Console().print(table)
 
 

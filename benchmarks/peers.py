@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -168,14 +169,14 @@ def make_result(name: str, model: nn.Module, progress: Progress, metrics: dict[s
     return Result(name, parameters, progress.elapsed_seconds, progress.images_seen, progress.step, metrics)
 
 
-def make_table(results: list[Result], title: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    for column in ("model", "parameters", "seconds", "images", "images/s", "AP", "AP50", "AP_small"):
+def make_table(results: list[Result]) -> Table:
+    table = Table(box=SIMPLE)
+    for column in ("model", "params", "seconds", "images", "images/s", "AP", "AP50", "AP_small"):
         table.add_column(column, justify="left" if column == "model" else "right")
     for result in results:
         scores = [f"{100 * result.metrics.get(key, math.nan):.2f}" for key in ("AP", "AP50", "AP_small")]
         speed = f"{result.images / result.seconds:.1f}"
-        millions = f"{result.parameters / 1e6:.2f} M"
+        millions = f"{result.parameters / 1e6:.2f}M"
         table.add_row(result.model, millions, f"{result.seconds:.0f}", str(result.images), speed, *scores)
     return table
 
@@ -229,7 +230,7 @@ def main() -> None:
         results = compare(names, config, device, args.out)
     except (ConfigError, DataError) as error:
         parser.exit(2, f"{error}\n")
-    console.print(make_table(results, f"{args.minutes:g} minutes each on {device_name(device)}"))
+    console.print(f"{args.minutes:g} minutes each on {device_name(device)}", make_table(results), sep="\n")
 
 
 if __name__ == "__main__":

@@ -283,6 +283,18 @@ class DataConfig(Section):
     max_unreadable: CountOrZero = 0
     """Images that may fail to decode, each named and skipped, before the run stops."""
 
+    @model_validator(mode="after")
+    def _classes_differ(self) -> Self:
+        if self.classes is not None and len(set(self.classes)) != max(len(self.classes), 1):
+            raise ValueError(f"classes={list(self.classes)} must be different names, at least one")
+        return self
+
+    @model_validator(mode="after")
+    def _crops_have_a_size(self) -> Self:
+        if self.augment.random_crop and self.tile is None:
+            raise ValueError("augment.random_crop=true needs data.tile, whose size the crops have")
+        return self
+
 
 # ----------------------------------------------------------------------------------- optim, train and around
 

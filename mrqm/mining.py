@@ -2,7 +2,7 @@
 
     T_I = max(T_b, T_b + k · (sqrt(w·h) / A_s)^p)
 
-with T_b = 0.55, k = 0.15, p = 0.2 and A_s = 144 px² gives objects of 8, 16, 32 and 96 px the thresholds 0.634, 0.646,
+with T_b = 0.55, k = 0.15, p = 0.2 and A_s = 144 px² gives objects of 8, 16, 32 and 96 px the thresholds 0.634, 0.647,
 0.661 and 0.688. As printed, a length is divided by an area; it is implemented as printed.
 
 Mining is local: anchors lie on regular grids, so the candidates of an object are the anchors of the cells around its

@@ -41,6 +41,8 @@ class Trainer:
     Attributes:
         config: with the class names resolved.
         classes: class names in label order.
+        descriptions: counts of the training and validation data.
+        repairs: what was mended in their annotations, one line each, empty when nothing was.
         epoch: completed epochs.
         progress: steps, seconds and images so far.
 
@@ -53,6 +55,10 @@ class Trainer:
         self.rank, self.world_size = _place()
         train_data, self.val_data = build_dataset(config, "train"), build_dataset(config, "val")
         self.descriptions = {"train": train_data.describe(), "val": self.val_data.describe()}
+        self.repairs = {
+            "train": train_data.annotations.repairs.summary(),
+            "val": self.val_data.annotations.repairs.summary(),
+        }
         self.classes = train_data.classes
         self.config = config = config.model_copy(
             update={"data": config.data.model_copy(update={"classes": self.classes})}
@@ -100,7 +106,7 @@ class Trainer:
         # Noise depends on seed, epoch and rank alone, so that a run continued from a checkpoint repeats it.
         noise = np.random.SeedSequence((self.config.train.seed, self.epoch, self.rank))
         torch.manual_seed(int(noise.generate_state(1)[0]))
-        self.train_loader.sampler.set_epoch(self.epoch)
+        self.train_loader.set_epoch(self.epoch)
         losses = train_one_epoch(self.learner, self.train_loader, self.progress, self.epoch + 1, on_step)
         self.epoch += 1
         return losses

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
-from numpy.typing import NDArray
 
 import mrqm
 
@@ -24,7 +23,7 @@ class DetectorModel(PythonModel):
         self.detector = mrqm.load(context.artifacts["checkpoint"])
 
     def predict(
-        self, context: PythonModelContext, model_input: NDArray[np.uint8], params: dict[str, Any] | None = None
+        self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None
     ) -> list[dict[str, Any]]:
         """Detections of every image: `boxes` xyxy in px, `scores`, `labels` and `class_names`, best first.
 
@@ -33,7 +32,7 @@ class DetectorModel(PythonModel):
         """
         return [self._detect(image) for image in model_input]
 
-    def _detect(self, image: NDArray[np.uint8]) -> dict[str, Any]:
+    def _detect(self, image: np.ndarray) -> dict[str, Any]:
         found = self.detector(image)
         return {name: value if name == "class_names" else value.tolist() for name, value in found.items()}
 

@@ -70,9 +70,13 @@ class Note:
 
 @dataclass(frozen=True)
 class Refused:
-    """A worker met a user's error: trying again would meet it again."""
+    """A worker met an error that it would meet again, so that starting it again is no use.
 
-    error: ValueError
+    Attributes:
+        error: its notes tell where it was raised.
+    """
+
+    error: Exception
 
 
 Event: TypeAlias = "Started | StepReport | Evaluating | EpochReport | Note | Refused"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -64,11 +65,11 @@ def register(tracker: Tracker, checkpoint: Path, metrics: Mapping[str, float], n
 
 
 def _log_model(tracker: Tracker, checkpoint: Path) -> mlflow.models.model.ModelInfo:
-    signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]),
-    )
+    signature = ModelSignature(inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]))
     mlflow.set_tracking_uri(tracker.uri)
-    with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=tracker.run_id):
+    with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=tracker.run_id), warnings.catch_warnings():
+        # MLflow misses an input example, which it would keep as megabytes of JSON; the signature says the same.
+        warnings.filterwarnings("ignore", "(?s).*input example was not provided", UserWarning)
         for file in (WEIGHTS, CONFIG, METRICS):  # not the optimizer's state
             shutil.copy(checkpoint / file, folder)
         return mlflow.pyfunc.log_model(

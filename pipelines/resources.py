@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import ray
@@ -76,13 +77,26 @@ def require_room(scaling: ScalingConfig) -> None:
     )
 
 
-def describe_shortage(scaling: ScalingConfig) -> str | None:
-    """What others hold at the moment, if the workers have to wait for it; None if they can start."""
+def wait_for_room(scaling: ScalingConfig, say: Callable[[str], None]) -> None:
+    """Wait until nobody else holds what the workers need, and say what is missing.
+
+    Here and not in Ray Train: a driver that is killed while Ray Train waits can leave its reservation behind.
+    """
+    said = ""
+    while shortage := _describe_shortage(scaling):
+        if shortage != said:
+            say(shortage)
+            said = shortage
+        time.sleep(2)
+
+
+def _describe_shortage(scaling: ScalingConfig) -> str:
+    """What is not free and who reserved it; empty if the workers can start."""
     free = ray.available_resources()
     wanted = {"CPU": scaling.num_workers * scaling.cpus_per_worker, "GPU": scaling.num_workers * scaling.use_gpu}
     short = [f"{free.get(kind, 0):g} of {need} {kind}s" for kind, need in wanted.items() if free.get(kind, 0) < need]
     if not short:
-        return None
+        return ""
     holders = [
         f"{key} ({_bundles(group['bundles'])})"
         for key, group in placement_group_table().items()

@@ -11,7 +11,7 @@ import math
 import signal
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from pipelines.display import Display
 from pipelines.events import EpochReport, Evaluating, Event, FailureNotes, Note, Refused, Started, open_queue
 from pipelines.register import register
 from pipelines.report import relative
-from pipelines.resources import describe_resources, describe_shortage, ray_session, require_room
+from pipelines.resources import describe_resources, ray_session, require_room, wait_for_room
 from pipelines.runs import RunFolder, Summary, with_absolute_paths
 from pipelines.tracking import Tracker
 from pipelines.worker import train_worker
@@ -57,7 +57,7 @@ def train(config: Config, console: Console | None = None) -> Summary:
             return summary
         _check_inputs(config, display)
         display.phase("starting Ray")
-        with ray_session(), _ended_by_sigterm():
+        with ray_session():
             require_room(config.scaling)
             with Tracker(config, folder) as tracker:
                 display.line(f"output    {relative(folder.path)}")
@@ -84,41 +84,59 @@ def _check_inputs(config: Config, display: Display) -> None:
 
 
 def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display) -> Result:
-    """Run Ray Train in a thread and hear here what its workers say."""
-    events = open_queue()
-    if shortage := describe_shortage(config.scaling):
-        display.note(shortage)
+    """Run Ray Train here and, in a thread, listen to its workers."""
+    events, ended = open_queue(), threading.Event()
+    wait_for_room(config.scaling, display.phase)
     display.phase(f"starting {describe_resources(config.scaling)}")
-    pool = ThreadPoolExecutor(1)
-    fitting = pool.submit(_make_trainer(config, events).fit)
-    pool.shutdown(wait=False)
-    for event in _heard(events, fitting):
-        match event:
-            case Started():
-                display.started(event)
-            case StepReport():
-                display.step(event)
-                tracker.log_step(event)
-            case Evaluating():
-                display.evaluating(event)
-            case EpochReport():
-                display.epoch(event)
-                tracker.log_epoch(event, folder.write_picture(event.epoch, event.picture) if event.picture else None)
-            case Note():
-                display.note(event.text)
-            case Refused():
-                raise event.error
-    return fitting.result()
+    trainer = _make_trainer(config, events)
+    with ThreadPoolExecutor(1) as pool, _stoppable():
+        listening = pool.submit(_listen, events, ended, folder, tracker, display)
+        try:
+            return trainer.fit()
+        except SystemExit as stop:  # what is left of Ctrl-C when Ray Train has stopped its workers
+            raise KeyboardInterrupt from stop
+        finally:
+            ended.set()
+            listening.result()  # an error of the listener says why the training was stopped
 
 
-def _heard(events: Queue, fitting: Future[Result]) -> Iterator[Event]:
-    """Events until the training ends, and those that came in meanwhile."""
+def _listen(events: Queue, ended: threading.Event, folder: RunFolder, tracker: Tracker, display: Display) -> None:
+    """Show and track what workers report; stop the training when there is no use in going on."""
+    try:
+        for event in _heard(events, ended):
+            _handle(event, folder, tracker, display)
+    except Exception:
+        if not ended.is_set():
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        raise
+
+
+def _handle(event: Event, folder: RunFolder, tracker: Tracker, display: Display) -> None:
+    match event:
+        case Started():
+            display.started(event)
+        case StepReport():
+            display.step(event)
+            tracker.log_step(event)
+        case Evaluating():
+            display.evaluating(event)
+        case EpochReport():
+            display.epoch(event)
+            tracker.log_epoch(event, folder.write_picture(event.epoch, event.picture) if event.picture else None)
+        case Note():
+            display.note(event.text)
+        case Refused():
+            raise event.error
+
+
+def _heard(events: Queue, ended: threading.Event) -> Iterator[Event]:
+    """Events until the training has ended, and those that came in meanwhile."""
     while True:
-        ended = fitting.done()
+        last = ended.is_set()
         try:
             yield events.get(timeout=0.5)
         except Empty:
-            if ended:
+            if last:
                 return
 
 
@@ -168,13 +186,15 @@ def _conclude(config: Config, folder: RunFolder, tracker: Tracker, result: Resul
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does: it is how clusters and job schedulers stop one."""
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM, which clusters send to stop a job, end a run as Ctrl-C does; undo what Ray does to Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

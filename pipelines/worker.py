@@ -6,6 +6,7 @@ import io
 import logging
 import math
 import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,6 @@ from ray.util.queue import Queue
 
 from mrqm.config import Config
 from mrqm.trainer import Trainer
-from pipelines.errors import is_users_error
 from pipelines.events import EpochReport, Evaluating, NoteHandler, Refused, Started, StepSender
 
 
@@ -41,9 +41,11 @@ def train_worker(job: Job) -> None:
             with checkpoint.as_directory() as folder:
                 trainer.load(Path(folder))
         _train_epochs(trainer, events)
-    except ValueError as error:
-        if is_users_error(error):
-            events.put(Refused(error))
+    except (RuntimeError, OSError):
+        raise  # a worker, a node or a network went away: Ray Train starts the workers again
+    except Exception as error:
+        error.add_note(traceback.format_exc())
+        events.put(Refused(error))
         raise
 
 

@@ -23,7 +23,7 @@ from torchvision.ops import box_convert
 from mrqm.config import Config
 from mrqm.data.coco import read_coco, read_coco_classes
 from mrqm.data.images import ImageCache, UnreadableImageError
-from mrqm.data.items import Item, drop_empty, tile_items, whole_items
+from mrqm.data.items import Item, count_visible, drop_empty, tile_items, whole_items
 from mrqm.data.records import AnnotationSet, DataError, ImageRecord
 from mrqm.data.transforms import Augmentation, View, plain_view, take_view
 from mrqm.data.visdrone import VISDRONE_CLASSES, read_visdrone
@@ -91,6 +91,10 @@ class DetectionDataset(Dataset[Sample | None]):
         while (sample := self._read(index, self._draw(index, rng))) is None:
             index = int(rng.integers(len(self)))
         return sample
+
+    def count_objects(self, index: int) -> int:
+        """Objects of an item as it is, without decoding its image."""
+        return count_visible(self.items[index], self._min_visible)
 
     def describe(self) -> dict[str, int]:
         """Counts of images, items (tiles or images), objects and ignored regions."""

@@ -52,12 +52,13 @@ def tile_items(records: Sequence[ImageRecord], scale: float, tile: int, overlap:
 def drop_empty(items: Sequence[Item], min_visible: float, keep_empty: float, seed: int) -> list[Item]:
     """Keep the items in which an object is visible, and a share of the others that the seed picks."""
     lots = np.random.default_rng(seed).random(len(items))
-    return [item for item, lot in zip(items, lots, strict=True) if lot < keep_empty or _has_object(item, min_visible)]
+    return [item for item, lot in zip(items, lots, strict=True) if lot < keep_empty or count_visible(item, min_visible)]
 
 
-def _has_object(item: Item, min_visible: float) -> bool:
+def count_visible(item: Item, min_visible: float) -> int:
+    """Objects of which more than the share `min_visible` lies in the item's window."""
     share = visible_share(item.record.boxes * item.factors, item.window)
-    return bool((share > min_visible).any())
+    return int((share > min_visible).sum())
 
 
 def _scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:

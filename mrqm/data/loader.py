@@ -21,19 +21,17 @@ STRIDE = 32
 Batch = tuple[Tensor, Tensor | None, list[Target]]
 
 
-def collate(samples: Sequence[Sample | None]) -> Batch | None:
+def collate(samples: Sequence[Sample | None]) -> Batch:
     """Join samples into a batch, padded right and bottom with 0 to a common multiple of 32.
 
     Args:
-        samples: (uint8 image (3, H, W), target) pairs; None, an image that did not decode, is left out.
+        samples: (uint8 image (3, H, W), target) pairs, at least one; None, an image that did not decode, is left out.
 
     Returns:
         images (B, 3, H, W) uint8, masks (B, H, W) bool that are True on padding, or None when nothing is padded, and
-        the targets. None when no sample is left.
+        the targets.
     """
     readable = [sample for sample in samples if sample is not None]
-    if not readable:
-        return None
     images, targets = [image for image, _ in readable], [target for _, target in readable]
     height, width = (-(-max(image.shape[axis] for image in images) // STRIDE) * STRIDE for axis in (1, 2))
     if all(image.shape[1:] == (height, width) for image in images):
@@ -102,16 +100,18 @@ class DetectionLoader(DataLoader[Sample | None]):
                 if batch is not None:
                     yield _unpack(batch)
         except DataError as error:
+            # End the worker processes here and now: left to the garbage collector, each would be waited for in vain.
+            self._iterator = None
+            error.__traceback__ = None
             # A worker's error arrives wrapped in its traceback; the message is what the user can act on.
             raise DataError(str(error).rpartition("DataError: ")[2].strip()) from None
 
 
 def _pack(samples: Sequence[Sample | None]) -> tuple[Tensor, Tensor | None, list[dict[str, NDArray[Any]]]] | None:
     """`collate` with targets in numpy: processes send arrays through a pipe, but every tensor as a shared file."""
-    batch = collate(samples)
-    if batch is None:
+    if not any(samples):
         return None
-    images, masks, targets = batch
+    images, masks, targets = collate(samples)
     return images, masks, [{key: value.numpy() for key, value in target.items()} for target in targets]
 
 

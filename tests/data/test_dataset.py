@@ -170,6 +170,16 @@ def test_two_thousand_objects_in_one_image(write_visdrone: WriteVisDrone) -> Non
     assert len(read(dataset, (0, 0))[1]["labels"]) == 2000
 
 
+def test_objects_are_counted_as_the_targets_hold_them(write_visdrone: WriteVisDrone) -> None:
+    folder = write_visdrone({"a": "50,10,20,10,1,4,0,0\n1,1,9,9,1,4,0,0\n1,1,9,9,0,0,0,0", "b": ""}, split="val")
+    dataset = build(folder, tile={"size": 64, "overlap": 0, "min_visible": 0.4})
+    assert len(dataset) == 8
+    assert [dataset.count_objects(index) for index in range(8)] == [
+        len(read(dataset, index)[1]["boxes"]) for index in range(8)
+    ]
+    assert dataset.count_objects(0) == 2
+
+
 def test_counts_are_described(write_visdrone: WriteVisDrone) -> None:
     dataset = build(write_visdrone({"a": f"{ROW}{ROW}1,1,9,9,0,0,0,0", "b": ""}))
     assert dataset.describe() == {"images": 2, "items": 2, "objects": 2, "ignored_regions": 1}

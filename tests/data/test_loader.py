@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,14 @@ def names(count: int) -> dict[str, str]:
 
 
 def test_images_of_one_fitting_size_need_no_mask() -> None:
-    images, masks, targets = collate([sample(64, 96), sample(64, 96)]) or pytest.fail("a batch was expected")
+    images, masks, targets = collate([sample(64, 96), sample(64, 96)])
     assert (images.shape, images.dtype) == ((2, 3, 64, 96), torch.uint8)
     assert masks is None
     assert len(targets) == 2
 
 
 def test_batches_are_padded_right_and_bottom_to_a_multiple_of_32() -> None:
-    images, masks, _ = collate([sample(40, 60), sample(50, 33)]) or pytest.fail("a batch was expected")
+    images, masks, _ = collate([sample(40, 60), sample(50, 33)])
     assert images.shape == (2, 3, 64, 64)
     assert masks is not None
     assert (masks.shape, masks.dtype) == ((2, 64, 64), torch.bool)
@@ -62,15 +63,14 @@ def test_batches_are_padded_right_and_bottom_to_a_multiple_of_32() -> None:
 
 
 def test_images_of_one_size_that_does_not_fit_are_masked() -> None:
-    images, masks, _ = collate([sample(40, 64)]) or pytest.fail("a batch was expected")
+    images, masks, _ = collate([sample(40, 64)])
     assert images.shape == (1, 3, 64, 64)
     assert masks is not None
 
 
 def test_images_that_did_not_decode_are_left_out() -> None:
-    images, _, targets = collate([None, sample(32, 32)]) or pytest.fail("a batch was expected")
+    images, _, targets = collate([None, sample(32, 32)])
     assert len(images) == len(targets) == 1
-    assert collate([None, None]) is None
 
 
 # ----------------------------------------------------------------------------------------------------- sampler
@@ -198,13 +198,14 @@ def test_an_error_in_a_worker_is_one_clear_message(write_visdrone: WriteVisDrone
     folder = write_visdrone(names(2), suffix=".jpg")
     for path in (folder / "images").iterdir():
         path.write_bytes(path.read_bytes()[:-20])
-    config = configure(folder.parent, workers=workers)
+    config, before = configure(folder.parent, workers=workers), set(multiprocessing.active_children())
     with pytest.raises(DataError) as caught:
         list(build_loader(config, build_dataset(config, "train"), training=True))
     message = str(caught.value)
     assert "Traceback" not in message
     assert "\n" not in message
     assert message.startswith(str(folder))
+    assert set(multiprocessing.active_children()) <= before
 
 
 class _Threads(torch.utils.data.Dataset[int]):

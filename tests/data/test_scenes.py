@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mrqm.data.records import DataError
-from mrqm.data.scenes.paint import solids
 from mrqm.data.scenes import SCENE_CLASSES, Scene, make_scene, write_scenes
+from mrqm.data.scenes.paint import solids
 from mrqm.data.visdrone import read_visdrone
 
 SIZE = (200, 240)
@@ -94,7 +94,7 @@ def test_every_class_occurs(scenes: list[Scene]) -> None:
 def test_boxes_are_tight_around_what_is_painted(scenes: list[Scene]) -> None:
     for scene in scenes[:4]:
         for one in scene.objects:
-            painted = solids([one.thing], scene.camera, scene.light)[..., 3] > 127
+            painted = solids([one.thing], scene.camera, scene.light)[..., 3] > 64
             rows, columns = np.flatnonzero(painted.any(1)), np.flatnonzero(painted.any(0))
             left, top, width, height = one.box
             extent = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])

@@ -1,7 +1,5 @@
 """What fills the blocks between the roads of a generated scene."""
 
-from functools import partial
-
 import numpy as np
 
 from mrqm.data.scenes import shapes
@@ -13,7 +11,7 @@ def _parking(build: Builder, rect: Array) -> None:
     x0, y0, x1, y1 = rect
     rng, depth = build.rng, 5.0
     build.ground(rectangle(*rect), rng.choice(["asphalt", "asphalt", "concrete"]))
-    stall, filled = rng.uniform(2.45, 2.8), rng.uniform(0.2, 0.95)
+    stall, filled = rng.uniform(2.45, 2.8), rng.uniform(0.15, 0.85)
     y = y0 + 1.0
     while y + depth < y1 - 0.5:
         borders = np.arange(x0 + 1.5, x1 - 1.0, stall)
@@ -128,14 +126,12 @@ def _houses(build: Builder, rect: Array) -> None:
         for y in np.arange(y0 + pitch / 2, y1 - pitch / 3, pitch):
             length, width = rng.uniform(8, 12), rng.uniform(6, 8.5)
             heading = rng.choice([0, np.pi / 2]) + rng.normal(0, 0.03)
-            house = partial(shapes.building, length=length, width=width, height=rng.uniform(3, 6))
-            build.put(house, x, y, heading, tall=True)
+            build.building(length, width, rng.uniform(3, 6), x, y, heading)
             build.ground(rectangle(x + pitch * 0.28, y - pitch / 2, x + pitch * 0.48, y + pitch * 0.2), "concrete")
             if rng.random() < 0.7:
                 build.car(x + pitch * 0.38, y - rng.uniform(0, 5), np.pi / 2)
             if rng.random() < 0.4:
-                shed = partial(shapes.crate, length=3.0, width=2.4, height=2.2)
-                build.put(shed, x - pitch * 0.4, y + pitch * 0.35, rng.uniform(0, 3))
+                build.building(rng.uniform(2, 4), 2.4, 2.2, x - pitch * 0.4, y + pitch * 0.35, heading)
             build.tree(x - pitch * 0.42 + rng.normal(0, 1), y - pitch * 0.4 + rng.normal(0, 1))
     build.scatter(build.person, rect, 5 * build.bustle)
     build.scatter(build.bush, rect, 8)
@@ -147,8 +143,7 @@ def _offices(build: Builder, rect: Array) -> None:
     x0, y0, x1, y1 = rect
     length, width = (x1 - x0) * rng.uniform(0.4, 0.7), (y1 - y0) * rng.uniform(0.4, 0.65)
     x, y = (x0 + x1) / 2 + rng.normal(0, 1.5), (y0 + y1) / 2 + rng.normal(0, 1.5)
-    block = partial(shapes.building, length=length, width=width, height=rng.uniform(5, 16))
-    build.put(block, x, y, tall=True)
+    build.building(length, width, rng.uniform(5, 16), x, y)
     lane = rectangle(x0 + 1, y0 + 1, x1 - 1, y0 + 7)
     build.ground(lane, "asphalt")
     for along in np.arange(x0 + 4, x1 - 4, 5.6):
@@ -170,17 +165,17 @@ def _depot(build: Builder, rect: Array) -> None:
     for x in np.arange(x0 + 5, x1 - 5, 7.0):
         for y in np.arange(y0 + 16, y1 - 6, 5.0):
             kind = rng.random()
-            if kind < 0.35:
-                stack = rng.choice([2.5, 2.5, 5.0])
-                box = partial(shapes.crate, length=6.1, width=2.4, height=stack, colours=shapes.CONTAINER_COLOURS)
-                build.put(box, x + rng.normal(0, 0.3), y, heading + rng.normal(0, 0.03), tall=stack > 3)
-            elif kind < 0.45:
+            if kind < 0.22:
+                tall = rng.random() < 0.33
+                shape = shapes.container_stack if tall else shapes.container
+                build.put(shape, x + rng.normal(0, 0.3), y, heading + rng.normal(0, 0.03), tall=tall)
+            elif kind < 0.34:
                 build.truck(x, y, rng.uniform(0, 2 * np.pi))
     build.scatter(build.person, rect, 7 * build.bustle)
     build.scatter(build.junk, rect, 8)
     build.scatter(build.car, rect, 2, rng.uniform(0, 6))
 
 
-URBAN = (_parking, _parking, _plaza, _park, _offices, _offices, _houses, _depot)
+URBAN = (_parking, _plaza, _park, _offices, _offices, _houses, _depot)
 SUBURBAN = (_parking, _park, _houses, _houses, _houses, _plaza)
 RURAL = (_fields, _fields, _fields, _park, _depot)

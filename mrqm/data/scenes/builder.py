@@ -1,14 +1,16 @@
 """Shorthands to paint the ground of a generated scene and to put things on it."""
 
+import math
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from mrqm.data.scenes import shapes
+from mrqm.data.scenes.buildings import building
 from mrqm.data.scenes.shapes import Array, Face
-from mrqm.data.scenes.world import Camera, Patch, Thing, World
+from mrqm.data.scenes.world import Camera, Patch, Solid, Thing, World
 
 Shape = Callable[[np.random.Generator], list[Face]]
 
@@ -42,11 +44,10 @@ class Builder:
         """Colour of the roads."""
         self.water: list[tuple[float, float, float]] = []
         """x, y and radius in metres of ponds, on which nothing is put."""
-        self.taken = np.zeros((0, 3))
-        """x, y and radius in metres of circles in which something stands."""
-        self.bustle = rng.uniform(0.2, 0.85)
+        self.centres, self.radii = np.zeros(0, dtype=complex), np.zeros(0)
+        """Circles in which something stands: x + iy and radius in metres."""
+        self.bustle = rng.uniform(0.15, 0.7)
         """How busy this scene is."""
-        self.truck_length = rng.uniform(6.0, 8.5)
 
     def ground(self, outline: Array, material: str, colour: Array | None = None) -> None:
         """Paint a piece of ground, in a colour of the material if none is given."""
@@ -64,23 +65,26 @@ class Builder:
         self.world.patches += [Patch(outline, colour, MATERIALS["paint"][2]) for outline in outlines]
 
     def put(self, shape: Shape, x: float, y: float, heading: float = 0.0, **options: Any) -> None:
-        """Add a thing if the camera may see it and there is room; options are those of `Thing`."""
-        if not self.camera.sees(x, y, margin=30) or any(np.hypot(x - a, y - b) < r for a, b, r in self.water):
-            return
-        thing = Thing(shape(self.rng), (x, y), heading, **options)
-        if thing.tall or self._finds_room(thing):
-            self.world.things.append(thing)
+        """Add a thing of the shape if the camera may see it and there is room; options are those of `Thing`."""
+        if self.camera.sees(x, y, margin=30) and not any(math.hypot(x - a, y - b) < r for a, b, r in self.water):
+            tint = self.rng.normal(1, 0.06) + 0.025 * self.rng.standard_normal(3)
+            thing = Thing(_model(shape, int(self.rng.integers(64))), x, y, heading, tint=tint, **options)
+            if thing.tall or self._finds_room(thing):
+                self.world.things.append(thing)
 
     def _finds_room(self, thing: Thing) -> bool:
-        """Whether no earlier thing stands there; if so, the room is taken."""
-        circles = thing.circles()
-        gaps = (
-            np.linalg.norm(circles[:, None, :2] - self.taken[:, :2], axis=-1) - circles[:, None, 2] - self.taken[:, 2]
-        )
-        if (gaps < 0).any():
+        """Whether no earlier low thing stands there; if so, the room is taken."""
+        centres, radius = thing.circles
+        if (np.abs(centres[:, None] - self.centres) < radius + self.radii).any():
             return False
-        self.taken = np.vstack([self.taken, circles])
+        self.centres, self.radii = np.append(self.centres, centres), np.append(self.radii, [radius] * len(centres))
         return True
+
+    def building(self, length: float, width: float, height: float, x: float, y: float, heading: float = 0.0) -> None:
+        """Add a building unlike any other."""
+        if self.camera.sees(x, y, margin=(length + height) * self.camera.scale):
+            solid = Solid.of(building(self.rng, length, width, height))
+            self.world.things.append(Thing(solid, x, y, heading, tall=True))
 
     def car(self, x: float, y: float, heading: float) -> None:
         """Add a car."""
@@ -88,36 +92,32 @@ class Builder:
 
     def truck(self, x: float, y: float, heading: float) -> None:
         """Add a truck."""
-        length = self.truck_length * self.rng.uniform(0.9, 1.1)
-        self.put(partial(shapes.truck, length=length), x, y, heading + self.rng.normal(0, 0.02), label=TRUCK)
+        self.put(shapes.truck, x, y, heading + self.rng.normal(0, 0.02), label=TRUCK)
 
     def person(self, x: float, y: float) -> None:
         """Add a pedestrian facing anywhere."""
-        heading = self.rng.uniform(0, 2 * np.pi)
-        self.put(shapes.pedestrian, x, y, heading, label=PEDESTRIAN, scale=self.people_scale)
+        self.put(shapes.pedestrian, x, y, self.rng.uniform(0, 6.28), label=PEDESTRIAN, scale=self.people_scale)
 
     def cyclist(self, x: float, y: float, heading: float | None = None) -> None:
         """Add a cyclist, heading anywhere by default."""
-        heading = self.rng.uniform(0, 2 * np.pi) if heading is None else heading + self.rng.normal(0, 0.08)
+        heading = self.rng.uniform(0, 6.28) if heading is None else heading + self.rng.normal(0, 0.08)
         self.put(shapes.cyclist, x, y, heading, label=CYCLIST, scale=self.people_scale)
 
     def tree(self, x: float, y: float, radius: float | None = None) -> None:
         """Add a tree, which may hide what stands under it."""
         radius = self.rng.uniform(1.5, 3.4) if radius is None else radius
-        self.put(partial(shapes.tree, radius=radius), x, y, tall=True)
+        self.put(shapes.tree, x, y, self.rng.uniform(0, 6.28), tall=True, scale=radius)
 
     def bush(self, x: float, y: float) -> None:
-        """Add a bush."""
-        self.put(shapes.bush, x, y)
+        """Add a bush, as small as a person or as large as a car."""
+        self.put(shapes.bush, x, y, self.rng.uniform(0, 6.28), scale=self.rng.uniform(0.45, 1.1))
 
     def junk(self, x: float, y: float) -> None:
-        """Add a bin, a bush or a cabinet: as large as what is annotated, but not annotated."""
+        """Add a bush or a cabinet: as large as what is annotated, but not annotated."""
         if self.rng.random() < 0.33:
             self.bush(x, y)
-            return
-        length, width, height = self.rng.uniform((0.6, 0.5, 0.7), (1.8, 1.1, 1.5))
-        crate = partial(shapes.crate, length=length, width=width, height=height)
-        self.put(crate, x, y, self.rng.uniform(0, 3))
+        else:
+            self.put(shapes.cabinet, x, y, self.rng.uniform(0, 6.28))
 
     def scatter(self, place: Callable[..., None], rect: Array, count: float, *arguments: float) -> None:
         """Place about `count` things anywhere in a rectangle."""
@@ -128,3 +128,9 @@ class Builder:
         """A random point of a rectangle."""
         x0, y0, x1, y1 = rect
         return self.rng.uniform(x0, x1), self.rng.uniform(y0, y1)
+
+
+@cache
+def _model(shape: Shape, number: int) -> Solid:
+    """One of the variants of a shape; variants are kept because building them takes longer than painting them."""
+    return Solid.of(shape(np.random.default_rng(number)))

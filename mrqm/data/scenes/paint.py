@@ -64,7 +64,9 @@ class Layer:
         self.image = Image.new(mode, size)
         self.draw = ImageDraw.Draw(self.image)
 
-    def polygons(self, points: Array, counts: Array, fills: Sequence[int | tuple[int, ...]], shown: Array | None = None) -> None:
+    def polygons(
+        self, points: Array, counts: Array, fills: Sequence[int | tuple[int, ...]], shown: Array | None = None
+    ) -> None:
         """Fill polygons in order.
 
         Args:
@@ -94,11 +96,13 @@ class Layer:
 def solids(things: Iterable[Thing], camera: Camera, light: Light) -> Array:
     """Premultiplied RGBA (H, W, 4) of things, far ones first, their faces shaded by the sun."""
     layer = Layer(camera, "RGBa")
-    ordered = sorted(things, key=lambda thing: -camera.depth(thing.position))
+    ordered = sorted(things, key=lambda thing: -camera.depth(thing.x, thing.y))
     if ordered:
         points, counts, facing = _faces(ordered, light)
         shade = 0.62 + 0.38 * np.clip(facing / light.sun[2], 0, 1.35) if light.sunny else 0.8 + 0.2 * facing
-        colours = np.clip(np.concatenate([thing.colours for thing in ordered]) * shade[:, None], 0, 255)
+        colours = np.clip(
+            np.concatenate([thing.solid.colours * thing.tint for thing in ordered]) * shade[:, None], 0, 255
+        )
         fills = [(*colour, 255) for colour in colours.astype(int).tolist()]
         layer.polygons(points, counts, fills)
     return layer.array()
@@ -106,7 +110,8 @@ def solids(things: Iterable[Thing], camera: Camera, light: Light) -> Array:
 
 def _faces(things: Sequence[Thing], light: Light) -> tuple[Array, Array, Array]:
     """Corners (P, 3) and their number (F,) of all faces, and the cosine (F,) of each to the sun."""
-    points, counts = (np.concatenate([getattr(thing, name) for thing in things]) for name in ("points", "counts"))
+    points = np.concatenate([thing.points for thing in things])
+    counts = np.concatenate([thing.solid.counts for thing in things])
     first, second, third = (points[np.cumsum(counts) - counts + i] for i in range(3))
     normals = np.cross(second - first, third - first)
     return points, counts, normals @ light.sun / np.maximum(np.linalg.norm(normals, axis=1), 1e-9)

@@ -16,7 +16,8 @@ from mrqm.data.scenes.world import Camera, Thing, World
 SCENE_CLASSES: tuple[str, ...] = ("pedestrian", "cyclist", "car", "truck")
 """Names of the annotated categories 1 to 4."""
 
-SHORTEST, LONGEST = 5, 40
+THINNEST, SHORTEST, LONGEST = 3, 5, 40
+"""Px: least short side, least long side and greatest long side of annotated objects."""
 
 
 @dataclass(frozen=True)
@@ -84,39 +85,47 @@ def make_scene(size: tuple[int, int], key: tuple[int, ...]) -> Scene:
 def _visible_objects(things: list[Thing], camera: Camera, cover: np.ndarray) -> list[SceneObject]:
     """The labelled things that are large enough, mostly inside the picture, and not hidden by tall things or others."""
     objects: list[SceneObject] = []
-    taken = np.zeros((0, 4))
+    taken, size = np.zeros((0, 4)), np.array([camera.width, camera.height])
     for thing in things:
         if thing.label is None:
             continue
-        whole, box = _extents(thing, camera)
-        sides, whole_sides = box[2:] - box[:2], whole[2:] - whole[:2]
-        if sides.min() < 3 or sides.max() < SHORTEST or whole_sides.max() > LONGEST:
+        corners = camera.project(thing.points)
+        whole = _extent(corners)
+        box = whole.clip(0, np.tile(size, 2))
+        whole_sides = whole[2:] - whole[:2]
+        if whole_sides.max() > LONGEST or (box[2:] - box[:2]).prod() < 0.5 * whole_sides.prod():
+            continue
+        truncated = bool((box != whole).any())
+        box = _visible_extent(thing, corners, size) if truncated else whole
+        sides = box[2:] - box[:2]
+        if sides.min() < THINNEST or sides.max() < SHORTEST or _overlap(box, taken).max(initial=0) > 0.75:
             continue
         hidden = float(cover[box[1] : box[3], box[0] : box[2]].mean())
-        if sides.prod() < 0.5 * whole_sides.prod() or hidden > 0.65 or _overlap(box, taken).max(initial=0) > 0.75:
+        if hidden > 0.6:
             continue
         taken = np.vstack([taken, box])
         occlusion = 0 if hidden < 0.05 else 1 if hidden < 0.5 else 2
-        row = (int(box[0]), int(box[1]), int(sides[0]), int(sides[1]))
-        objects.append(SceneObject(row, thing.label, int((box != whole).any()), occlusion, thing))
+        left, top, width, height = (int(value) for value in (*box[:2], *sides))
+        objects.append(SceneObject((left, top, width, height), thing.label, int(truncated), occlusion, thing))
     return objects
 
 
-def _extents(thing: Thing, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes of all of a thing and of what lies in the picture: integer xyxy (4,) each, (0, 0, 0, 0) for nothing."""
-    corners, size = camera.project(thing.points), (camera.width, camera.height)
-    whole = np.round(np.concatenate([corners.min(0), corners.max(0)])).astype(int)
-    if (whole[:2] >= 0).all() and (whole[2:] <= size).all():
-        return whole, whole
-    if (whole[2:] <= 0).any() or (whole[:2] >= size).any():
-        return whole, np.zeros(4, dtype=int)
-    ends = np.cumsum(thing.counts)
+def _extent(points: np.ndarray) -> np.ndarray:
+    """Least and greatest column and row of points (N, 2): integer xyxy (4,)."""
+    return np.round(np.concatenate([points.min(0), points.max(0)])).astype(int)
+
+
+def _visible_extent(thing: Thing, corners: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Extent (4,) of the part of a thing that is inside a picture of size (width, height); `corners` are its (P, 2).
+
+    Looks along every edge: cutting the extent of the whole would leave room around what remains of a slanted thing.
+    """
+    ends = np.cumsum(thing.solid.counts)
     following = np.arange(1, len(corners) + 1)
-    following[ends - 1] = ends - thing.counts
-    steps = np.linspace(0, 1, 33)[:, None, None]  # along every edge, since a cut corner is not where the box ends
+    following[ends - 1] = ends - thing.solid.counts
+    steps = np.linspace(0, 1, 33)[:, None, None]
     points = (corners + steps * (corners[following] - corners)).reshape(-1, 2)
-    inside = points[((points >= 0) & (points <= size)).all(1)]
-    return whole, np.round(np.concatenate([inside.min(0), inside.max(0)])).astype(int)
+    return _extent(points[((points >= 0) & (points <= size)).all(1)])
 
 
 def _overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -135,12 +144,14 @@ def _covered(box: tuple[int, int, int, int], region: tuple[int, int, int, int]) 
 def _ignored_regions(
     objects: list[SceneObject], size: tuple[int, int], rng: np.random.Generator
 ) -> tuple[tuple[int, int, int, int], ...]:
-    """In one scene of four, a region around an object with many neighbours."""
-    if rng.random() > 0.25 or len(objects) < 8:
+    """In one crowded scene of three, the surroundings of an object with many neighbours."""
+    if rng.random() > 0.33 or not objects:
         return ()
     centres = np.array([(one.box[0] + one.box[2] / 2, one.box[1] + one.box[3] / 2) for one in objects])
-    neighbours = (np.abs(centres[:, None] - centres[None]).max(-1) < 25).sum(1)
-    x, y = centres[rng.choice(np.argsort(neighbours)[-5:])]
+    neighbours = (np.abs(centres[:, None] - centres).max(-1) < 25).sum(1)
+    if neighbours.max() < 5:
+        return ()
+    x, y = centres[rng.choice(np.flatnonzero(neighbours >= 5))]
     half = rng.uniform(18, 45, 2)
     left, top = int(max(x - half[0], 0)), int(max(y - half[1], 0))
     right, bottom = int(min(x + half[0], size[1])), int(min(y + half[1], size[0]))

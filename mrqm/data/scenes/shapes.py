@@ -24,11 +24,11 @@ CLOTHES = (
     *((236, 236, 232), (30, 30, 36), (64, 68, 78), (176, 40, 44), (40, 70, 140), (214, 176, 60)),
     *((60, 110, 76), (150, 110, 150), (206, 150, 140), (110, 96, 80), (90, 150, 190)),
 )
-CONTAINER_COLOURS = ((150, 62, 44), (40, 84, 120), (52, 104, 84), (176, 140, 60), (150, 152, 150))
+CONTAINER_COLOURS = ((132, 66, 52), (58, 84, 108), (66, 98, 84), (160, 136, 84), (150, 152, 150), (110, 100, 94))
 FOLIAGE = ((44, 66, 34), (58, 80, 38), (72, 88, 44), (38, 58, 40), (96, 98, 50))
 
 
-def pick(rng: np.random.Generator, colours: Sequence[Sequence[int]], spread: float = 8) -> Array:
+def pick(rng: np.random.Generator, colours: Sequence[Sequence[int]], spread: float = 5) -> Array:
     """One of the colours, slightly off, as float (3,)."""
     return np.array(colours[int(rng.integers(len(colours)))]) + spread * rng.standard_normal(3)
 
@@ -98,9 +98,9 @@ def car(rng: np.random.Generator) -> list[Face]:
     ]
 
 
-def truck(rng: np.random.Generator, length: float) -> list[Face]:
-    """A cab and, apart from it, a box, a tipper with a load, or a flat bed with crates."""
-    half, width = length / 2, rng.uniform(1.15, 1.3)
+def truck(rng: np.random.Generator) -> list[Face]:
+    """5.6 to 9 m: a cab and, apart from it, a box, a tipper with a load, or a flat bed with crates."""
+    half, width = rng.uniform(2.8, 4.5), rng.uniform(1.15, 1.3)
     cab_back = half - rng.uniform(1.7, 2.2)
     paint = pick(rng, CAR_COLOURS)
     cab = rectangle(cab_back, -width * 0.95, half, width * 0.95)
@@ -157,28 +157,29 @@ def cyclist(rng: np.random.Generator) -> list[Face]:
     return faces + prism(disc(0.15, 0.14, 5, 0.28), 1.42, 1.72, helmet)
 
 
-def tree(rng: np.random.Generator, radius: float) -> list[Face]:
-    """A trunk under a heap of leaf clusters, darker below and outside than on top."""
-    foliage = pick(rng, FOLIAGE, 6)
-    height = radius * rng.uniform(1.5, 2.1)
-    faces = prism(disc(0.18, 0.18, 4), 0.0, height * 0.6, (74, 60, 46))
-    count = int(14 + radius * 9)
-    level = np.sort(rng.random(count))
-    reach = radius * np.sqrt(1 - level**2) * np.sqrt(rng.random(count)) * 0.85
-    angle = rng.uniform(0, 2 * np.pi, count)
-    size = radius * rng.uniform(0.2, 0.42, count)
-    tint = (0.62 + 0.55 * level) * rng.uniform(0.84, 1.16, count)
-    leaves = np.empty((count, 7, 3))
-    leaves[..., :2] = disc(1.0, 1.0, 7) + rng.normal(0, 0.14, (count, 7, 2))
-    leaves[..., :2] *= size[:, None, None]
-    leaves[..., :2] += (reach[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1))[:, None]
-    leaves[..., 2] = height * (0.45 + 0.55 * level[:, None])
-    return faces + list(zip(leaves, np.clip(foliage * tint[:, None], 0, 255), strict=True))
+def tree(rng: np.random.Generator) -> list[Face]:
+    """A trunk and a crown, 1 m in radius: to be scaled."""
+    trunk = prism(disc(0.07, 0.07, 4), 0.0, 1.0, (74, 60, 46))
+    return trunk + _crown(rng, clusters=32, height=rng.uniform(1.5, 2.1))
 
 
 def bush(rng: np.random.Generator) -> list[Face]:
-    """A low tree without a trunk, as small as a person or as large as a car."""
-    return tree(rng, rng.uniform(0.45, 1.1))[5:]
+    """A low crown on the ground, 1 m in radius: to be scaled."""
+    return _crown(rng, clusters=14, height=rng.uniform(0.9, 1.5))
+
+
+def _crown(rng: np.random.Generator, clusters: int, height: float) -> list[Face]:
+    """A heap of leaf clusters, darker below and outside than on top."""
+    level = np.sort(rng.random(clusters))
+    reach = np.sqrt(1 - level**2) * np.sqrt(rng.random(clusters)) * 0.85
+    angle = rng.uniform(0, 2 * np.pi, clusters)
+    leaves = np.empty((clusters, 7, 3))
+    leaves[..., :2] = disc(1.0, 1.0, 7) + rng.normal(0, 0.14, (clusters, 7, 2))
+    leaves[..., :2] *= rng.uniform(0.2, 0.42, clusters)[:, None, None]
+    leaves[..., :2] += (reach[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1))[:, None]
+    leaves[..., 2] = height * (0.45 + 0.55 * level[:, None])
+    tint = (0.62 + 0.55 * level) * rng.uniform(0.84, 1.16, clusters)
+    return list(zip(leaves, pick(rng, FOLIAGE, 6) * tint[:, None], strict=True))
 
 
 def lamp_post(rng: np.random.Generator) -> list[Face]:
@@ -188,67 +189,26 @@ def lamp_post(rng: np.random.Generator) -> list[Face]:
     return [*prism(disc(0.1, 0.1, 4), 0.0, 6.0, metal), *prism(arm, 6.0, 6.15, metal)]
 
 
-def crate(rng: np.random.Generator, length: float, width: float, height: float, colours: Sequence = ()) -> list[Face]:
-    """A box: bins, kiosks, containers and what else may be mistaken for a vehicle."""
-    paint = pick(rng, colours or ((60, 66, 62), (46, 84, 60), (120, 122, 120), (170, 168, 160)))
-    outline = rectangle(-length / 2, -width / 2, length / 2, width / 2)
-    ridges = np.arange(-length / 2 + 0.4, length / 2 - 0.3, 0.8) if length > 4 else ()
-    lines = [flat(rectangle(x, -width / 2, x + 0.2, width / 2), height, paint * 0.88) for x in ridges]
-    return [*prism(outline, 0.0, height, paint), *lines]
+def cabinet(rng: np.random.Generator) -> list[Face]:
+    """Bins, switch boxes and the like, as large as a person."""
+    paint = pick(rng, ((60, 66, 62), (46, 84, 60), (120, 122, 120), (170, 168, 160)))
+    half_length, half_width = rng.uniform((0.3, 0.25), (0.9, 0.55))
+    return prism(rectangle(-half_length, -half_width, half_length, half_width), 0.0, rng.uniform(0.7, 1.5), paint)
+
+
+def container(rng: np.random.Generator, height: float = 2.5) -> list[Face]:
+    """A ridged container, as large as a truck."""
+    paint = pick(rng, CONTAINER_COLOURS)
+    ridges = [flat(rectangle(x, -1.2, x + 0.2, 1.2), height, paint * 0.88) for x in np.arange(-2.65, 2.7, 0.8)]
+    return [*prism(rectangle(-3.05, -1.2, 3.05, 1.2), 0.0, height, paint), *ridges]
+
+
+def container_stack(rng: np.random.Generator) -> list[Face]:
+    """A container on another of its colour."""
+    return container(rng, 5.0)
 
 
 def parasol(rng: np.random.Generator) -> list[Face]:
     """A market umbrella of 2 to 3 m."""
     radius = rng.uniform(0.9, 1.5)
     return prism(disc(radius, radius, 8), 2.0, 2.7, pick(rng, CLOTHES), top=disc(0.1, 0.1, 8))
-
-
-def building(rng: np.random.Generator, length: float, width: float, height: float) -> list[Face]:
-    """A flat roof with parapet, vents and air conditioning, or a ridge; rows of windows on the walls."""
-    wall = pick(rng, ((176, 166, 150), (150, 120, 100), (190, 188, 182), (132, 130, 128), (168, 146, 120)))
-    outline = rectangle(-length / 2, -width / 2, length / 2, width / 2)
-    faces = prism(outline, 0.0, height, wall)[:-1]
-    faces += _windows(rng, length, width, height)
-    if height < 8 and width < 10 and rng.random() < 0.8:
-        tiles = pick(rng, ((146, 78, 58), (120, 70, 60), (92, 88, 90), (128, 112, 96)))
-        over = rectangle(-length / 2 - 0.4, -width / 2 - 0.4, length / 2 + 0.4, width / 2 + 0.4)
-        hip = rng.choice([0.0, width * 0.4])
-        ridge = np.array([(-length / 2 + hip, 0), (length / 2 - hip, 0), (length / 2 - hip, 0), (-length / 2 + hip, 0)])
-        return faces + prism(over, height, height + width * 0.3, tiles, top=ridge)[:-1]
-    roof = pick(rng, ((150, 148, 144), (112, 112, 114), (182, 176, 166), (96, 84, 78), (120, 132, 138)))
-    inner = rectangle(-length / 2 + 0.4, -width / 2 + 0.4, length / 2 - 0.4, width / 2 - 0.4)
-    faces += [flat(outline, height, wall * 1.08), flat(inner, height + 0.01, roof)]
-    if rng.random() < 0.4:
-        seams = np.arange(-length / 2 + 1.4, length / 2 - 1.0, 1.5)
-        faces += [
-            flat(rectangle(x, -width / 2 + 0.4, x + 0.14, width / 2 - 0.4), height + 0.02, roof * 0.9) for x in seams
-        ]
-    for _ in range(rng.integers(1, 3 + int(length * width / 40))):
-        x, y = rng.uniform(-0.38, 0.38, 2) * (length, width)
-        faces += _roof_unit(rng, x, y, height)
-    return faces
-
-
-def _roof_unit(rng: np.random.Generator, x: float, y: float, z: float) -> list[Face]:
-    length, width = rng.uniform(0.5, 2.2, 2)
-    colour = pick(rng, ((196, 198, 198), (140, 144, 146), (84, 86, 90), (170, 160, 140)))
-    outline = rectangle(x - length / 2, y - width / 2, x + length / 2, y + width / 2)
-    shadow = flat(outline + 0.35, z + 0.03, (70, 70, 74))
-    return [shadow, *prism(outline, z, z + rng.uniform(0.4, 1.2), colour)]
-
-
-def _windows(rng: np.random.Generator, length: float, width: float, height: float) -> list[Face]:
-    colour = pick(rng, ((52, 60, 70), (70, 84, 96), (40, 42, 46)))
-    pitch = rng.uniform(1.8, 3.2)
-    faces: list[Face] = []
-    for span, away, axis in ((length, width / 2, 1), (width, length / 2, 0)):
-        along = np.arange(-span / 2 + pitch * 0.6, span / 2 - pitch * 0.4, pitch)
-        x, z = (grid.reshape(-1, 1) for grid in np.meshgrid(along, np.arange(1.0, height - 1.4, 3.0)))
-        for side in (-1, 1):
-            step = 0.55 * side * (1 if axis else -1)  # keeps corners counter-clockwise seen from outside
-            corners = np.empty((len(x), 4, 3))
-            corners[..., axis] = side * away * 1.002
-            corners[..., 1 - axis] = x + np.array([step, -step, -step, step])
-            corners[..., 2] = z + np.array([0, 0, 1.4, 1.4])
-            faces += [(pane, colour) for pane in corners]
-    return faces
