@@ -56,7 +56,7 @@ class Criterion(nn.Module):
         counts = [(assignment[0] >= 0).sum() for _, _, assignment in branches.values()]
         if dense is not None:
             counts.append(counts[0].new_tensor(len(dense["positives"].image)))
-        positives = _mean_over_ranks(torch.stack(counts).float()).clamp(min=1)
+        positives = _normalizers(torch.stack(counts).float())
 
         losses: dict[str, Tensor] = {}
         for (name, (logits, boxes, assignment)), count in zip(branches.items(), positives, strict=False):
@@ -210,12 +210,12 @@ def _leave_ignored(assignment: Tensor, boxes: Tensor, truth: BatchTargets) -> Te
     return assignment.masked_fill((assignment == BACKGROUND) & inside, UNJUDGED)
 
 
-def _mean_over_ranks(counts: Tensor) -> Tensor:
-    """Sum over ranks divided by their number, since DistributedDataParallel averages gradients."""
+def _normalizers(counts: Tensor) -> Tensor:
+    """Sums over ranks, at least 1, divided by the number of ranks, since DistributedDataParallel averages gradients."""
     if not (dist.is_available() and dist.is_initialized()):
-        return counts
+        return counts.clamp(min=1)
     dist.all_reduce(counts)
-    return counts / dist.get_world_size()
+    return counts.clamp(min=1) / dist.get_world_size()
 
 
 def _named(kind: str, suffix: str, per_layer: Tensor) -> dict[str, Tensor]:

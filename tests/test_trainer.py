@@ -1,0 +1,167 @@
+"""Training: it learns, repeats, continues, stops in time and keeps the averaged weights."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from mrqm import engine
+from mrqm.config import Config
+from mrqm.engine import DivergenceError, StepReport
+from mrqm.trainer import Trainer, evaluate_checkpoint
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def config(squares: Any, tiny_config: Any) -> Any:
+    """A tiny configuration of four images of squares; takes overrides."""
+    root = squares(images=4, side=64, objects=3)
+    data = (f"data.root={root}", "data.classes=[blue, yellow]")
+    return lambda *overrides: tiny_config(*data, *overrides)
+
+
+def run(trainer: Trainer) -> list[dict[str, float]]:
+    """Train to the end; the losses of every step."""
+    losses: list[dict[str, float]] = []
+    while not trainer.finished:
+        trainer.train_epoch(lambda report: losses.append(report.losses))
+    return losses
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return engine.unwrap(trainer.learner.model).state_dict()
+
+
+def make_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Every look at the clock of the training takes this long."""
+    clock = itertools.count(0, seconds)
+    monkeypatch.setattr(engine.time, "perf_counter", lambda: float(next(clock)))
+
+
+@pytest.mark.slow
+def test_two_images_are_overfitted(squares: Any, tiny_config: Any) -> None:
+    config: Config = tiny_config(
+        f"data.root={squares(images=2, side=96, objects=5)}", "data.classes=[blue, yellow]",
+        "model.backbone.weights=none", "model.backbone.frozen_batch_norm=false", "model.hidden_dim=64",
+        "model.ffn_dim=128", "loss.encoder_supervision=mined", "data.augment.horizontal_flip=0",
+        "train.epochs=150", "optim.schedule=cosine", "optim.ema_decay=0.9", "optim.warmup_steps=10",
+        "optim.lr=2e-3",
+    )  # fmt: skip
+    trainer = Trainer(config, CPU)
+    run(trainer)
+    assert trainer.evaluate()["AP"] > 0.9
+
+
+def test_the_same_seed_gives_the_same_run(config: Any) -> None:
+    first, second, other = (run(Trainer(config(f"train.seed={seed}"), CPU)) for seed in (1, 1, 2))
+    assert first == second
+    assert first != other
+
+
+def test_a_resumed_run_repeats_the_uninterrupted_one_exactly(config: Any, tmp_path: Path) -> None:
+    whole = Trainer(config("optim.schedule=cosine", "optim.warmup_steps=3"), CPU)
+    losses = run(whole)
+    interrupted = Trainer(whole.config, CPU)
+    interrupted.train_epoch()
+    interrupted.save(tmp_path / "checkpoint", {})
+    resumed = Trainer(whole.config, CPU)
+    resumed.load(tmp_path / "checkpoint")
+    assert (resumed.epoch, resumed.step) == (1, 2)
+    assert run(resumed) == losses[2:]
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(resumed)[name]), name
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), f"average of {name}"
+
+
+def test_epochs_see_the_data_in_different_orders(config: Any) -> None:
+    losses = run(Trainer(config("optim.lr=1e-12", "data.augment.horizontal_flip=0", "model.denoising.enabled=false"), CPU))
+    assert [step["loss"] for step in losses[:2]] != pytest.approx([step["loss"] for step in losses[2:]], rel=1e-6)
+
+
+def test_reports_say_where_the_training_is(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_clock(monkeypatch, 1.0)
+    trainer, reports = Trainer(config(), CPU), list[StepReport]()
+    means = trainer.train_epoch(reports.append)
+    trainer.train_epoch(reports.append)
+    assert [(r.epoch, r.step, r.epoch_step) for r in reports] == [(1, 1, 1), (1, 2, 2), (2, 3, 1), (2, 4, 2)]
+    assert {(r.epochs, r.epoch_steps) for r in reports} == {(2, 2)}
+    assert [r.images_seen for r in reports] == [2, 4, 6, 8]
+    assert [r.elapsed_seconds for r in reports] == [1, 2, 3, 4]
+    assert [r.images_per_second for r in reports] == [2, 2, 2, 2]
+    assert [r.eta_seconds for r in reports] == pytest.approx([3, 2, 1, 0])
+    assert means["loss"] == pytest.approx((reports[0].losses["loss"] + reports[1].losses["loss"]) / 2)
+
+
+def test_the_time_limit_stops_the_training_and_the_schedule_ends_then(
+    config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_clock(monkeypatch, 6.0)
+    trainer = Trainer(config("train.epochs=100", "train.max_minutes=0.5", "optim.schedule=cosine"), CPU)
+    reports: list[StepReport] = []
+    while not trainer.finished:
+        trainer.train_epoch(reports.append)
+    assert len(reports) == 5  # of six seconds each
+    cosine = [0.01 + 0.99 * (1 + math.cos(math.pi * done / 5)) / 2 for done in range(5)]
+    assert [r.lr for r in reports] == pytest.approx([1e-3 * factor for factor in cosine])
+
+
+def test_a_resumed_run_counts_the_time_before(config: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    make_clock(monkeypatch, 6.0)
+    trainer = Trainer(config("train.epochs=100", "train.max_minutes=0.5"), CPU)
+    trainer.train_epoch()
+    trainer.save(tmp_path / "checkpoint", {})
+    resumed = Trainer(trainer.config, CPU)
+    resumed.load(tmp_path / "checkpoint")
+    assert len(run(resumed)) == 3
+
+
+def test_the_averaged_weights_are_evaluated_and_kept(config: Any, tmp_path: Path) -> None:
+    trainer = Trainer(config("optim.ema_decay=0.9"), CPU)
+    run(trainer)
+    raw, averaged = weights(trainer), trainer.model.state_dict()
+    assert any(not torch.equal(raw[name], averaged[name]) for name in raw)
+    metrics = trainer.evaluate()
+    trainer.save(tmp_path / "checkpoint", metrics)
+    assert evaluate_checkpoint(tmp_path / "checkpoint", [], CPU) == pytest.approx(metrics, nan_ok=True)
+    stored = Trainer(trainer.config, CPU)
+    stored.load(tmp_path / "checkpoint")
+    assert all(torch.equal(stored.model.state_dict()[name], averaged[name]) for name in averaged)
+
+
+def test_without_average_the_weights_themselves_are_kept(config: Any) -> None:
+    trainer = Trainer(config("optim.ema_decay=0"), CPU)
+    trainer.train_epoch()
+    assert all(value is weights(trainer)[name] or torch.equal(value, weights(trainer)[name])
+               for name, value in trainer.model.state_dict().items())  # fmt: skip
+
+
+def test_a_step_in_bfloat16_works(config: Any) -> None:
+    losses = run(Trainer(config("train.precision=bfloat16", "train.epochs=1"), CPU))
+    assert all(math.isfinite(step["loss"]) for step in losses)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(config: Any) -> None:
+    trainer = Trainer(config(), CPU)
+    with torch.no_grad():
+        engine.unwrap(trainer.learner.model).decoder.class_head.bias.fill_(float("nan"))
+    with pytest.raises(DivergenceError, match=r"step 1: .*loss_class.*optim\.lr=0\.001"):
+        trainer.train_epoch()
+
+
+def test_accumulated_parts_make_one_step(config: Any) -> None:
+    trainer = Trainer(config("train.batch_size=4", "train.accumulate=2", "train.epochs=1"), CPU)
+    reports: list[StepReport] = []
+    trainer.train_epoch(reports.append)
+    assert [(report.step, report.epoch_steps, report.images_seen) for report in reports] == [(1, 1, 4)]
+
+
+def test_the_picture_shows_validation_images(config: Any) -> None:
+    assert isinstance(Trainer(config(), CPU).picture(), Image.Image)
