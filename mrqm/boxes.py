@@ -1,4 +1,4 @@
-"""Box measures that torchvision.ops lacks: matched pairs, coverage, and moves between boxes and their logits."""
+"""Box measures and moves that torchvision.ops lacks: deltas, matched pairs, coverage."""
 
 from __future__ import annotations
 
@@ -19,18 +19,12 @@ def to_cxcywh(boxes_xyxy: Tensor) -> Tensor:
     return box_convert(boxes_xyxy, "xyxy", "cxcywh")
 
 
-def inverse_sigmoid(x: Tensor, eps: float = 1e-5) -> Tensor:
-    """Logit of values in [0, 1], finite at both ends."""
-    return torch.logit(x, eps)
-
-
-def refine(deltas: Tensor, reference: Tensor) -> Tensor:
-    """Move (…, 4) normalised cxcywh boxes by deltas in logit space; full precision also under autocast."""
-    return (deltas.float() + inverse_sigmoid(reference)).sigmoid()
-
-
 def apply_deltas(deltas: Tensor, anchors: Tensor) -> Tensor:
-    """Decode (…, 4) R-CNN deltas (dx, dy in anchor sides, dw, dh logarithmic) relative to cxcywh anchors."""
+    """Move cxcywh boxes (…, 4) by deltas (…, 4): centers by shares of a side, sides by their logarithm.
+
+    Relative to the box as in R-CNN (Girshick et al., 2014), also where DINO adds deltas to logits of the whole image:
+    there a px of a tiny object is a minute and place-dependent change of a logit. Full precision also under autocast.
+    """
     deltas = deltas.float()
     centers = anchors[..., :2] + deltas[..., :2] * anchors[..., 2:]
     sides = anchors[..., 2:] * deltas[..., 2:].clamp(max=LARGEST_LOG_GROWTH).exp()

@@ -1,7 +1,7 @@
 """The model as MLflow serves it; MLflow keeps this file with the weights and runs it to load them.
 
-    model = mlflow.pyfunc.load_model("models:/mrqm/1")
-    detections = model.predict(images)          # uint8 (B, H, W, 3) RGB
+model = mlflow.pyfunc.load_model("models:/mrqm/1")
+detections = model.predict(images)          # uint8 (B, H, W, 3) RGB
 """
 
 from __future__ import annotations

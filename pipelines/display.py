@@ -1,4 +1,4 @@
-"""What the user sees of a training: on a terminal a live line under the finished epochs, in a log a line now and then."""
+"""What the user sees of a training: a live line under finished epochs on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 

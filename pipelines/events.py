@@ -1,4 +1,4 @@
-"""What workers tell the driver while they train, and the line that carries it: a Ray queue.
+"""What workers tell the driver while they train, and the line that carries it.
 
 One stream serves the display and MLflow, so that workers need neither a terminal nor a tracking server, its credentials
 or a database they can reach.
@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import pickle
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import ray
 from ray.train import UserCallback
 from ray.util.queue import Queue
 
@@ -82,11 +86,41 @@ class Refused:
 Event: TypeAlias = "Started | StepReport | Evaluating | EpochReport | Note | Refused"
 
 
+class Line:
+    """From the workers to the driver, in order; it reserves no CPU and lives as long as its driver.
+
+    Events travel pickled: the queue's process need not import what they are made of.
+    """
+
+    def __init__(self) -> None:
+        self._queue = Queue(actor_options={"num_cpus": 0})
+
+    def send(self, event: Event) -> None:
+        """Send from a worker."""
+        self._queue.put(pickle.dumps(event))
+
+    def send_later(self, event: Event) -> None:
+        """Send without waiting, where waiting is not allowed: on an event loop."""
+        self._queue.actor.put_nowait.remote(pickle.dumps(event))
+
+    def receive(self, ended: threading.Event) -> Iterator[Event]:
+        """Events on the driver until `ended` is set, and those that came in before."""
+        awaited = self._queue.actor.get.remote()
+        while True:
+            last = ended.is_set()
+            if ray.wait([awaited], timeout=0.5)[0]:
+                # Trusted: only workers of this run have the queue.
+                yield pickle.loads(ray.get(awaited))  # noqa: S301
+                awaited = self._queue.actor.get.remote()
+            elif last:
+                return
+
+
 class StepSender:
     """Sends at most one step report per second, and every epoch's last, with the mean losses since the one before."""
 
-    def __init__(self, events: Queue) -> None:
-        self._events = events
+    def __init__(self, line: Line) -> None:
+        self._line = line
         self._sums: dict[str, float] = {}
         self._count = 0
         self._sent = -SECONDS_BETWEEN_STEPS
@@ -99,36 +133,30 @@ class StepSender:
         if now - self._sent < SECONDS_BETWEEN_STEPS and report.epoch_step < report.epoch_steps:
             return
         means = {name: total / self._count for name, total in self._sums.items()}
-        self._events.put(dataclasses.replace(report, losses=means))
+        self._line.send(dataclasses.replace(report, losses=means))
         self._sums, self._count, self._sent = {}, 0, now
 
 
 class NoteHandler(logging.Handler):
     """Sends warnings of `mrqm` to the driver."""
 
-    def __init__(self, events: Queue) -> None:
+    def __init__(self, line: Line) -> None:
         super().__init__(logging.WARNING)
-        self._events = events
+        self._line = line
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record."""
-        self._events.put(Note(record.getMessage()))
+        self._line.send(Note(record.getMessage()))
 
 
 class FailureNotes(UserCallback):
     """Tells the user about a worker that died, at once: Ray Train starts the workers again without a word."""
 
-    def __init__(self, events: Queue) -> None:
-        self._events = events
+    def __init__(self, line: Line) -> None:
+        self._line = line
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Runs in Ray Train's controller."""
         rank, error = min(worker_exceptions.items())
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        # Not `put`: it blocks, and the controller is one event loop.
-        self._events.actor.put_nowait.remote(Note(f"worker {rank} failed: {lines[-1]}"))
-
-
-def open_queue() -> Queue:
-    """A queue that reserves no CPU; it lives as long as its driver."""
-    return Queue(actor_options={"num_cpus": 0})
+        self._line.send_later(Note(f"worker {rank} failed: {lines[-1]}"))

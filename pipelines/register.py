@@ -1,4 +1,4 @@
-"""A trained checkpoint becomes an MLflow model: code and weights, no pickles, loadable where `mrqm` is not installed."""
+"""A trained checkpoint becomes an MLflow model: code and weights without pickles, for hosts without `mrqm`."""
 
 from __future__ import annotations
 

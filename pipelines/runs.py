@@ -1,11 +1,11 @@
 """The folder of a run, and what makes the same command continue it.
 
-    runs/demo/
-      config.yaml          what the run is: the same name with another configuration is refused
-      mlflow.json          its MLflow run
-      epoch_0007/          checkpoints, kept and counted by Ray Train
-      pictures/            detections beside ground truth after each evaluation
-      summary.json         written last: a run that has it is finished
+runs/demo/
+  config.yaml          what the run is: the same name with another configuration is refused
+  mlflow.json          its MLflow run
+  epoch_0007/          checkpoints, kept and counted by Ray Train
+  pictures/            detections beside ground truth after each evaluation
+  summary.json         written last: a run that has it is finished
 """
 
 from __future__ import annotations

@@ -10,14 +10,21 @@ import json
 import math
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, Result, RunConfig, ScalingConfig
+from ray.train import (
+    CheckpointConfig,
+    FailureConfig,
+    LoggingConfig,
+    Result,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+)
 from ray.train.torch import TorchTrainer
-from ray.util.queue import Empty, Queue
 from rich.console import Console
 
 from mrqm.checkpoint import METRICS
@@ -25,7 +32,7 @@ from mrqm.config import Config, ConfigError
 from mrqm.data import build_dataset
 from mrqm.engine import StepReport
 from pipelines.display import Display
-from pipelines.events import EpochReport, Evaluating, Event, FailureNotes, Note, Refused, Started, open_queue
+from pipelines.events import EpochReport, Evaluating, Event, FailureNotes, Line, Note, Refused, Started
 from pipelines.register import register
 from pipelines.report import relative
 from pipelines.resources import describe_resources, ray_session, require_room, wait_for_room
@@ -85,29 +92,36 @@ def _check_inputs(config: Config, display: Display) -> None:
 
 def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display) -> Result:
     """Run Ray Train here and, in a thread, listen to its workers."""
-    events, ended = open_queue(), threading.Event()
+    line, ended = Line(), threading.Event()
     wait_for_room(config.scaling, display.phase)
     display.phase(f"starting {describe_resources(config.scaling)}")
-    trainer = _make_trainer(config, events)
-    with ThreadPoolExecutor(1) as pool, _stoppable():
-        listening = pool.submit(_listen, events, ended, folder, tracker, display)
+    trainer = _make_trainer(config, line)
+    with ThreadPoolExecutor(1) as pool, _stoppable() as stop:
+        listening = pool.submit(_listen, line, ended, stop, folder, tracker, display)
         try:
-            return trainer.fit()
-        except SystemExit as stop:  # what is left of Ctrl-C when Ray Train has stopped its workers
-            raise KeyboardInterrupt from stop
+            result = trainer.fit()
+        except (SystemExit, TrainingFailedError) as failure:
+            ended.set()
+            listening.result()  # raises what made the listener stop the training, if it did
+            if isinstance(failure, SystemExit):  # what Ray Train makes of Ctrl-C
+                raise KeyboardInterrupt from failure
+            raise
         finally:
             ended.set()
-            listening.result()  # an error of the listener says why the training was stopped
+        listening.result()
+    return result
 
 
-def _listen(events: Queue, ended: threading.Event, folder: RunFolder, tracker: Tracker, display: Display) -> None:
+def _listen(
+    line: Line, ended: threading.Event, stop: Callable[[], None], folder: RunFolder, tracker: Tracker, display: Display
+) -> None:
     """Show and track what workers report; stop the training when there is no use in going on."""
     try:
-        for event in _heard(events, ended):
+        for event in line.receive(ended):
             _handle(event, folder, tracker, display)
     except Exception:
-        if not ended.is_set():
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        if not ended.wait(1):  # unless it is ending anyway, everything at once
+            stop()
         raise
 
 
@@ -129,23 +143,12 @@ def _handle(event: Event, folder: RunFolder, tracker: Tracker, display: Display)
             raise event.error
 
 
-def _heard(events: Queue, ended: threading.Event) -> Iterator[Event]:
-    """Events until the training has ended, and those that came in meanwhile."""
-    while True:
-        last = ended.is_set()
-        try:
-            yield events.get(timeout=0.5)
-        except Empty:
-            if last:
-                return
-
-
-def _make_trainer(config: Config, events: Queue) -> TorchTrainer:
+def _make_trainer(config: Config, line: Line) -> TorchTrainer:
     scaling = config.scaling
     gpus = {"GPU": 1} if scaling.use_gpu else {}
     return TorchTrainer(
         train_worker,
-        train_loop_config={"config": config, "events": events},
+        train_loop_config={"config": config, "line": line},
         scaling_config=ScalingConfig(
             num_workers=scaling.num_workers,
             use_gpu=scaling.use_gpu,
@@ -156,7 +159,7 @@ def _make_trainer(config: Config, events: Queue) -> TorchTrainer:
             storage_path=str(config.output),
             failure_config=FailureConfig(max_failures=RESTARTS),
             checkpoint_config=CheckpointConfig(num_to_keep=config.keep_checkpoints, checkpoint_score_attribute=SCORE),
-            callbacks=[FailureNotes(events)],
+            callbacks=[FailureNotes(line)],
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
@@ -186,15 +189,23 @@ def _conclude(config: Config, folder: RunFolder, tracker: Tracker, result: Resul
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let SIGTERM, which clusters send to stop a job, end a run as Ctrl-C does; undo what Ray does to Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
+def _stoppable() -> Iterator[Callable[[], None]]:
+    """Let SIGTERM, which clusters send to stop a job, end a training as Ctrl-C does; undo what Ray does to Ctrl-C.
+
+    Ray Train answers Ctrl-C by asking its controller to stop. SIGTERM often comes to all processes at once, so that no
+    controller may be left to ask.
+
+    Yields:
+        What stops the training from another thread. Outside of the main thread nothing can: it does nothing.
+    """
+    main = threading.main_thread()
+    if threading.current_thread() is not main:
+        yield lambda: None
         return
     before = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        yield
+        yield lambda: signal.pthread_kill(main.ident or 0, signal.SIGINT)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

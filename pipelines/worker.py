@@ -16,58 +16,57 @@ import ray.train
 import ray.train.torch
 import torch
 from ray.train import Checkpoint
-from ray.util.queue import Queue
 
 from mrqm.config import Config
 from mrqm.trainer import Trainer
-from pipelines.events import EpochReport, Evaluating, NoteHandler, Refused, Started, StepSender
+from pipelines.events import EpochReport, Evaluating, Line, NoteHandler, Refused, Started, StepSender
 
 
 class Job(TypedDict):
     """What a worker is given."""
 
     config: Config
-    events: Queue
+    line: Line
 
 
 def train_worker(job: Job) -> None:
     """Train to the end, from the run's latest checkpoint if it has one."""
-    config, events = job["config"], job["events"]
-    logging.getLogger("mrqm").addHandler(NoteHandler(events))
+    config, line = job["config"], job["line"]
+    logging.getLogger("mrqm").addHandler(NoteHandler(line))
     torch.set_num_threads(config.scaling.cpus_per_worker)
     try:
         trainer = Trainer(config, ray.train.torch.get_device())
         if checkpoint := ray.train.get_checkpoint():
             with checkpoint.as_directory() as folder:
                 trainer.load(Path(folder))
-        _train_epochs(trainer, events)
+        _train_epochs(trainer, line)
     except (RuntimeError, OSError):
         raise  # a worker, a node or a network went away: Ray Train starts the workers again
     except Exception as error:
         error.add_note(traceback.format_exc())
-        events.put(Refused(error))
+        line.send(Refused(error))
         raise
 
 
-def _train_epochs(trainer: Trainer, events: Queue) -> None:
+def _train_epochs(trainer: Trainer, line: Line) -> None:
     leads = trainer.rank == 0
-    on_step = StepSender(events) if leads else _ignore
+    on_step = StepSender(line) if leads else _ignore
     if leads:
-        events.put(_started(trainer))
+        line.send(_started(trainer))
     while not trainer.finished:
         losses = trainer.train_epoch(on_step)
         metrics = {f"train/{name}": value for name, value in losses.items()}
         evaluated = trainer.finished or trainer.epoch % trainer.config.train.evaluate_every == 0
         if evaluated:
             if leads:
-                events.put(Evaluating(trainer.epoch))
+                line.send(Evaluating(trainer.epoch))
             metrics |= {f"val/{name}": value for name, value in trainer.evaluate().items()}
         with _checkpoint(trainer, metrics) as checkpoint:
             # Ray keeps reports as JSON, which has no NaN: the AP of a class without objects.
             finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
             ray.train.report(finite, checkpoint, checkpoint_dir_name=f"epoch_{trainer.epoch:04d}")
         if leads:
-            events.put(_epoch_report(trainer, metrics, evaluated))
+            line.send(_epoch_report(trainer, metrics, evaluated))
 
 
 @contextmanager

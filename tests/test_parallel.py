@@ -64,9 +64,13 @@ def run_two_workers(folder: Path) -> list[Found]:
         )
         for rank in range(2)
     ]
-    for worker in workers:
-        _, errors = worker.communicate(timeout=200)
-        assert worker.returncode == 0, errors
+    try:
+        for worker in workers:
+            _, errors = worker.communicate(timeout=280)
+            assert worker.returncode == 0, errors
+    finally:
+        for worker in workers:
+            worker.kill()
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import batched_nms
 
-from mrqm.boxes import refine
+from mrqm.boxes import apply_deltas, to_xyxy
 from mrqm.models.deformable_attention import DeformableAttention
 from mrqm.models.layers import MLP, FeedForward, box_head, classification_head, sine_embedding
 from mrqm.models.tokens import TokenGrid
@@ -33,12 +34,26 @@ class QueryBranch:
     attn_mask: Tensor | None = None
 
 
-class QuerySelection(nn.Module):
-    """Two-stage, mixed: positions from the best-scored encoder tokens, content learned."""
+CANDIDATES_PER_QUERY = 4
+"""How many tokens compete for each query where distinct ones are wanted."""
 
-    def __init__(self, dim: int, num_classes: int, num_queries: int, proposal_scale: float) -> None:
+
+class QuerySelection(nn.Module):
+    """Two-stage, mixed: positions from the best-scored encoder tokens, content learned.
+
+    Args:
+        dim, num_classes, num_queries: D, K and Q.
+        proposal_scale: side of a token's proposal in cells of its level.
+        distinct_iou: tokens whose boxes overlap a better-scored one by more than this come after all others (Zhang et
+            al., 2023, "Dense Distinct Query"): one-to-many supervision makes neighbours score alike, and without this
+            the queries crowd on few objects. None takes the best-scored whatever they overlap.
+    """
+
+    def __init__(
+        self, dim: int, num_classes: int, num_queries: int, proposal_scale: float, distinct_iou: float | None
+    ) -> None:
         super().__init__()
-        self.num_queries, self.proposal_scale = num_queries, proposal_scale
+        self.num_queries, self.proposal_scale, self.distinct_iou = num_queries, proposal_scale, distinct_iou
         self.projection = nn.Sequential(nn.Linear(dim, dim), nn.LayerNorm(dim))
         self.class_head = classification_head(dim, num_classes)
         self.box_head = box_head(dim)
@@ -56,7 +71,7 @@ class QuerySelection(nn.Module):
         scores = logits.detach().amax(-1)
         if grid.key_padding_mask is not None:
             scores = scores.masked_fill(grid.key_padding_mask, float("-inf"))
-        chosen = scores.topk(min(self.num_queries, scores.shape[1]), 1).indices  # (B, Q)
+        chosen = self._choose(scores, features, grid)  # (B, Q)
         image = torch.arange(len(chosen), device=chosen.device).unsqueeze(1)
         boxes = self.boxes_at(features, grid, image, chosen)
         content = self.content.weight[: chosen.shape[1]].expand(len(chosen), -1, -1)
@@ -68,6 +83,21 @@ class QuerySelection(nn.Module):
         }
         return QueryBranch(content, boxes.detach()), outputs
 
+    @torch.no_grad()
+    def _choose(self, scores: Tensor, features: Tensor, grid: TokenGrid) -> Tensor:
+        """Tokens (B, Q) by falling score (B, S), distinct ones first."""
+        num_queries, num_tokens = min(self.num_queries, scores.shape[1]), scores.shape[1]
+        if self.distinct_iou is None:
+            return scores.topk(num_queries, 1).indices
+        top, token = scores.topk(min(num_queries * CANDIDATES_PER_QUERY, num_tokens), 1)
+        image = torch.arange(len(token), device=token.device).unsqueeze(1).expand_as(token)
+        boxes = to_xyxy(self.boxes_at(features, grid, image, token)).flatten(0, 1)
+        kept = batched_nms(boxes, top.float().flatten(), image.flatten(), self.distinct_iou)
+        repeated = torch.ones_like(token, dtype=torch.int8).flatten()
+        repeated[kept] = 0
+        order = repeated.view_as(token).argsort(dim=1, stable=True)[:, :num_queries]
+        return token.take_along_dim(order, 1)
+
     def boxes_at(self, features: Tensor, grid: TokenGrid, image: Tensor, token: Tensor) -> Tensor:
         """Boxes (…, 4) of tokens given by image (…) and index into S (…): squares around their centers, refined.
 
@@ -78,7 +108,7 @@ class QuerySelection(nn.Module):
         """
         sides = grid.cell_sizes[image, token] * self.proposal_scale
         proposals = torch.cat([grid.centers[image, token], sides], -1)
-        return refine(self.box_head(features[image, token]), proposals.clamp(0, 1))
+        return apply_deltas(self.box_head(features[image, token]), proposals)
 
 
 class DecoderLayer(nn.Module):
@@ -167,8 +197,8 @@ class Decoder(nn.Module):
             hidden = self.norm(query)
             deltas = self.box_head(hidden)
             logits.append(self.class_head(hidden))
-            boxes.append(refine(deltas, refined))  # look forward twice: also trains the previous layer's box
-            refined = refine(deltas, reference)
+            boxes.append(apply_deltas(deltas, refined))  # look forward twice: also trains the previous layer's box
+            refined = apply_deltas(deltas, reference)
             reference = refined.detach()
         lengths = [branch.content.shape[1] for branch in branches]
         per_branch = zip(torch.stack(logits).split(lengths, 2), torch.stack(boxes).split(lengths, 2), strict=True)

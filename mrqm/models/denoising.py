@@ -17,6 +17,8 @@ from mrqm.models.decoder import QueryBranch
 from mrqm.targets import BACKGROUND, UNJUDGED, BatchTargets, gather_targets
 
 NO_GROUP = -1
+LEAST_SIDE = 1e-4
+"""Of a noised box, as a share of the image: from no side at all no delta leads back."""
 
 
 class Denoising(nn.Module):
@@ -75,4 +77,5 @@ class Denoising(nn.Module):
         # noise above one half side can swap corners: sort them, so that a box stays a box
         top_left = torch.minimum(corners[..., :2], corners[..., 2:])
         bottom_right = torch.maximum(corners[..., :2], corners[..., 2:])
-        return to_cxcywh(torch.cat([top_left, bottom_right], -1))
+        centers, sides = to_cxcywh(torch.cat([top_left, bottom_right], -1)).split(2, -1)
+        return torch.cat([centers, sides.clamp(min=LEAST_SIDE)], -1)

@@ -1,0 +1,48 @@
+# From a fresh clone, with Python 3.11 to 3.13 and nothing else:
+#   make train       generate the demo data, train on Ray, look at it in MLflow
+#   make test        every test                make test-fast   those without Ray that take seconds
+#   make check       style, types, layers      make install     only install
+# ARGS="train.epochs=5" goes to `mrqm train`, ARGS="-k boxes" to pytest.
+
+VENV := .venv
+BIN := $(VENV)/bin
+CANDIDATES := python3 python3.13 python3.12 python3.11
+SUPPORTED = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+PYTHON ?= $(firstword $(foreach p,$(CANDIDATES),$(shell $(p) -c '$(SUPPORTED)' 2>/dev/null && echo $(p))))
+# -qq: pip has nothing to say but errors.
+INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e
+
+.PHONY: train test test-fast check install
+.DELETE_ON_ERROR:
+
+train: install
+	@$(BIN)/mrqm demo-data data/demo
+	@$(BIN)/mrqm train -c configs/demo.yaml $(ARGS)
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -m "not ray and not slow" $(ARGS)
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+install: $(VENV)/run.stamp
+
+$(VENV)/run.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV), which takes some minutes"
+	@$(INSTALL) .
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV) what tests need, which takes some minutes"
+	@$(INSTALL) '.[dev]'
+	@touch $@ $(VENV)/run.stamp
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; name one with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,140 @@
+"""The trained model as a function: every kind of image, windows of large ones, and what is no image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import mrqm
+from mrqm.checkpoint import save_checkpoint
+from mrqm.config import Config
+from mrqm.detector import Detector
+
+CPU = torch.device("cpu")
+
+
+class FindsWhite(nn.Module):
+    """A stub that knows its answer: one box around all white pixels, class 1."""
+
+    def forward(self, images: Tensor, masks: Tensor | None = None, targets: Any = None) -> dict[str, Tensor]:
+        logits, boxes = torch.full((len(images), 1, 2), -9.0), torch.full((len(images), 1, 4), 0.5)
+        for index, image in enumerate(images):
+            height, width = image.shape[1:]
+            if masks is not None:
+                height, width = int((~masks[index, :, 0]).sum()), int((~masks[index, 0]).sum())
+            rows, columns = (image[0] > 127).nonzero(as_tuple=True)
+            if len(rows):
+                x0, x1, y0, y1 = columns.min(), columns.max() + 1, rows.min(), rows.max() + 1
+                boxes[index, 0] = torch.tensor(
+                    [(x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height]
+                )
+                logits[index, 0, 1] = 3.0
+        return {"pred_logits": logits, "pred_boxes": boxes}
+
+
+def picture(size: tuple[int, int], box: tuple[int, int, int, int]) -> np.ndarray:
+    """Black, with a white box (xyxy px)."""
+    image = np.zeros((*size, 3), dtype=np.uint8)
+    image[box[1] : box[3], box[0] : box[2]] = 255
+    return image
+
+
+@pytest.fixture
+def make_detector(tiny_config: Any) -> Any:
+    def build(*overrides: str) -> Detector:
+        config: Config = tiny_config("data.classes=[a, b]", *overrides)
+        return Detector(FindsWhite(), config, CPU)  # type: ignore[arg-type]
+
+    return build
+
+
+def confident(detections: dict[str, Tensor]) -> Tensor:
+    return detections["boxes"][detections["scores"] > 0.5]
+
+
+def test_every_kind_of_image_gives_the_same(make_detector: Any, tmp_path: Path) -> None:
+    detector, array = make_detector(), picture((50, 70), (10, 20, 30, 28))
+    Image.fromarray(array).save(tmp_path / "a.png")
+    kinds = [array, torch.from_numpy(array).permute(2, 0, 1), Image.fromarray(array), tmp_path / "a.png"]
+    for found in [detector(kind) for kind in [*kinds, str(tmp_path / "a.png")]]:
+        assert confident(found).tolist() == [pytest.approx([10, 20, 30, 28], abs=1e-3)]
+        assert found["labels"][0] == 1
+
+
+def test_other_color_modes_are_read_as_rgb(make_detector: Any) -> None:
+    grey = Image.fromarray(picture((50, 70), (10, 20, 30, 28))).convert("L")
+    assert confident(make_detector()(grey)).tolist() == [pytest.approx([10, 20, 30, 28], abs=1e-3)]
+
+
+@pytest.mark.parametrize("box", [(5, 5, 15, 25), (180, 130, 200, 150), (90, 70, 100, 78), (130, 20, 144, 30)])
+def test_objects_of_large_images_land_in_the_right_place(box: tuple[int, int, int, int], make_detector: Any) -> None:
+    detector = make_detector("data.tile={size: 64, overlap: 32}", "evaluation.batch_size=3")
+    found = confident(detector(picture((150, 200), box)))
+    assert any(torch.allclose(row, torch.tensor(box).float(), atol=1e-2) for row in found)
+
+
+def test_an_object_seen_in_two_windows_is_found_once(make_detector: Any) -> None:
+    detector = make_detector("data.tile={size: 64, overlap: 32}")
+    assert len(confident(detector(picture((64, 96), (36, 10, 56, 30))))) == 1
+
+
+def test_boxes_are_in_px_of_the_given_image_whatever_the_scale(make_detector: Any) -> None:
+    for overrides in (["data.scale=0.5"], ["data.max_side=50"], ["data.scale=2.0", "data.tile={size: 64, overlap: 8}"]):
+        found = confident(make_detector(*overrides)(picture((80, 100), (20, 40, 44, 60))))
+        assert found[0].tolist() == pytest.approx([20, 40, 44, 60], abs=2.1), overrides
+
+
+def test_the_number_of_detections_is_bounded(make_detector: Any) -> None:
+    detector = make_detector("data.tile={size: 64, overlap: 0}", "evaluation.max_detections=3")
+    assert len(detector(picture((256, 256), (0, 0, 256, 256)))["scores"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (np.zeros((4, 4), dtype=np.uint8), r"\(4, 4\)"),
+        (np.zeros((4, 4, 4), dtype=np.uint8), r"\(4, 4, 4\)"),
+        (np.zeros((4, 4, 3), dtype=np.float32), "float32"),
+        (torch.zeros(4, 4, 3, dtype=torch.uint8), r"\(4, 4, 3\)"),
+        (torch.zeros(3, 4, 4), "float32"),
+    ],
+)
+def test_what_is_no_image_is_refused_by_type_and_shape(image: Any, said: str, make_detector: Any) -> None:
+    with pytest.raises(ValueError, match=rf"expected a uint8 .*{said}"):
+        make_detector()(image)
+
+
+@pytest.mark.parametrize("image", [None, 3, [[0]]])
+def test_what_is_not_even_an_array_is_a_value_error(image: Any, make_detector: Any) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        make_detector()(image)
+
+
+def test_files_that_are_no_image_are_named(make_detector: Any, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no pixels")
+    for name in ("text.png", "gone.png"):
+        with pytest.raises(ValueError, match=rf"{name}: not a readable image"):
+            make_detector()(tmp_path / name)
+
+
+def test_a_cut_off_file_is_named(make_detector: Any, tmp_path: Path) -> None:
+    path = tmp_path / "cut.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (99, 99, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"cut\.jpg: not a readable image"):
+        make_detector()(path)
+
+
+def test_a_checkpoint_becomes_a_detector(tiny_config: Any, make_model: Any, tmp_path: Path) -> None:
+    config = tiny_config("data.classes=[a, b, c]")
+    save_checkpoint(tmp_path / "checkpoint", make_model(config).state_dict(), {}, config, {})
+    detector = mrqm.load(tmp_path / "checkpoint")
+    found = detector(picture((50, 70), (10, 20, 30, 28)))
+    assert detector.classes == ("a", "b", "c")
+    assert found["boxes"].shape == (60, 4) and (found["scores"].diff() <= 0).all()
