@@ -16,6 +16,7 @@ INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check -c constr
 .DELETE_ON_ERROR:
 
 train: install
+	@$(BIN)/mrqm lite0-weights data/tf_efficientnet_lite0.safetensors
 	@$(BIN)/mrqm demo-data data/demo
 	@$(BIN)/mrqm train -c configs/demo.yaml $(ARGS)
 
@@ -35,12 +36,12 @@ install: $(VENV)/run.stamp
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV), which takes some minutes"
-	@$(INSTALL) .
+	@$(INSTALL) '.[demo]'
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV) what tests need, which takes some minutes"
-	@$(INSTALL) '.[dev]'
+	@$(INSTALL) '.[demo,dev]'
 	@touch $@ $(VENV)/run.stamp
 
 $(BIN)/python:

@@ -113,6 +113,16 @@ def demo_data(
     typer.echo(f"{folder}: {train} training and {val} validation scenes")
 
 
+@app.command()
+def lite0_weights(
+    path: Annotated[Path, typer.Argument(help="A .safetensors file; one that exists is left alone.")],
+) -> None:
+    """Write ImageNet weights of EfficientNet-Lite0 from the package of that name, for machines without a model hub."""
+    from mrqm.models.lite0 import write_lite0_weights
+
+    write_lite0_weights(path)
+
+
 def main() -> None:
     """The `mrqm` command."""
     app(prog_name="mrqm")

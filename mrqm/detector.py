@@ -115,16 +115,18 @@ def read_picture(image: Picture) -> Tensor:
         ValueError: it is no image; the message names the file or the shape.
     """
     if isinstance(image, str | Path):
+        path = image
         try:
-            image = Image.open(image)
+            image = Image.open(path)
             image.load()
         except (OSError, UnidentifiedImageError) as error:
-            raise ValueError(f"{image}: not a readable image: {error}") from error
+            raise ValueError(f"{path}: not a readable image: {error}") from error
     if isinstance(image, Image.Image):
         return tv.pil_to_tensor(ImageOps.exif_transpose(image).convert("RGB"))
     channels_last = isinstance(image, np.ndarray)
     pixels = torch.from_numpy(image).permute(2, 0, 1) if isinstance(image, np.ndarray) and image.ndim == 3 else image
     if not isinstance(pixels, Tensor) or pixels.dtype != torch.uint8 or pixels.ndim != 3 or len(pixels) != 3:
         expected = "a uint8 array (H, W, 3)" if channels_last else "a uint8 tensor (3, H, W)"
-        raise ValueError(f"expected {expected}, got {image.dtype} {tuple(image.shape)}")
+        is_array = isinstance(image, np.ndarray | Tensor)
+        raise ValueError(f"expected {expected}, got {f'{image.dtype} {tuple(image.shape)}' if is_array else image!r}")
     return pixels

@@ -34,7 +34,8 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> AdamW:
                 "weight_decay": config.weight_decay if decays else 0.0,
             }
             for (in_backbone, decays), parameters in groups.items()
-        ]
+        ],
+        fused=True,
     )
 
 

@@ -75,9 +75,20 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._write()
         status = "FINISHED" if kind is None else "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
-        self.client.set_terminated(self.run_id, status)
+        try:
+            self._write()
+            self.client.set_terminated(self.run_id, status)
+        except MlflowException as away:
+            if kind is not None:
+                logger.warning("MLflow at %s does not answer, run %s stays open", self.uri, self.run_id)
+            else:
+                error = away
+        if isinstance(error, MlflowException):
+            raise TrackingError(
+                f"MLflow at {self.uri}: {error}
+the checkpoints are kept; the same command goes on from them"
+            ) from error
 
     def log_step(self, report: StepReport) -> None:
         """Note losses and pace; they are written together every ten seconds."""

@@ -6,6 +6,7 @@ features of an image do not depend on what it is batched with.
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def build_backbone(config: BackboneConfig, *, channels_last: bool) -> Backbone:
 
 def _create(config: BackboneConfig) -> Any:
     if not timm.is_model(config.name):
-        similar = timm.list_models(f"{config.name[:6]}*")[:8]
+        similar = get_close_matches(config.name, timm.list_models(), n=8)
         raise ConfigError(f"model.backbone.name={config.name}: timm has no such model; similar: {similar}")
     try:
         return timm.create_model(config.name, features_only=True, pretrained=config.weights == "hub")

@@ -58,6 +58,7 @@ class QuerySelection(nn.Module):
         self.class_head = classification_head(dim, num_classes)
         self.box_head = box_head(dim)
         self.content = nn.Embedding(num_queries, dim)
+        nn.init.zeros_(self.content.weight)  # queries begin alike and differ by their boxes, not by random content
 
     def forward(self, memory: Tensor, grid: TokenGrid) -> tuple[QueryBranch, dict[str, Tensor]]:
         """Choose the queries of the main branch.

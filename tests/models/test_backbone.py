@@ -75,10 +75,9 @@ def test_an_unknown_model_is_refused_with_similar_names() -> None:
         build("resnet51")
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vgg11"])
-def test_a_model_without_the_strides_is_refused(name: str) -> None:
+def test_a_model_without_the_strides_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"model\.backbone\.name.*strides 4, 8, 16, 32"):
-        build(name)
+        build("vit_tiny_patch16_224")
 
 
 def test_weights_that_do_not_fit_are_named(backbone_weights: Path, tmp_path: Path) -> None:

@@ -1,0 +1,51 @@
+"""Write docs/configuration.md from the configuration's own docstrings: `python docs/make_configuration.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mrqm.config import Config, Section
+
+HEAD = """# Configuration
+
+A run is described by a YAML file and by `key.path=value` words on the command line, which win over the file. Every key
+has a default, and the resolved whole is kept with each checkpoint. This page is made from `mrqm/config.py` by
+`python docs/make_configuration.py`.
+"""
+
+
+def render() -> str:
+    """The whole page."""
+    return "\n".join([HEAD, *_section(Config, "")])
+
+
+def _section(section: type[Section], prefix: str) -> list[str]:
+    """A table of one section's keys, then its sections."""
+    nested = {name: kind for name, field in section.model_fields.items() if (kind := _nested(field.annotation))}
+    heading = [f"## {prefix.rstrip('.')}", ""] if prefix else []
+    rows = [
+        f"| `{prefix}{name}` | `{_shown(field.get_default())}` | {field.description} |"
+        for name, field in section.model_fields.items()
+        if name not in nested or field.description
+    ]
+    table = ["| key | default | meaning |", "|---|---|---|", *rows, ""] if rows else []
+    intro = [(section.__doc__ or "").strip(), ""] if prefix else []
+    parts = [line for name, kind in nested.items() for line in _section(kind, f"{prefix}{name}.")]
+    return [*heading, *intro, *table, *parts]
+
+
+def _nested(annotation: Any) -> type[Section] | None:
+    kinds = (annotation, *getattr(annotation, "__args__", ()))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
+
+
+def _shown(value: Any) -> str:
+    plain = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+    return yaml.safe_dump(plain, default_flow_style=True, width=1000).strip().removesuffix("\n...").strip()
+
+
+if __name__ == "__main__":
+    (Path(__file__).parent / "configuration.md").write_text(render())

@@ -1,0 +1,85 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import ray
+
+from mrqm.config import ScalingConfig
+from pipelines import resources
+from pipelines.resources import ResourceError, describe_resources, require_room, wait_for_room
+
+Cluster = Callable[..., None]
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """Pretend that the cluster has these nodes."""
+
+    def pretend(*nodes: dict[str, float]) -> None:
+        monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": node} for node in nodes])
+
+    return pretend
+
+
+def test_workers_that_fit_are_let_through(cluster: Cluster) -> None:
+    cluster({"CPU": 4.0}, {"CPU": 2.0})
+    require_room(ScalingConfig(num_workers=3, cpus_per_worker=2))
+
+
+def test_a_worker_does_not_spread_over_nodes(cluster: Cluster) -> None:
+    cluster({"CPU": 3.0}, {"CPU": 3.0})
+    with pytest.raises(ResourceError, match="room for 2 workers"):
+        require_room(ScalingConfig(num_workers=3, cpus_per_worker=2))
+
+
+def test_too_many_workers_are_refused_with_what_the_cluster_has(cluster: Cluster) -> None:
+    cluster({"CPU": 2.0})
+    with pytest.raises(ResourceError, match=r"(?s)64 workers × 1 CPU.*1 node \(2 CPUs, 0 GPUs\).*scaling.num_workers"):
+        require_room(ScalingConfig(num_workers=64))
+
+
+def test_gpus_that_are_not_there_are_refused(cluster: Cluster) -> None:
+    cluster({"CPU": 8.0})
+    with pytest.raises(ResourceError, match=r"1 GPU.*0 GPUs"):
+        require_room(ScalingConfig(use_gpu=True))
+
+
+def test_each_worker_needs_a_gpu_of_its_own(cluster: Cluster) -> None:
+    cluster({"CPU": 8.0, "GPU": 2.0})
+    require_room(ScalingConfig(num_workers=2, use_gpu=True))
+    with pytest.raises(ResourceError, match="room for 2 workers"):
+        require_room(ScalingConfig(num_workers=3, use_gpu=True))
+
+
+def test_dead_nodes_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": False, "Resources": {"CPU": 8.0}}])
+    with pytest.raises(ResourceError, match="0 nodes"):
+        require_room(ScalingConfig())
+
+
+def test_waiting_says_what_is_missing_and_who_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    free: Any = iter([{"CPU": 0.0}, {"CPU": 0.0}, {"CPU": 2.0}])
+    reserved = {"abc": {"state": "CREATED", "bundles": {0: {"CPU": 1.0}, 1: {"CPU": 1.0}}}}
+    monkeypatch.setattr(ray, "available_resources", lambda: next(free))
+    monkeypatch.setattr(resources, "placement_group_table", lambda: reserved)
+    monkeypatch.setattr(resources.time, "sleep", lambda seconds: None)
+    said: list[str] = []
+    wait_for_room(ScalingConfig(num_workers=2), said.append)
+    assert said == ["waiting for the cluster: 0 of 2 CPUs are free; reserved by placement groups abc (CPU 1 + CPU 1)"]
+
+
+def test_resources_are_described_in_words() -> None:
+    assert describe_resources(ScalingConfig(num_workers=1)) == "1 worker × 1 CPU"
+    assert describe_resources(ScalingConfig(num_workers=2, cpus_per_worker=4, use_gpu=True)) == (
+        "2 workers × 4 CPUs and 1 GPU"
+    )
+
+
+def test_an_address_without_a_cluster_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**options: Any) -> None:
+        raise ConnectionError("nobody there")
+
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(ResourceError, match=r"RAY_ADDRESS=127\.0\.0\.1:1"), resources.ray_session():
+        pass

@@ -1,0 +1,96 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mrqm.config import Config
+from pipelines.runs import RunError, RunFolder, Summary, flatten, with_absolute_paths
+
+TinyConfig = Callable[..., Config]
+
+
+@pytest.fixture
+def config(tiny_config: TinyConfig, tmp_path: Path) -> Config:
+    return tiny_config(f"output={tmp_path}")
+
+
+def claim(config: Config) -> None:
+    with RunFolder(config).claimed(config):
+        pass
+
+
+def test_the_same_configuration_claims_its_folder_again(config: Config) -> None:
+    claim(config)
+    claim(config)
+
+
+def test_another_configuration_is_refused_with_the_keys_that_differ(config: Config, tiny_config: TinyConfig) -> None:
+    claim(config)
+    other = tiny_config(f"output={config.output}", "optim.lr=0.5", "train.epochs=7")
+    with pytest.raises(RunError, match=r"(?s)optim\.lr: 0\.001 there, 0\.5 now.*train\.epochs: 2 there, 7 now"):
+        claim(other)
+
+
+def test_a_refused_configuration_leaves_the_folder_as_it_was(config: Config, tiny_config: TinyConfig) -> None:
+    claim(config)
+    with pytest.raises(RunError):
+        claim(tiny_config(f"output={config.output}", "optim.lr=0.5"))
+    claim(config)
+
+
+@pytest.mark.parametrize(
+    "override", ["keep_checkpoints=5", "tracking.experiment=other", "data.loader_workers=3", "data.cache_mb=1"]
+)
+def test_what_cannot_change_the_result_may_change(config: Config, tiny_config: TinyConfig, override: str) -> None:
+    claim(config)
+    claim(tiny_config(f"output={config.output}", override))
+
+
+def test_a_folder_is_claimed_by_one_at_a_time(config: Config) -> None:
+    folder = RunFolder(config)
+    with folder.claimed(config), pytest.raises(RunError, match="another process"):
+        claim(config)
+
+
+def test_summaries_survive_the_disk(config: Config) -> None:
+    summary = Summary(
+        name="tiny",
+        folder="runs/tiny",
+        checkpoint="runs/tiny/epoch_0002",
+        epoch=2,
+        metrics={"AP": 0.5},
+        picture=None,
+        tracking_uri="sqlite:///mlflow.db",
+        run_id="1",
+        model_uri="models:/tiny/1",
+        registered_as=None,
+    )
+    folder = RunFolder(config)
+    claim(config)
+    assert folder.read_summary() is None
+    folder.write_summary(summary)
+    assert folder.read_summary() == summary
+
+
+def test_mlflow_runs_are_remembered_by_store(config: Config) -> None:
+    folder = RunFolder(config)
+    claim(config)
+    folder.write_mlflow_run("sqlite:///a.db", "1")
+    assert folder.read_mlflow_run("sqlite:///a.db") == "1"
+    assert folder.read_mlflow_run("sqlite:///b.db") is None
+
+
+def test_paths_become_absolute(tiny_config: TinyConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = with_absolute_paths(tiny_config("data.root=d", "output=o", "model.backbone.weights=w.safetensors"))
+    assert config.data.root == tmp_path / "d"
+    assert config.output == tmp_path / "o"
+    assert config.model.backbone.weights == str(tmp_path / "w.safetensors")
+
+
+def test_words_for_weights_stay_words(tiny_config: TinyConfig) -> None:
+    assert with_absolute_paths(tiny_config("model.backbone.weights=hub")).model.backbone.weights == "hub"
+
+
+def test_sections_flatten_to_dotted_keys() -> None:
+    assert flatten({"a": {"b": {"c": 1}, "d": [2]}, "e": None}) == {"a.b.c": 1, "a.d": [2], "e": None}
