@@ -228,7 +228,7 @@ def main() -> None:
     try:
         config = load_config(args.config, [*args.overrides, *alone])
         results = compare(names, config, device, args.out)
-    except (ConfigError, DataError) as error:
+    except (ConfigError, DataError, DivergenceError) as error:
         parser.exit(2, f"{error}\n")
     console.print(f"{args.minutes:g} minutes each on {device_name(device)}", make_table(results), sep="\n")
 

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 class Commands(TyperGroup):
     """Says a user's error in one message instead of a traceback."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run a command; exit with 2 after a user's error."""
         try:
             return super().invoke(ctx)

@@ -346,6 +346,8 @@ class EvaluationConfig(Section):
 
     max_detections: Count = 500
     """Detections per image that are kept and scored."""
+    nms_iou: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Class-wise suppression of detections that overlap more, for short trainings whose queries still repeat; null: none."""
     area_bins: dict[str, tuple[NonNegative, Annotated[float, Field(gt=0)]]] = {
         "small": (0, 32**2),
         "medium": (32**2, 96**2),

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from torchvision.ops import batched_nms
 from torchvision.transforms.v2 import functional as tv
 
 from mrqm.checkpoint import load_checkpoint_config, load_model
@@ -24,6 +23,7 @@ from mrqm.data import collate
 from mrqm.data.tiling import Window, grid
 from mrqm.engine import detect
 from mrqm.models.mrqm import MRQM
+from mrqm.postprocess import suppress
 
 MERGE_IOU = 0.5
 """Detections of one class whose boxes overlap more are one object seen in two windows."""
@@ -93,8 +93,8 @@ class Detector:
         together = {name: torch.cat([part[name] for part in found]) for name in found[0]}
         if len(found) == 1:
             return together
-        kept = batched_nms(together["boxes"], together["scores"], together["labels"], MERGE_IOU)
-        return {name: values[kept[: self.config.evaluation.max_detections]] for name, values in together.items()}
+        merged = suppress(together, MERGE_IOU)
+        return {name: values[: self.config.evaluation.max_detections] for name, values in merged.items()}
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Detector:

@@ -203,7 +203,7 @@ def detect(model: nn.Module, batch: Batch, config: Config, device: torch.device)
     with autocast(config, device):
         outputs = model(images, masks)
     sizes = torch.stack([target["orig_size"] for target in targets])
-    found = postprocess(outputs, sizes, config.evaluation.max_detections)
+    found = postprocess(outputs, sizes, config.evaluation.max_detections, config.evaluation.nms_iou)
     return [{name: value.cpu() for name, value in detections.items()} for detections in found]
 
 

@@ -80,14 +80,10 @@ class Tracker:
             self._write()
             self.client.set_terminated(self.run_id, status)
         except MlflowException as away:
-            if kind is not None:
-                logger.warning("MLflow at %s does not answer, run %s stays open", self.uri, self.run_id)
-            else:
-                error = away
+            error = error or away  # what ended the training says more
         if isinstance(error, MlflowException):
             raise TrackingError(
-                f"MLflow at {self.uri}: {error}
-the checkpoints are kept; the same command goes on from them"
+                f"MLflow at {self.uri}: {error}; the checkpoints are kept and the same command goes on from them"
             ) from error
 
     def log_step(self, report: StepReport) -> None:

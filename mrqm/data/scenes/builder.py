@@ -38,7 +38,7 @@ class Builder:
         self.camera = camera
         self.world = World()
         life_size = camera.scale * (1.7 * np.cos(camera.pitch) + 0.6 * np.sin(camera.pitch))
-        self.people_scale = float(np.clip(7.5 / life_size, 1.1, 1.9))
+        self.people_scale = float(np.clip(9.5 / life_size, 1.1, 1.9))
         """Enlargement of people and cyclists, who would vanish at life size from this height."""
         self.asphalt = self.colour("asphalt")
         """Colour of the roads."""

@@ -49,8 +49,8 @@ class Light:
             sun=np.array([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)]),
             shadow=rng.uniform(0.05, 0.2) if overcast else rng.uniform(0.45, 0.68),
             tint=np.array([exposure * gain for gain in (1 + warm, 1, 1 - warm)], dtype=np.float32),
-            haze=rng.choice([0.0, 0.0, 0.08, 0.2]) * rng.uniform(0.5, 1.2),
-            blur=rng.choice([0.2, 0.3, 0.4, 0.7]),
+            haze=rng.choice([0.0, 0.0, 0.06, 0.12]) * rng.uniform(0.5, 1.2),
+            blur=rng.choice([0.2, 0.3, 0.4, 0.5]),
             noise=rng.uniform(0.7, 4.0),
         )
 

@@ -59,7 +59,7 @@ def make_scene(size: tuple[int, int], key: tuple[int, ...]) -> Scene:
     rng = np.random.default_rng(key)
     camera = Camera(
         *size,
-        scale=rng.uniform(3.3, 5.2),
+        scale=rng.uniform(4.2, 6.2),
         pitch=rng.uniform(0.78, 1.4),
         yaw=rng.uniform(0, 2 * np.pi),
         bend=rng.normal(0, 3),

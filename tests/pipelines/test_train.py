@@ -1,0 +1,229 @@
+"""The main job as users run it: `mrqm train` in processes of its own, on a real Ray."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+from safetensors.torch import save_file
+
+from mrqm.config import Config, load_config
+from mrqm.data.scenes import SCENE_CLASSES, write_scenes
+from pipelines.resources import ResourceError
+from pipelines.runs import RunError
+from pipelines.train import train
+
+TinyConfig = Callable[..., Config]
+
+pytestmark = pytest.mark.ray
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A folder with data and a configuration, in which commands are run."""
+
+    folder: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / "tiny.yaml"
+
+    def start(self, *overrides: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "mrqm", "train", "-c", str(self.config_file), *overrides]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+
+    def run(self, *overrides: str) -> "subprocess.CompletedProcess[str]":
+        process = self.start(*overrides)
+        stdout, stderr = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def mlflow_run(self, name: str) -> mlflow.entities.Run:
+        client = MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
+        ids = json.loads((self.folder / "runs" / name / "mlflow.json").read_text())
+        return client.get_run(next(iter(ids.values())))
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_config: TinyConfig) -> Workplace:
+    folder = tmp_path_factory.mktemp("workplace")
+    write_scenes(folder / "data", train=8, val=3, size=(96, 96))
+    config = tiny_config(
+        "data.root=data",
+        f"data.classes=[{','.join(SCENE_CLASSES)}]",
+        "data.max_side=64",
+        "scaling.num_workers=2",
+        "tracking.register_as=tiny-detector",
+    )
+    workplace = Workplace(folder)
+    workplace.config_file.write_text(config.to_yaml())
+    return workplace
+
+
+@pytest.fixture
+def inside(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    """The workplace as this process's folder, without clusters or stores of somebody else."""
+    monkeypatch.chdir(workplace.folder)
+    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    return workplace
+
+
+@pytest.fixture(scope="module")
+def finished(workplace: Workplace) -> "subprocess.CompletedProcess[str]":
+    """A run of two workers and two epochs."""
+    return workplace.run()
+
+
+def wait_for_line(process: "subprocess.Popen[str]", word: str) -> None:
+    assert process.stdout is not None
+    assert any(word in line for line in process.stdout), f"{word!r} was never printed"
+
+
+def test_a_run_ends_with_its_summary(finished: "subprocess.CompletedProcess[str]") -> None:
+    assert finished.returncode == 0, finished.stderr
+    for words in ("2/2", "AP50", "best checkpoint", "tiny-detector version 1", "mlflow ui", "mrqm evaluate runs/tiny/"):
+        assert words in finished.stdout
+
+
+def test_nothing_but_the_run_is_printed(finished: "subprocess.CompletedProcess[str]") -> None:
+    assert finished.stderr == ""
+    assert all("(RayTrainWorker" not in line and "INFO" not in line for line in finished.stdout.splitlines())
+
+
+def test_the_run_is_in_mlflow(finished: "subprocess.CompletedProcess[str]", workplace: Workplace) -> None:
+    run = workplace.mlflow_run("tiny")
+    assert run.info.status == "FINISHED"
+    assert run.data.params["scaling.num_workers"] == "2"
+    assert {"train/loss", "train/images_per_second", "val/AP", "val/AP50", "epoch"} <= run.data.metrics.keys()
+    client = MlflowClient(f"sqlite:///{workplace.folder}/mlflow.db")
+    pictures = {file.path for file in client.list_artifacts(run.info.run_id, "pictures")}
+    assert pictures == {"pictures/epoch_0001.png", "pictures/epoch_0002.png"}
+
+
+def test_checkpoints_are_kept_by_epoch(finished: "subprocess.CompletedProcess[str]", workplace: Workplace) -> None:
+    folder = workplace.folder / "runs" / "tiny"
+    assert {path.name for path in folder.glob("epoch_*")} == {"epoch_0001", "epoch_0002"}
+    assert {path.name for path in (folder / "epoch_0002").iterdir()} == {
+        "config.yaml", "metrics.json", "model.safetensors", "training.pt"
+    }  # fmt: skip
+
+
+def test_the_registered_model_predicts(
+    finished: "subprocess.CompletedProcess[str]", inside: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow.set_tracking_uri(f"sqlite:///{inside.folder}/mlflow.db")
+    model = mlflow.pyfunc.load_model("models:/tiny-detector/1")
+    images = np.random.default_rng(0).integers(0, 256, (2, 70, 90, 3), dtype=np.uint8)
+    detections = model.predict(images)
+    assert len(detections) == 2
+    boxes = np.array(detections[0]["boxes"])
+    assert boxes.shape == (len(detections[0]["scores"]), 4)
+    assert (boxes >= 0).all() and (boxes <= [90, 70, 90, 70]).all()
+    with pytest.raises(mlflow.exceptions.MlflowException):
+        model.predict(images.astype(np.float32))
+
+
+def test_the_version_carries_its_metrics(finished: "subprocess.CompletedProcess[str]", workplace: Workplace) -> None:
+    version = MlflowClient(f"sqlite:///{workplace.folder}/mlflow.db").get_model_version("tiny-detector", "1")
+    summary = json.loads((workplace.folder / "runs" / "tiny" / "summary.json").read_text())
+    assert float(version.tags["val/AP"]) == pytest.approx(summary["metrics"]["AP"], abs=1e-4)
+
+
+def test_a_finished_run_is_not_trained_again(finished: "subprocess.CompletedProcess[str]", inside: Workplace) -> None:
+    begin = time.monotonic()
+    summary = train(load_config(inside.config_file))
+    assert summary.registered_as == "tiny-detector version 1"
+    assert time.monotonic() - begin < 5
+    assert len(MlflowClient(summary.tracking_uri).search_model_versions("name = 'tiny-detector'")) == 1
+
+
+def test_another_configuration_under_its_name_is_refused(
+    finished: "subprocess.CompletedProcess[str]", inside: Workplace
+) -> None:
+    with pytest.raises(RunError, match=r"optim\.lr: 0\.001 there, 0\.5 now"):
+        train(load_config(inside.config_file, ["optim.lr=0.5"]))
+
+
+def test_its_checkpoint_is_evaluated_to_the_same_metrics(
+    finished: "subprocess.CompletedProcess[str]", workplace: Workplace
+) -> None:
+    command = [sys.executable, "-m", "mrqm", "evaluate", "runs/tiny/epoch_0002"]
+    result = subprocess.run(command, cwd=workplace.folder, capture_output=True, text=True)
+    metrics = json.loads((workplace.folder / "runs" / "tiny" / "epoch_0002" / "metrics.json").read_text())
+    assert f"{metrics['AP']:.3f}" in result.stdout, result.stderr
+
+
+def test_too_many_workers_are_refused_with_what_the_cluster_has(inside: Workplace) -> None:
+    config = load_config(inside.config_file, ["name=crowd", "scaling.num_workers=512", "train.batch_size=512"])
+    with pytest.raises(ResourceError, match=r"512 workers × 1 CPU: it has 1 node \(\d+ CPUs?, \d+ GPUs?\)"):
+        train(config)
+
+
+def test_weights_that_do_not_fit_are_said_without_a_traceback(workplace: Workplace) -> None:
+    save_file({"conv1.weight": torch.zeros(1)}, workplace.folder / "other.safetensors")
+    result = workplace.run("name=misfit", "model.backbone.weights=other.safetensors", "scaling.num_workers=1")
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert "other.safetensors" in result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    assert workplace.mlflow_run("misfit").info.status == "FAILED"
+
+
+@pytest.fixture
+def long_run(workplace: Workplace) -> Iterator[Callable[[], "subprocess.Popen[str]"]]:
+    """Start, or start again, a run of many epochs; none outlives the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> "subprocess.Popen[str]":
+        started.append(workplace.start("name=long", "train.epochs=25", "train.evaluate_every=25"))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_stopped_and_killed_run_continues(
+    long_run: Callable[[], "subprocess.Popen[str]"], workplace: Workplace
+) -> None:
+    first = long_run()
+    wait_for_line(first, "2/25 ")
+    first.send_signal(signal.SIGTERM)
+    output, _ = first.communicate()
+    assert first.returncode == 130
+    assert "the same command continues" in output
+    assert workplace.mlflow_run("long").info.status == "KILLED"
+
+    second = long_run()
+    wait_for_line(second, "continues after epoch")
+    wait_for_line(second, "/25 ")
+    second.kill()
+    second.communicate()
+
+    output, errors = long_run().communicate()
+    assert "continues after epoch" in output, errors
+    assert "25/25" in output
+    run = workplace.mlflow_run("long")
+    assert run.info.status == "FINISHED"
+    history = MlflowClient(f"sqlite:///{workplace.folder}/mlflow.db").get_metric_history(run.info.run_id, "epoch")
+    assert {int(metric.value) for metric in history} == set(range(1, 26))
