@@ -107,7 +107,7 @@ class ModelConfig(Section):
     """Hidden width of the feed-forward blocks."""
     bifpn: BiFPNConfig = BiFPNConfig()
     encoder: Literal["sae", "full"] = "sae"
-    """`sae`: the Scale-Aware Encoder; `full`: every level is a query in every layer (Deformable-DETR), for comparison."""
+    """`sae`: Scale-Aware Encoder; `full`: every level is a query in every layer (Deformable-DETR), for comparison."""
     refinement: RefinementConfig = RefinementConfig()
     full_encoder_layers: Count = 6
     """Layers of the `full` encoder."""
@@ -214,7 +214,7 @@ class LossConfig(Section):
     mining: MiningConfig = MiningConfig()
     one_to_many: OneToManyConfig = OneToManyConfig()
     encoder_supervision: Literal["one_to_one", "mined"] = "one_to_one"
-    """How the encoder's proposals learn: `one_to_one` as in DINO and the paper; `mined`: every token, by the mined anchors."""
+    """How the encoder's proposals learn: `one_to_one` as in the paper; `mined`: every token, by the mined anchors."""
 
 
 # ----------------------------------------------------------------------------------------------------- data
@@ -347,7 +347,7 @@ class EvaluationConfig(Section):
     max_detections: Count = 500
     """Detections per image that are kept and scored."""
     nms_iou: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Class-wise suppression of detections that overlap more, for short trainings whose queries still repeat; null: none."""
+    """Class-wise suppression of detections that overlap more, for short trainings whose queries repeat; null: none."""
     area_bins: dict[str, tuple[NonNegative, Annotated[float, Field(gt=0)]]] = {
         "small": (0, 32**2),
         "medium": (32**2, 96**2),

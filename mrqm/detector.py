@@ -1,7 +1,7 @@
 """A trained model as a function: an image of any size goes in, detections come out.
 
-    detector = mrqm.load("checkpoint")
-    detections = detector("street.jpg")
+detector = mrqm.load("checkpoint")
+detections = detector("street.jpg")
 """
 
 from __future__ import annotations

@@ -161,7 +161,9 @@ def train_one_epoch(
         progress.elapsed_seconds, progress.images_seen = before + seconds, progress.images_seen + images
         if not math.isfinite(means["loss"]):
             bad = [name for name, value in means.items() if not math.isfinite(value)]
-            raise DivergenceError(f"step {progress.step}: {', '.join(bad)} not finite; lower optim.lr={config.optim.lr}")
+            raise DivergenceError(
+                f"step {progress.step}: {', '.join(bad)} not finite; lower optim.lr={config.optim.lr}"
+            )
         sums = {name: sums.get(name, 0.0) + value for name, value in means.items()}
         on_step(
             StepReport(

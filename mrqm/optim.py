@@ -50,7 +50,7 @@ class Schedule:
         self.peaks = [group["lr"] for group in optimizer.param_groups]
 
     def set(self, step: int, progress: float) -> float:
-        """Set the rates of step `step` (from 0) when `progress` in [0, 1] of the training is done; returns the main one."""
+        """Set the rates of a step (from 0) when a share `progress` of the training is done; returns the main one."""
         warmup = min(1.0, (step + 1) / self.config.warmup_steps) if self.config.warmup_steps else 1.0
         factor = warmup * self._decay(progress)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):

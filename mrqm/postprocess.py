@@ -34,7 +34,9 @@ def postprocess(
     scale = orig_sizes.to(scores.device).flip(-1).repeat(1, 2).unsqueeze(1)  # (B, 1, 4), width and height twice
     boxes = to_xyxy(outputs["pred_boxes"].float()).clamp(0, 1) * scale
     boxes = boxes.take_along_dim((index // num_classes).unsqueeze(-1), 1)
-    found = [{"boxes": b, "scores": s, "labels": label} for b, s, label in zip(boxes, top, index % num_classes, strict=True)]
+    found = [
+        {"boxes": b, "scores": s, "labels": label} for b, s, label in zip(boxes, top, index % num_classes, strict=True)
+    ]
     return found if nms_iou is None else [suppress(detections, nms_iou) for detections in found]
 
 

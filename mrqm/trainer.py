@@ -1,10 +1,10 @@
 """A training run on PyTorch alone: one process, or several under torch.distributed, whoever started them.
 
-    trainer = Trainer(load_config("configs/demo.yaml"), torch.device("cpu"))
-    while not trainer.finished:
-        losses = trainer.train_epoch()
-        metrics = trainer.evaluate()
-    trainer.save(Path("checkpoint"), metrics)
+trainer = Trainer(load_config("configs/demo.yaml"), torch.device("cpu"))
+while not trainer.finished:
+    losses = trainer.train_epoch()
+    metrics = trainer.evaluate()
+trainer.save(Path("checkpoint"), metrics)
 """
 
 from __future__ import annotations
@@ -63,9 +63,7 @@ class Trainer:
         self.config = config = config.model_copy(
             update={"data": config.data.model_copy(update={"classes": self.classes})}
         )
-        self.train_loader = build_loader(
-            config, train_data, training=True, rank=self.rank, world_size=self.world_size
-        )
+        self.train_loader = build_loader(config, train_data, training=True, rank=self.rank, world_size=self.world_size)
         self.val_loader = build_loader(
             config, self.val_data, training=False, rank=self.rank, world_size=self.world_size
         )

@@ -92,7 +92,9 @@ def test_a_truncated_file_is_named(name: str, kept: int, folder: Path, config: A
         load_model(folder, config) and load_training(folder)
 
 
-def test_weights_of_another_architecture_are_named(folder: Path, config: Any, tiny_config: Any, make_model: Any) -> None:
+def test_weights_of_another_architecture_are_named(
+    folder: Path, config: Any, tiny_config: Any, make_model: Any
+) -> None:
     with pytest.raises(CheckpointError, match=r"model\.safetensors.*instead of"):
         load_weights(make_model(tiny_config("model.hidden_dim=64")), folder)
     with pytest.raises(CheckpointError, match=r"decoder\.layers\.2\.\S+: missing"):

@@ -164,18 +164,19 @@ def test_only_matched_queries_cost_anything_inside_an_ignored_region(
         assert ignored[name] == plain[name]
 
 
-def test_background_in_an_ignored_region_gets_no_gradient(grid: Any, targets: Any) -> None:
-    outputs = random_outputs(grid)
-    outputs["dense_outputs"] = random_dense(grid, [(0, 10, 0)])
+def test_only_positives_get_a_dense_gradient_inside_an_ignored_region(grid: Any, targets: Any) -> None:
+    outputs, inside = random_outputs(grid), (grid.centers * 64 >= 48).all(-1)
+    positive = int(inside[0].nonzero()[0])
+    outputs["dense_outputs"] = random_dense(grid, [(0, positive * ANCHORS + 1, 0)])
     token_logits = torch.randn(BATCH, grid.centers.shape[1], CLASSES).requires_grad_()
     outputs["encoder_outputs"] |= {"token_logits": token_logits, "mined_boxes": torch.rand(1, 4)}
     logits = outputs["dense_outputs"]["predictions"].logits.requires_grad_()
     losses = make_criterion(mined_encoder=True)(outputs, with_ignored(targets, [FAR]))
     (losses["loss_class_dense"] + losses["loss_class_enc"]).backward()
-    inside = (grid.centers * 64 >= 48).all(-1)
-    assert inside.any()
-    assert torch.equal((logits.grad != 0).all(-1).all(-1), ~inside)
-    assert torch.equal((token_logits.grad != 0).all(-1), ~inside)
+    judged = (~inside).unsqueeze(-1).repeat(1, 1, ANCHORS)
+    judged[0, positive, 1] = True
+    assert torch.equal((logits.grad != 0).all(-1), judged)
+    assert torch.equal((token_logits.grad != 0).all(-1), judged.any(-1))
 
 
 def test_ignored_tokens_are_those_with_their_center_inside(grid: Any, targets: Any) -> None:

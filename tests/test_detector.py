@@ -85,7 +85,11 @@ def test_an_object_seen_in_two_windows_is_found_once(make_detector: Any) -> None
 
 
 def test_boxes_are_in_px_of_the_given_image_whatever_the_scale(make_detector: Any) -> None:
-    for overrides in (["data.scale=0.5"], ["data.max_side=50"], ["data.scale=2.0", "data.tile={size: 128, overlap: 64}"]):
+    for overrides in (
+        ["data.scale=0.5"],
+        ["data.max_side=50"],
+        ["data.scale=2.0", "data.tile={size: 128, overlap: 64}"],
+    ):
         found = confident(make_detector(*overrides)(picture((80, 100), (20, 40, 44, 60))))
         assert found[0].tolist() == pytest.approx([20, 40, 44, 60], abs=2.1), overrides
 

@@ -28,7 +28,9 @@ class KeepGradients(torch.optim.Optimizer):
 
 def make_learner(config: Any, model: nn.Module) -> Learner:
     optimizer = KeepGradients(model)
-    return Learner(model.train(), build_criterion(config.loss), optimizer, Schedule(optimizer, config.optim), None, config, CPU)
+    return Learner(
+        model.train(), build_criterion(config.loss), optimizer, Schedule(optimizer, config.optim), None, config, CPU
+    )
 
 
 def random_batch(targets: list[dict[str, Tensor]]) -> Any:
@@ -40,14 +42,18 @@ def test_accumulation_equals_the_big_batch(tiny_config: Any, make_model: Any, ma
     """Each part is normalised by its own positives, so parts with equally many of every kind add up exactly."""
     config = tiny_config("model.denoising.label_noise=0", "model.denoising.box_noise=0", "optim.clip_norm=1e9",
                          "model.iou_aware_head.enabled=false")  # fmt: skip
-    images, _, targets = random_batch([make_target([(8, 8, 20, 20), (30, 30, 50, 44)]), make_target([(9, 9, 30, 30)] * 2)])
+    images, _, targets = random_batch(
+        [make_target([(8, 8, 20, 20), (30, 30, 50, 44)]), make_target([(9, 9, 30, 30)] * 2)]
+    )
     whole, parts = (make_learner(config, make_model(config)) for _ in range(2))
     losses, _ = whole.step([(images, None, targets)], 0, 0.0)
     summed, _ = parts.step([(images[i : i + 1], None, targets[i : i + 1]) for i in range(2)], 0, 0.0)
     for name, value in losses.items():
         torch.testing.assert_close(summed[name], value, rtol=1e-4, atol=1e-5)
     for accumulated, expected in zip(parts.optimizer.seen[0], whole.optimizer.seen[0], strict=True):
-        torch.testing.assert_close(accumulated, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().clamp(1e-3).item())
+        torch.testing.assert_close(
+            accumulated, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().clamp(1e-3).item()
+        )
 
 
 def test_gradients_are_clipped_and_cleared(tiny_config: Any, make_model: Any, random_target: Any) -> None:

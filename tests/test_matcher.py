@@ -69,7 +69,9 @@ def test_predictions_that_are_no_numbers_are_matched_last(worst: float, random_t
 
 def test_even_a_batch_of_nothing_but_nan_is_matched(random_target: Any) -> None:
     logits, boxes = random_predictions(1)
-    assignment = HungarianMatcher(*COSTS)(logits * float("nan"), boxes * float("nan"), batch_targets([random_target(5)]))
+    assignment = HungarianMatcher(*COSTS)(
+        logits * float("nan"), boxes * float("nan"), batch_targets([random_target(5)])
+    )
     assert ((assignment >= 0).sum(-1) == 5).all()
 
 

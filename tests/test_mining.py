@@ -25,7 +25,9 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def make_miner(scales: tuple[float, ...] = (2, 4), ratios: tuple[float, ...] = (0.5, 1, 2), **changes: Any) -> AnchorMiner:
+def make_miner(
+    scales: tuple[float, ...] = (2, 4), ratios: tuple[float, ...] = (0.5, 1, 2), **changes: Any
+) -> AnchorMiner:
     return AnchorMiner(scales, ratios, **{**SETTINGS, **changes})
 
 
@@ -39,9 +41,12 @@ def fake_refinement(miner: AnchorMiner, grid: TokenGrid) -> Callable[[Tensor, Te
     return lambda image, anchor: boxes[image, anchor]
 
 
-
 def naive_mine(
-    miner: AnchorMiner, target: dict[str, Tensor], grid: TokenGrid, image: int, refined: Callable[[Tensor, Tensor], Tensor]
+    miner: AnchorMiner,
+    target: dict[str, Tensor],
+    grid: TokenGrid,
+    image: int,
+    refined: Callable[[Tensor, Tensor], Tensor],
 ) -> set[tuple[int, int]]:
     """(anchor, object) pairs, by looking at everything; a refined box counts where its anchor's cell is near."""
     anchors = miner.anchors(grid).flatten(1, 2)[image]
@@ -134,7 +139,9 @@ def test_every_object_has_its_least_number_of_positives(random_target: Any, make
 
 
 @pytest.mark.parametrize("box", [(0, 0, 64, 64), (0, 0, 0.5, 0.5), (63.5, 63.5, 64, 64), (0, 30, 64, 31)])
-def test_objects_of_any_size_and_place_have_a_positive(box: tuple[float, ...], make_target: Any, make_grid: Any) -> None:
+def test_objects_of_any_size_and_place_have_a_positive(
+    box: tuple[float, ...], make_target: Any, make_grid: Any
+) -> None:
     assert len(make_miner().mine(batch_targets([make_target([box])]), make_grid(), no_refinement).anchor) >= 1
 
 
@@ -148,10 +155,24 @@ def test_images_without_objects_have_no_positives(make_target: Any, make_grid: A
     assert anchor.tolist() == [[0], [0]] and assignment.tolist() == [[UNJUDGED], [UNJUDGED]]
 
 
-def test_an_anchor_answers_above_the_threshold_for_the_object_it_overlaps_most(make_target: Any, make_grid: Any) -> None:
+def test_an_anchor_answers_above_the_threshold_for_the_object_it_overlaps_most(
+    make_target: Any, make_grid: Any
+) -> None:
     target = make_target([(20, 20, 36, 36), (21, 21, 37, 37)])
     mined = make_miner(base_iou=0.3).mine(batch_targets([target]), make_grid(), no_refinement)
     assert len(mined.anchor.unique()) == len(mined.anchor)
+
+
+def test_the_furthest_anchor_that_can_pass_is_looked_at(make_target: Any, make_grid: Any) -> None:
+    """A long object, as wide as the anchor: its ends lie as far from its center as the least IoU allows."""
+    miner = make_miner(scales=(4,), ratios=(1,), base_iou=0.3, dynamic=False, max_positives=100)
+    x, y, length = 12.9 * 4, 8.5 * 4, 16 / 0.303
+    target = make_target([(x - length / 2, y - 8, x + length / 2, y + 8)], size=(128, 128))
+    grid = make_grid((128, 128))
+    mined = miner.mine(batch_targets([target]), grid, no_refinement)
+    assert pairs(mined, 0) == naive_mine(miner, target, grid, 0, no_refinement)
+    furthest = mined.anchor[mined.anchor < 32 * 32] % 32
+    assert furthest.max() == 12 + miner.reach
 
 
 def test_padding_is_never_mined(make_target: Any, make_grid: Any) -> None:
@@ -159,9 +180,10 @@ def test_padding_is_never_mined(make_target: Any, make_grid: Any) -> None:
     masks[:, :50, :50] = False
     grid = make_grid((128, 128), masks=masks)
     target = make_target([(34, 34, 50, 50), (0, 40, 50, 50)], size=(50, 50))
-    mined = make_miner(min_positives=30, max_positives=60).mine(batch_targets([target]), grid, no_refinement)
-    assert len(mined.anchor) >= 60
-    assert not grid.key_padding_mask[0, mined.anchor // 6].any()
+    every = make_miner(min_positives=1000, max_positives=1000)
+    mined = every.mine(batch_targets([target]), grid, no_refinement)
+    assert len(mined.anchor) > 500
+    assert not grid.key_padding_mask[0, mined.anchor // every.num_anchors].any()
 
 
 def test_work_per_object_does_not_grow_with_the_image(make_target: Any, make_grid: Any) -> None:
@@ -192,7 +214,9 @@ def test_mined_queries_keep_each_objects_best(make_target: Any, make_grid: Any) 
     assert dict(zip(assignment[0].tolist(), anchor[0].tolist(), strict=True)) == best
 
 
-def test_mined_queries_are_bounded_and_padding_is_unjudged(random_target: Any, make_target: Any, make_grid: Any) -> None:
+def test_mined_queries_are_bounded_and_padding_is_unjudged(
+    random_target: Any, make_target: Any, make_grid: Any
+) -> None:
     targets = batch_targets([random_target(2000, size=(256, 256)), make_target([(9, 9, 25, 25)], size=(256, 256))])
     mined = make_miner(ratios=(1,)).mine(targets, make_grid((256, 256), batch=2), no_refinement)
     anchor, assignment = query_positives(mined, 2, 300)

@@ -96,7 +96,9 @@ def test_two_workers_give_the_losses_and_gradients_of_one(case: str, learned: tu
     for name, expected in alone.items():
         scale = expected.abs().max().clamp(min=1e-3).item()
         mean = (first[name] + second[name]) / 2
-        torch.testing.assert_close(mean, expected, rtol=1e-3, atol=1e-4 * scale, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(
+            mean, expected, rtol=1e-3, atol=1e-4 * scale, msg=lambda m, name=name: f"{name}: {m}"
+        )
         assert name.startswith("loss_") or torch.equal(first[name], second[name]), name
 
 

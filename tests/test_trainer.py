@@ -82,7 +82,9 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_exactly(config: Any, tmp_pa
 
 
 def test_epochs_see_the_data_in_different_orders(config: Any) -> None:
-    losses = run(Trainer(config("optim.lr=1e-12", "data.augment.horizontal_flip=0", "model.denoising.enabled=false"), CPU))
+    losses = run(
+        Trainer(config("optim.lr=1e-12", "data.augment.horizontal_flip=0", "model.denoising.enabled=false"), CPU)
+    )
     assert [step["loss"] for step in losses[:2]] != pytest.approx([step["loss"] for step in losses[2:]], rel=1e-6)
 
 

@@ -6,6 +6,7 @@ features of an image do not depend on what it is batched with.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from mrqm.config import BackboneConfig, ConfigError
 STRIDES = (4, 8, 16, 32)
 
 
-def mask_at(masks: Tensor, size: tuple[int, int]) -> Tensor:
+def mask_at(masks: Tensor, size: Sequence[int]) -> Tensor:
     """Padding masks (B, H, W) at a coarser size (B, h, w): a cell is padding when its first pixel is."""
     rows, columns = masks.shape[-2] // size[0], masks.shape[-1] // size[1]
     return masks[:, ::rows, ::columns]
@@ -36,7 +37,10 @@ class Backbone(nn.Module):
         mean, std: normalisation that the weights were trained with, for inputs in [0, 1].
     """
 
-    def __init__(self, trunk: nn.Module, *, channels_last: bool) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, trunk: Any, *, channels_last: bool) -> None:
         super().__init__()
         reductions = trunk.feature_info.reduction()
         if missing := [stride for stride in STRIDES if stride not in reductions]:

@@ -1,4 +1,4 @@
-"""Query selection and the decoder of DINO (Zhang et al., 2023): mixed queries, iterative refinement, look forward twice.
+"""Query selection and the decoder of DINO (Zhang et al., 2023): mixed queries, refinement that looks forward twice.
 
 Legend: B batch, Q queries, D hidden_dim, K classes, N decoder layers, S = Σ H_l·W_l.
 """
@@ -27,13 +27,25 @@ class QueryBranch:
         content: (B, Q, D).
         reference_boxes: (B, Q, 4), normalised cxcywh.
         attn_mask: (B, Q, Q), True = blocked, or None.
+        padding: (B, Q), True = fills the batch: seen by no other query and never a detection, or None.
     """
 
     content: Tensor
     reference_boxes: Tensor
     attn_mask: Tensor | None = None
+    padding: Tensor | None = None
+
+    def allowed(self) -> Tensor | None:
+        """Which query (B, 1, Q, Q) attends to which, itself always; None when all do to all."""
+        if self.attn_mask is not None:
+            return ~self.attn_mask.unsqueeze(1)
+        if self.padding is None:
+            return None
+        itself = torch.eye(self.padding.shape[1], dtype=torch.bool, device=self.padding.device)
+        return (~self.padding.unsqueeze(1) | itself).unsqueeze(1)
 
 
+ABSENT_LOGIT = -100.0
 CANDIDATES_PER_QUERY = 4
 """How many tokens compete for each query where distinct ones are wanted."""
 
@@ -75,14 +87,15 @@ class QuerySelection(nn.Module):
         chosen = self._choose(scores, features, grid)  # (B, Q)
         image = torch.arange(len(chosen), device=chosen.device).unsqueeze(1)
         boxes = self.boxes_at(features, grid, image, chosen)
+        padding = None if grid.key_padding_mask is None else grid.key_padding_mask[image, chosen]
         content = self.content.weight[: chosen.shape[1]].expand(len(chosen), -1, -1)
         outputs = {
-            "pred_logits": logits[image, chosen],
+            "pred_logits": _absent(logits[image, chosen], padding),
             "pred_boxes": boxes,
             "token_logits": logits,
             "token_features": features,
         }
-        return QueryBranch(content, boxes.detach()), outputs
+        return QueryBranch(content, boxes.detach(), padding=padding), outputs
 
     @torch.no_grad()
     def _choose(self, scores: Tensor, features: Tensor, grid: TokenGrid) -> Tensor:
@@ -96,6 +109,7 @@ class QuerySelection(nn.Module):
         kept = batched_nms(boxes, top.float().flatten(), image.flatten(), self.distinct_iou)
         repeated = torch.ones_like(token, dtype=torch.int8).flatten()
         repeated[kept] = 0
+        repeated[top.flatten().isinf()] = 2  # padding comes last of all
         order = repeated.view_as(token).argsort(dim=1, stable=True)[:, :num_queries]
         return token.take_along_dim(order, 1)
 
@@ -150,8 +164,9 @@ class DecoderLayer(nn.Module):
         lengths = [branch.content.shape[1] for branch in branches]
         q, k = self._heads(self.query_key(query + query_pos), 2)
         (v,) = self._heads(self.value(query), 1)
-        parts = zip(q.split(lengths, 2), k.split(lengths, 2), v.split(lengths, 2), branches, strict=True)
-        attended = [F.scaled_dot_product_attention(*qkv, attn_mask=_allowed(branch)) for *qkv, branch in parts]
+        allowed = [branch.allowed() for branch in branches]
+        parts = zip(q.split(lengths, 2), k.split(lengths, 2), v.split(lengths, 2), allowed, strict=True)
+        attended = [F.scaled_dot_product_attention(*part) for part in parts]
         return self.output(torch.cat(attended, 2).transpose(1, 2).flatten(2))
 
     def _heads(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
@@ -191,20 +206,32 @@ class Decoder(nn.Module):
         query = torch.cat([branch.content for branch in branches], 1)
         reference = torch.cat([branch.reference_boxes for branch in branches], 1)
         refined = reference  # the same boxes, still attached to the layer that made them
+        padding = _joined_padding(branches)
         logits, boxes = [], []
         for layer in self.layers:
             query_pos = self.query_position(sine_embedding(reference, memory.shape[-1] // 2))
             query = layer(query, query_pos, reference, branches, memory, grid)
             hidden = self.norm(query)
             deltas = self.box_head(hidden)
-            logits.append(self.class_head(hidden))
+            logits.append(_absent(self.class_head(hidden), padding))
             boxes.append(apply_deltas(deltas, refined))  # look forward twice: also trains the previous layer's box
             refined = apply_deltas(deltas, reference)
             reference = refined.detach()
         lengths = [branch.content.shape[1] for branch in branches]
         per_branch = zip(torch.stack(logits).split(lengths, 2), torch.stack(boxes).split(lengths, 2), strict=True)
-        return [{"pred_logits": branch_logits, "pred_boxes": branch_boxes} for branch_logits, branch_boxes in per_branch]
+        return [
+            {"pred_logits": branch_logits, "pred_boxes": branch_boxes} for branch_logits, branch_boxes in per_branch
+        ]
 
 
-def _allowed(branch: QueryBranch) -> Tensor | None:
-    return None if branch.attn_mask is None else ~branch.attn_mask.unsqueeze(1)
+def _joined_padding(branches: Sequence[QueryBranch]) -> Tensor | None:
+    """(B, Q) of all branches, or None when none is padded."""
+    if all(branch.padding is None for branch in branches):
+        return None
+    none = [torch.zeros_like(branch.content[..., 0], dtype=torch.bool) for branch in branches]
+    return torch.cat([n if b.padding is None else b.padding for n, b in zip(none, branches, strict=True)], 1)
+
+
+def _absent(logits: Tensor, padding: Tensor | None) -> Tensor:
+    """Logits (B, Q, K) at which padding costs nothing, matches last and is never detected."""
+    return logits if padding is None else logits.masked_fill(padding.unsqueeze(-1), ABSENT_LOGIT)

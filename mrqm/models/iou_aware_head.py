@@ -86,6 +86,4 @@ class IoUAwareHead(nn.Module):
         features = memory.take_along_dim((anchor // self.miner.num_anchors).unsqueeze(-1), 1)  # F''_pos, (B, Q, D)
         encoded = sine_embedding(positions, memory.shape[-1] // 2)
         content = self.from_position(encoded) + self.from_features(self.embedding(features))
-        padding = assignment < 0
-        blocked = padding.unsqueeze(1) & ~torch.eye(padding.shape[1], dtype=torch.bool, device=padding.device)
-        return QueryBranch(content, positions, attn_mask=blocked)
+        return QueryBranch(content, positions, padding=assignment < 0)

@@ -6,6 +6,7 @@ Legend: B batch, Q queries, D hidden_dim.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ class MLP(nn.Sequential):
     def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, num_layers: int) -> None:
         dims = [in_dim] + [hidden_dim] * (num_layers - 1) + [out_dim]
         layers: list[nn.Module] = []
-        for before, after in zip(dims[:-1], dims[1:], strict=True):
+        for before, after in pairwise(dims):
             layers += [nn.Linear(before, after), nn.ReLU(inplace=True)]
         super().__init__(*layers[:-1])
 

@@ -60,9 +60,10 @@ class MRQM(nn.Module):
             targets: ground truth (see `mrqm`); feeds denoising and mining only.
 
         Returns:
-            `pred_logits` (B, Q, K) and `pred_boxes` (B, Q, 4) of the last layer, `aux_outputs` with those of all
-            layers (N, B, Q, ·), `encoder_outputs` (see `QuerySelection`); with targets also `denoising_outputs`, `mined_outputs` (as
-            `aux_outputs`, with `assignment` (B, Q)) and `dense_outputs` (`predictions`, `positives`; the encoder's own boxes at the positives become its `mined_boxes`), and `grid`.
+            `pred_logits` (B, Q, K) and `pred_boxes` (B, Q, 4) of the last layer, `aux_outputs` with those of all layers
+            (N, B, Q, ·), `encoder_outputs` (see `QuerySelection`) and `grid`. With targets also `denoising_outputs` and
+            `mined_outputs`, which are as `aux_outputs` with an `assignment` (B, Q), and `dense_outputs`, `predictions`
+            and `positives` of the IoU-aware head; the encoder's own boxes at those positives are its `mined_boxes`.
         """
         images, masks = _pad_to_stride(images, masks)
         features = self.bifpn(self.backbone(images, masks), masks)
@@ -103,9 +104,7 @@ def build_model(config: Config, num_classes: int) -> MRQM:
         backbone=backbone,
         bifpn=BiFPN(backbone.channels, dim, model.bifpn.repeats),
         encoder=_build_encoder(model, attention),
-        query_selection=QuerySelection(
-            dim, num_classes, model.num_queries, model.proposal_scale, model.distinct_iou
-        ),
+        query_selection=QuerySelection(dim, num_classes, model.num_queries, model.proposal_scale, model.distinct_iou),
         decoder=Decoder(*attention, num_layers=model.decoder_layers, num_classes=num_classes),
         denoising=_build_denoising(model, num_classes),
         iou_aware_head=_build_iou_aware_head(model, loss, num_classes),

@@ -23,7 +23,7 @@ class TokenGrid:
         spatial_shapes: (H_l, W_l), finest first.
         centers: (B, S, 2), x and y in [0, 1] of the unpadded image.
         cell_sizes: (B, S, 2), width and height of a cell in the same units.
-        valid_ratios: (B, 2), unpadded share of width and height: `centers * valid_ratios` is relative to the padded image.
+        valid_ratios: (B, 2), unpadded share of width and height; times `centers` they are relative to the padded image.
         key_padding_mask: (B, S), True = padding, or None.
     """
 

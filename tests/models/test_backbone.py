@@ -71,7 +71,9 @@ def test_an_unfrozen_batch_norm_learns_its_statistics() -> None:
 
 
 def test_an_unknown_model_is_refused_with_similar_names() -> None:
-    with pytest.raises(ConfigError, match=r"model\.backbone\.name=resnet51: timm has no such model; similar: .*resnet50"):
+    with pytest.raises(
+        ConfigError, match=r"model\.backbone\.name=resnet51: timm has no such model; similar: .*resnet50"
+    ):
         build("resnet51")
 
 

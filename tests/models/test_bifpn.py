@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mrqm.models.bifpn import BiFPN, BiFPNLayer, FastNormalizedFusion
+from mrqm.models.bifpn import BiFPN, BiFPNLayer, FastNormalizedFusion, Node
 
 CHANNELS, DIM = (3, 5, 7, 9), 8
 
@@ -72,3 +72,12 @@ def test_padding_is_zero_and_has_no_effect() -> None:
     for clean, other, p in zip(bifpn(inputs, masks), bifpn(dirty, masks), padding, strict=True):
         assert torch.equal(clean, other)
         assert not clean[p.expand_as(clean)].any()
+
+
+def test_a_nodes_convolution_sees_zeros_under_padding() -> None:
+    masks = torch.zeros(1, 64, 64, dtype=torch.bool)
+    masks[:, :, 40:] = True
+    node, x = Node(DIM, 1), torch.randn(1, DIM, 16, 16)
+    dirty = x.clone()
+    dirty[..., 10:] = 1e3
+    assert torch.equal(node(x, masks=masks), node(dirty, masks=masks))

@@ -102,7 +102,9 @@ def test_queries_of_a_branch_see_each_other_unless_masked(decoder: Decoder, memo
         branch = random_branch(5, 0, attn_mask)
         content = branch.content.clone()
         content[:, 0] += 1
-        before, after = (decoder([b], memory, grid)[0]["pred_logits"] for b in (branch, replace(branch, content=content)))
+        before, after = (
+            decoder([b], memory, grid)[0]["pred_logits"] for b in (branch, replace(branch, content=content))
+        )
         assert (before != after).any(-1).any(0).all(0).tolist() == reached
 
 
@@ -117,7 +119,9 @@ def test_boxes_are_refined_layer_by_layer(decoder: Decoder, memory: Tensor, make
         torch.testing.assert_close(predicted, box)
 
 
-@pytest.mark.parametrize(("layer", "reached"), [(0, [True, False, False]), (1, [True, True, False]), (2, [False, True, True])])
+@pytest.mark.parametrize(
+    ("layer", "reached"), [(0, [True, False, False]), (1, [True, True, False]), (2, [False, True, True])]
+)
 def test_a_layers_box_also_trains_the_layer_before_but_no_earlier_one(
     layer: int, reached: list[bool], decoder: Decoder, memory: Tensor, make_grid: Any
 ) -> None:

@@ -72,9 +72,9 @@ def test_mined_queries_are_equation_9(memory: Any, truth: Any, make_grid: Any) -
 def test_padding_queries_are_unjudged_and_see_only_themselves(memory: Any, truth: Any, make_grid: Any) -> None:
     *_, branch, assignment = make_head()(memory, make_grid(batch=2), truth)
     padding = assignment == UNJUDGED
-    assert padding[1].all() and branch.attn_mask is not None
+    assert padding[1].all() and torch.equal(branch.padding, padding)
     own = torch.eye(padding.shape[1], dtype=torch.bool)
-    assert torch.equal(branch.attn_mask, padding[:, None, :] & ~own)
+    assert torch.equal(branch.allowed(), (~padding[:, None, :] | own)[:, None])
 
 
 def test_queries_are_bounded(memory: Any, random_target: Any, make_grid: Any) -> None:

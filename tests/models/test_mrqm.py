@@ -52,7 +52,6 @@ def test_padding_a_batch_changes_no_prediction(backbone: str, override: str, tin
     assert_same(predict(model, images), [predict(model, [image])[0] for image in images])
 
 
-@pytest.mark.xfail(strict=True, reason="padding tokens become queries where an image has fewer tokens than queries")
 @pytest.mark.parametrize("override", ["model.distinct_iou=null", "model.distinct_iou=0.5"])
 def test_an_image_with_fewer_tokens_than_queries_is_not_changed_by_padding(
     override: str, tiny_config: Any, make_model: Any
