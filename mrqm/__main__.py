@@ -102,7 +102,7 @@ def demo_data(
     size: Annotated[tuple[int, int], typer.Option(metavar="HEIGHT WIDTH", help="Of a scene in px.")] = (320, 320),
     seed: Annotated[int, typer.Option(min=0, help="Other seeds give other scenes.")] = 0,
 ) -> None:
-    """Generate scenes that look like drone pictures, with small objects, in VisDrone's layout."""
+    """Generate scenes that look like drone pictures, in VisDrone layout, with weights for the demo's backbone."""
     from rich.progress import Progress
 
     from mrqm.data.scenes import write_scenes
@@ -110,7 +110,10 @@ def demo_data(
     with Progress(transient=True) as progress:
         task = progress.add_task("scenes", total=train + val)
         write_scenes(folder, train=train, val=val, size=size, seed=seed, on_scene=lambda: progress.advance(task))
-    typer.echo(f"{folder}: {train} training and {val} validation scenes")
+    from mrqm.models.lite0 import write_lite0_weights
+
+    write_lite0_weights(folder / "tf_efficientnet_lite0.safetensors")
+    typer.echo(f"{folder}: {train} training and {val} validation scenes, weights of the demo's backbone")
 
 
 @app.command()
