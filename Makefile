@@ -16,7 +16,6 @@ INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check -c constr
 .DELETE_ON_ERROR:
 
 train: install
-	@$(BIN)/mrqm lite0-weights data/tf_efficientnet_lite0.safetensors
 	@$(BIN)/mrqm demo-data data/demo
 	@$(BIN)/mrqm train -c configs/demo.yaml $(ARGS)
 

@@ -38,10 +38,10 @@ from mrqm.trainer import Trainer
 MODELS = ("mrqm", "rtdetrv2", "dfine", "deformable_detr", "fcos")
 
 RATES: dict[str, dict[str, float]] = {
-    "rtdetrv2": {"clip_norm": 0.1},  # of optim, where a peer's differ from the configuration's
-    "dfine": {"clip_norm": 0.1},
-    "deformable_detr": {"clip_norm": 0.1},
-    "fcos": {},
+    "rtdetrv2": {"lr": 5e-4, "clip_norm": 0.1},  # of optim, where a peer's differ from the configuration's
+    "dfine": {"lr": 5e-4, "clip_norm": 0.1},
+    "deformable_detr": {"lr": 5e-4, "clip_norm": 0.1},
+    "fcos": {"lr": 1e-3},
 }
 
 console = Console()

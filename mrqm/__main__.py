@@ -106,24 +106,13 @@ def demo_data(
     from rich.progress import Progress
 
     from mrqm.data.scenes import write_scenes
+    from mrqm.models.lite0 import write_lite0_weights
 
     with Progress(transient=True) as progress:
         task = progress.add_task("scenes", total=train + val)
         write_scenes(folder, train=train, val=val, size=size, seed=seed, on_scene=lambda: progress.advance(task))
-    from mrqm.models.lite0 import write_lite0_weights
-
     write_lite0_weights(folder / "tf_efficientnet_lite0.safetensors")
     typer.echo(f"{folder}: {train} training and {val} validation scenes, weights of the demo's backbone")
-
-
-@app.command()
-def lite0_weights(
-    path: Annotated[Path, typer.Argument(help="A .safetensors file; one that exists is left alone.")],
-) -> None:
-    """Write ImageNet weights of EfficientNet-Lite0 from the package of that name, for machines without a model hub."""
-    from mrqm.models.lite0 import write_lite0_weights
-
-    write_lite0_weights(path)
 
 
 def main() -> None:

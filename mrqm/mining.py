@@ -119,9 +119,8 @@ class AnchorMiner:
         image, object_ = _flatten(targets)
         boxes = targets.boxes[image, object_]
         tokens, inside = self._nearby_tokens(boxes, image, grid)
-        anchor = (
-            tokens.unsqueeze(-1) * self.num_anchors + torch.arange(self.num_anchors, device=image.device)
-        ).flatten(1)
+        shape = torch.arange(self.num_anchors, device=image.device)
+        anchor = (tokens.unsqueeze(-1) * self.num_anchors + shape).flatten(1)
         inside = inside.repeat_interleave(self.num_anchors, 1)  # (N, C)
         anchor_boxes = self._anchor_boxes(anchor, image, grid)
         anchor_iou = paired_iou(anchor_boxes, boxes.unsqueeze(1))[0].masked_fill(~inside, -1)
@@ -131,9 +130,8 @@ class AnchorMiner:
             iou = paired_iou(candidates, boxes.unsqueeze(1))[0].masked_fill(~inside, -1)
         sides = boxes[:, 2:] * targets.sizes[image].flip(-1)
         threshold = iou_threshold(sides, **self.threshold).unsqueeze(1)  # type: ignore[arg-type]
-        slots = (
-            image.unsqueeze(1) * (grid.centers.shape[1] * self.num_anchors) + anchor
-        )  # one number per anchor of the batch
+        anchors_per_image = grid.centers.shape[1] * self.num_anchors
+        slots = image.unsqueeze(1) * anchors_per_image + anchor  # one number for each anchor of the batch
         positive, rank = self._assign(slots, iou, anchor_iou, iou > threshold)
         row, column = positive.nonzero(as_tuple=True)
         return MinedPositives(

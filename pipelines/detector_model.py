@@ -34,7 +34,8 @@ class DetectorModel(PythonModel):
 
     def _detect(self, image: np.ndarray) -> dict[str, Any]:
         found = self.detector(image)
-        return {name: value if name == "class_names" else value.tolist() for name, value in found.items()}
+        lists = {name: values.tolist() for name, values in found.items()}
+        return lists | {"class_names": [self.detector.classes[label] for label in lists["labels"]]}
 
 
 set_model(DetectorModel())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -14,14 +15,19 @@ from pipelines.events import EpochReport, Evaluating, Started
 from pipelines.report import number
 
 SECONDS_BETWEEN_LINES = 10.0
-COLUMNS = ("AP", "AP50", "AP75", "AP_small")
 
 
 class Display:
-    """Shows a run on a console while its context is open."""
+    """Shows a run on a console while its context is open.
 
-    def __init__(self, console: Console) -> None:
+    Args:
+        console: a terminal or a log.
+        columns: metrics in the row of an epoch, named as by `CocoEvaluator`.
+    """
+
+    def __init__(self, console: Console, columns: Sequence[str]) -> None:
         self._console = console
+        self._columns = columns
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[detail]}"),
             console=console, transient=True, disable=not console.is_terminal,
@@ -85,12 +91,12 @@ class Display:
     def epoch(self, report: EpochReport) -> None:
         """A finished epoch as a row of a table that grows while the run goes on."""
         if not self._headed:
-            self.line(f"{'epoch':>9}{'loss':>9}{'img/s':>9}{'trained':>9}" + "".join(f"{n:>10}" for n in COLUMNS))
+            self.line(f"{'epoch':>9}{'loss':>9}{'img/s':>9}{'trained':>9}" + "".join(f"{n:>10}" for n in self._columns))
             self._headed = True
         row = f"{report.epoch:>5}/{report.epochs:<3}{report.metrics['train/loss']:>9.3f}"
         if step := self._last_step:
             row += f"{step.images_per_second:>9.1f}{duration(step.elapsed_seconds):>9}"
-        values = [report.metrics.get(f"val/{name}") for name in COLUMNS]
+        values = [report.metrics.get(f"val/{name}") for name in self._columns]
         self.line(row + "".join(f"{'' if value is None else number(value):>10}" for value in values))
 
 

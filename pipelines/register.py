@@ -67,15 +67,17 @@ def register(tracker: Tracker, checkpoint: Path, metrics: Mapping[str, float], n
 def _log_model(tracker: Tracker, checkpoint: Path) -> mlflow.models.model.ModelInfo:
     signature = ModelSignature(inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]))
     mlflow.set_tracking_uri(tracker.uri)
-    with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=tracker.run_id), warnings.catch_warnings():
+    with tempfile.TemporaryDirectory() as temporary, mlflow.start_run(run_id=tracker.run_id), warnings.catch_warnings():
         # MLflow misses an input example, which it would keep as megabytes of JSON; the signature says the same.
         warnings.filterwarnings("ignore", "(?s).*input example was not provided", UserWarning)
+        folder = Path(temporary) / "checkpoint"
+        folder.mkdir()
         for file in (WEIGHTS, CONFIG, METRICS):  # not the optimizer's state
             shutil.copy(checkpoint / file, folder)
         return mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name("detector_model.py")),
-            artifacts={"checkpoint": folder},
+            artifacts={"checkpoint": str(folder)},
             code_paths=[str(Path(mrqm.__file__).parent)],
             signature=signature,
             pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],

@@ -39,8 +39,10 @@ def _connect(address: str | None) -> None:
     # Workers speak to the user through `pipelines.events`; everything else they print is in Ray's own log files.
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        # A session of our own serves nobody else: no dashboard, no token that a later cluster would stumble over.
+        # A session of our own serves nobody else: no dashboard, no token that a later cluster
+        # would stumble over, and nobody who takes its machine away.
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         ray.init(address="local", include_dashboard=False, **quiet)
         return
     try:

@@ -58,10 +58,12 @@ def train(config: Config, console: Console | None = None) -> Summary:
     """
     config = with_absolute_paths(config)
     folder = RunFolder(config)
-    with folder.claimed(config), Display(console or Console()) as display:
+    columns = ("AP", "AP50", "AP75", f"AP_{next(iter(config.evaluation.area_bins))}")
+    with folder.claimed(config), Display(console or Console(), columns) as display:
         if summary := folder.read_summary():
             display.line(f"run {config.name} is finished: {relative(folder.path)}")
             return summary
+        display.line(f"run       {config.name}, {config.train.epochs} epochs on {describe_resources(config.scaling)}")
         _check_inputs(config, display)
         display.phase("starting Ray")
         with ray_session():

@@ -8,6 +8,8 @@ from mrqm.engine import StepReport
 from pipelines.display import Display, duration
 from pipelines.events import EpochReport, Started
 
+COLUMNS = ("AP", "AP50", "AP75", "AP_small")
+
 MakeStep = Callable[..., StepReport]
 
 
@@ -38,7 +40,7 @@ def log() -> io.StringIO:
 
 @pytest.fixture
 def display(log: io.StringIO) -> Display:
-    return Display(Console(file=log))
+    return Display(Console(file=log), COLUMNS)
 
 
 def test_a_step_says_where_the_training_is(display: Display, log: io.StringIO, make_step: MakeStep) -> None:
@@ -90,7 +92,7 @@ def test_a_continued_run_says_so(display: Display, log: io.StringIO) -> None:
 
 def test_a_terminal_shows_a_live_line(make_step: MakeStep) -> None:
     log = io.StringIO()
-    with Display(Console(file=log, force_terminal=True, width=140)) as display:
+    with Display(Console(file=log, force_terminal=True, width=140), COLUMNS) as display:
         display.step(make_step(12))
         display.line("kept")
     assert "step 12/40" in log.getvalue()
