@@ -169,8 +169,9 @@ def _make_trainer(config: Config, line: Line) -> TorchTrainer:
 
 def _conclude(config: Config, folder: RunFolder, tracker: Tracker, result: Result) -> Summary:
     """Register the best checkpoint."""
-    checkpoints = result.best_checkpoints or []
-    best, _ = max(checkpoints, key=lambda kept: kept[1].get(SCORE) or -math.inf)
+    # Epochs that were not evaluated have no score; of equals the latest is best.
+    kept = reversed(result.best_checkpoints or [])
+    best, _ = max(kept, key=lambda checkpoint: checkpoint[1].get(SCORE, -math.inf))
     checkpoint = Path(best.path)
     metrics = json.loads((checkpoint / METRICS).read_text())
     model = register(tracker, checkpoint, metrics, config.tracking.register_as)
