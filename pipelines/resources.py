@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -46,12 +48,20 @@ def _connect(address: str | None) -> None:
         ray.init(address="local", include_dashboard=False, **quiet)
         return
     try:
+        _knock(address)
         ray.init(address=address, **quiet)
-    except ConnectionError as error:
+    except (ConnectionError, TimeoutError, socket.gaierror) as error:
         raise ResourceError(
             f"RAY_ADDRESS={address}: no Ray cluster answers there; start it, or unset RAY_ADDRESS to train on this "
             f"machine alone ({error})"
         ) from error
+
+
+def _knock(address: str) -> None:
+    """Raise within seconds what Ray would raise after minutes: an address may also be a word, such as `auto`."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def describe_resources(scaling: ScalingConfig) -> str:
@@ -70,12 +80,15 @@ def require_room(scaling: ScalingConfig) -> None:
     room = sum(_room(node, scaling) for node in nodes)
     if room >= scaling.num_workers:
         return
-    has = "; ".join(f"{_count(int(n.get('CPU', 0)), 'CPU')}, {_count(int(n.get('GPU', 0)), 'GPU')}" for n in nodes)
+    kinds = Counter(
+        f"{_count(int(node.get('CPU', 0)), 'CPU')}, {_count(int(node.get('GPU', 0)), 'GPU')}" for node in nodes
+    )
+    has = "; ".join(f"{_count(number, 'node')} with {kind}" for kind, number in kinds.items()) or "no nodes"
     raise ResourceError(
-        f"the cluster has room for {_count(room, 'worker')} of {describe_resources(scaling)}: "
-        f"it has {_count(len(nodes), 'node')} ({has}); lower scaling.num_workers={scaling.num_workers}, "
-        f"scaling.cpus_per_worker={scaling.cpus_per_worker} or scaling.use_gpu={str(scaling.use_gpu).lower()}, "
-        "or point RAY_ADDRESS at a larger cluster"
+        f"{describe_resources(scaling)} were asked for, but the cluster has room for {_count(room, 'worker')}: it has "
+        f"{has}; lower scaling.num_workers={scaling.num_workers} or scaling.cpus_per_worker={scaling.cpus_per_worker}, "
+        + ("set scaling.use_gpu=false, " if scaling.use_gpu else "")
+        + "or point RAY_ADDRESS at a larger cluster"
     )
 
 

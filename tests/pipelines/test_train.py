@@ -1,5 +1,6 @@
 """The main job as users run it: `mrqm train` in processes of its own, on a real Ray."""
 
+import io
 import json
 import os
 import signal
@@ -15,10 +16,12 @@ import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
+from rich.console import Console
 from safetensors.torch import save_file
 
 from mrqm.config import Config, load_config
 from mrqm.data.scenes import SCENE_CLASSES, write_scenes
+from pipelines.errors import is_users_error
 from pipelines.resources import ResourceError
 from pipelines.runs import RunError
 from pipelines.train import train
@@ -174,27 +177,29 @@ def test_its_checkpoint_is_evaluated_to_the_same_metrics(
 
 def test_too_many_workers_are_refused_with_what_the_cluster_has(inside: Workplace) -> None:
     config = load_config(inside.config_file, ["name=crowd", "scaling.num_workers=512", "train.batch_size=512"])
-    with pytest.raises(ResourceError, match=r"512 workers × 1 CPU: it has 1 node \(\d+ CPUs?, \d+ GPUs?\)"):
+    with pytest.raises(ResourceError, match=r"512 workers × 1 CPU .* it has 1 node with \d+ CPU"):
         train(config)
 
 
-def test_weights_that_do_not_fit_are_said_without_a_traceback(workplace: Workplace) -> None:
-    save_file({"conv1.weight": torch.zeros(1)}, workplace.folder / "other.safetensors")
-    result = workplace.run("name=misfit", "model.backbone.weights=other.safetensors", "scaling.num_workers=1")
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: ")
-    assert "other.safetensors" in result.stderr
-    assert "Traceback" not in result.stdout + result.stderr
-    assert workplace.mlflow_run("misfit").info.status == "FAILED"
+def test_weights_that_do_not_fit_are_said_as_workers_say_it(inside: Workplace) -> None:
+    save_file({"conv1.weight": torch.zeros(1)}, "other.safetensors")
+    overrides = ["name=misfit", "model.backbone.weights=other.safetensors", "scaling.num_workers=1"]
+    with pytest.raises(ValueError, match=r"other\.safetensors") as raised:
+        train(load_config(inside.config_file, overrides))
+    assert is_users_error(raised.value)
+    assert inside.mlflow_run("misfit").info.status == "FAILED"
+
+
+LONG = ["name=long", "train.epochs=25", "train.evaluate_every=25", "scaling.num_workers=1"]
 
 
 @pytest.fixture
-def long_run(workplace: Workplace) -> Iterator[Callable[[], "subprocess.Popen[str]"]]:
+def start_long_run(workplace: Workplace) -> Iterator[Callable[[], "subprocess.Popen[str]"]]:
     """Start, or start again, a run of many epochs; none outlives the test."""
     started: list[subprocess.Popen[str]] = []
 
     def start() -> "subprocess.Popen[str]":
-        started.append(workplace.start("name=long", "train.epochs=25", "train.evaluate_every=25"))
+        started.append(workplace.start(*LONG))
         return started[-1]
 
     yield start
@@ -204,26 +209,27 @@ def long_run(workplace: Workplace) -> Iterator[Callable[[], "subprocess.Popen[st
 
 
 def test_a_stopped_and_killed_run_continues(
-    long_run: Callable[[], "subprocess.Popen[str]"], workplace: Workplace
+    start_long_run: Callable[[], "subprocess.Popen[str]"], inside: Workplace
 ) -> None:
-    first = long_run()
-    wait_for_line(first, "2/25 ")
-    first.send_signal(signal.SIGTERM)
-    output, _ = first.communicate()
-    assert first.returncode == 130
+    stopped = start_long_run()
+    wait_for_line(stopped, "2/25 ")
+    stopped.send_signal(signal.SIGTERM)
+    output, _ = stopped.communicate()
+    assert stopped.returncode == 130
     assert "the same command continues" in output
-    assert workplace.mlflow_run("long").info.status == "KILLED"
+    assert inside.mlflow_run("long").info.status == "KILLED"
 
-    second = long_run()
-    wait_for_line(second, "continues after epoch")
-    wait_for_line(second, "/25 ")
-    second.kill()
-    second.communicate()
+    killed = start_long_run()
+    wait_for_line(killed, "continues after epoch")
+    wait_for_line(killed, "/25 ")
+    killed.kill()
+    killed.communicate()
 
-    output, errors = long_run().communicate()
-    assert "continues after epoch" in output, errors
-    assert "25/25" in output
-    run = workplace.mlflow_run("long")
+    log = io.StringIO()
+    summary = train(load_config(inside.config_file, LONG), Console(file=log))
+    assert "continues after epoch" in log.getvalue()
+    assert summary.epoch == 25
+    run = inside.mlflow_run("long")
     assert run.info.status == "FINISHED"
-    history = MlflowClient(f"sqlite:///{workplace.folder}/mlflow.db").get_metric_history(run.info.run_id, "epoch")
+    history = MlflowClient(summary.tracking_uri).get_metric_history(run.info.run_id, "epoch")
     assert {int(metric.value) for metric in history} == set(range(1, 26))
