@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -11,14 +12,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from mrqm.engine import StepReport
-from pipelines.events import EpochReport, Evaluating, Started
+from pipelines.events import EpochReport, Evaluating, NoteHandler, Started
 from pipelines.report import number
 
 SECONDS_BETWEEN_LINES = 10.0
+WARNERS = ("mrqm", "pipelines")
 
 
 class Display:
-    """Shows a run on a console while its context is open.
+    """Shows a run, and what this process warns of meanwhile, on a console while its context is open.
 
     Args:
         console: a terminal or a log.
@@ -37,14 +39,19 @@ class Display:
         self._last_step: StepReport | None = None
         self._said: set[str] = set()
         self._headed = False
+        self._warnings = NoteHandler(self.note)
 
     def __enter__(self) -> Self:
         self._bar.start()
+        for name in WARNERS:
+            logging.getLogger(name).addHandler(self._warnings)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for name in WARNERS:
+            logging.getLogger(name).removeHandler(self._warnings)
         self._bar.stop()
 
     def line(self, text: str) -> None:

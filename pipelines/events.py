@@ -11,7 +11,7 @@ import logging
 import pickle
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -138,15 +138,15 @@ class StepSender:
 
 
 class NoteHandler(logging.Handler):
-    """Sends warnings of `mrqm` to the driver."""
+    """Passes the text of warnings on."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
-        self._line = line
+        self._say = say
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one record."""
-        self._line.send(Note(record.getMessage()))
+        """Say one record."""
+        self._say(record.getMessage())
 
 
 class FailureNotes(UserCallback):

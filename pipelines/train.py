@@ -58,7 +58,7 @@ def train(config: Config, console: Console | None = None) -> Summary:
     """
     config = with_absolute_paths(config)
     folder = RunFolder(config)
-    columns = ("AP", "AP50", "AP75", f"AP_{next(iter(config.evaluation.area_bins))}")
+    columns = ["AP", "AP50", "AP75", *(f"AP_{name}" for name in list(config.evaluation.area_bins)[:1])]
     with folder.claimed(config), Display(console or Console(), columns) as display:
         if summary := folder.read_summary():
             display.line(f"run {config.name} is finished: {relative(folder.path)}")

@@ -19,7 +19,7 @@ from ray.train import Checkpoint
 
 from mrqm.config import Config
 from mrqm.trainer import Trainer
-from pipelines.events import EpochReport, Evaluating, Line, NoteHandler, Refused, Started, StepSender
+from pipelines.events import EpochReport, Evaluating, Line, Note, NoteHandler, Refused, Started, StepSender
 
 
 class Job(TypedDict):
@@ -32,7 +32,7 @@ class Job(TypedDict):
 def train_worker(job: Job) -> None:
     """Train to the end, from the run's latest checkpoint if it has one."""
     config, line = job["config"], job["line"]
-    logging.getLogger("mrqm").addHandler(NoteHandler(line))
+    logging.getLogger("mrqm").addHandler(NoteHandler(lambda text: line.send(Note(text))))
     torch.set_num_threads(config.scaling.cpus_per_worker)
     try:
         trainer = Trainer(config, ray.train.torch.get_device())

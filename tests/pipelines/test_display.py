@@ -1,4 +1,5 @@
 import io
+import logging
 from collections.abc import Callable
 
 import pytest
@@ -77,6 +78,13 @@ def test_a_note_is_said_once(display: Display, log: io.StringIO) -> None:
     display.note("a.jpg: skipped")
     display.note("a.jpg: skipped")
     assert log.getvalue() == "note: a.jpg: skipped\n"
+
+
+def test_warnings_of_this_process_are_notes(display: Display, log: io.StringIO) -> None:
+    with display:
+        logging.getLogger("mrqm.data").warning("b.jpg; skipped")
+    logging.getLogger("mrqm.data").warning("too late")
+    assert log.getvalue() == "note: b.jpg; skipped\n"
 
 
 def test_brackets_are_printed_as_they_are(display: Display, log: io.StringIO) -> None:
