@@ -41,8 +41,6 @@ class Trainer:
     Attributes:
         config: with the class names resolved.
         classes: class names in label order.
-        descriptions: counts of the training and validation data.
-        repairs: what was mended in their annotations, one line each, empty when nothing was.
         epoch: completed epochs.
         progress: steps, seconds and images so far.
 
@@ -54,11 +52,6 @@ class Trainer:
         self.device = device
         self.rank, self.world_size = _place()
         train_data, self.val_data = build_dataset(config, "train"), build_dataset(config, "val")
-        self.descriptions = {"train": train_data.describe(), "val": self.val_data.describe()}
-        self.repairs = {
-            "train": train_data.annotations.repairs.summary(),
-            "val": self.val_data.annotations.repairs.summary(),
-        }
         self.classes = train_data.classes
         self.config = config = config.model_copy(
             update={"data": config.data.model_copy(update={"classes": self.classes})}
