@@ -44,6 +44,7 @@ def make_batch(objects: int, size: int) -> Batch:
         "boxes": torch.cat([centers, sides], 1),
         "labels": torch.randint(CLASSES, (objects,), generator=generator),
         "ignore_boxes": torch.zeros(0, 4),
+        "ignore_labels": torch.zeros(0, dtype=torch.int64),
         "image_id": torch.tensor(0),
         "orig_size": torch.tensor([size, size]),
         "size": torch.tensor([size, size]),

@@ -8,8 +8,8 @@ Tensor vocabulary, the same everywhere:
 
 - images: (B, 3, H, W) uint8, or float in [0, 1]; the model normalises. masks: (B, H, W) bool, True = padding, or None.
 - target, one dict per image: `boxes` (N, 4) normalised cxcywh of the unpadded image, `labels` (N,) from 0,
-  `ignore_boxes` (M, 4) regions where annotators did not look, `image_id` (), `orig_size` (2,) height and width in
-  native px, `size` (2,) height and width fed to the network.
+  `ignore_boxes` (M, 4) what costs nothing, found or not, with `ignore_labels` (M,) (see `mrqm.data.records`),
+  `image_id` (), `orig_size` (2,) height and width in native px, `size` (2,) height and width fed to the network.
 - outputs: `pred_logits` (B, Q, K), `pred_boxes` (B, Q, 4) normalised cxcywh; `aux_outputs`, `encoder_outputs`,
   `denoising_outputs`, `mined_outputs`, `dense_outputs` in training.
 - detections, one dict per image: `boxes` (k, 4) xyxy native px, `scores` (k,), `labels` (k,), best first.

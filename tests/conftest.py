@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mrqm.config import Config, make_config
+from mrqm.data.records import IGNORED_REGION
 from mrqm.models.mrqm import MRQM, build_model
 from mrqm.models.tokens import TokenGrid, token_grid
 
@@ -105,6 +106,7 @@ def make_target() -> MakeTarget:
             "boxes": normalised(boxes, size),
             "labels": torch.tensor([i % CLASSES for i in range(len(boxes))] if labels is None else labels).long(),
             "ignore_boxes": normalised(ignored, size),
+            "ignore_labels": torch.full((len(ignored),), IGNORED_REGION),
             "image_id": torch.tensor(image_id),
             "orig_size": torch.tensor(size),
             "size": torch.tensor(size),

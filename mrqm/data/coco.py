@@ -167,4 +167,4 @@ def _make_record(
     boxes, kept = repairs.clip(np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1), size)
     label = np.array([labels[annotation.category_id] for annotation in annotations], dtype=np.int64)[kept]
     is_crowd = np.array([annotation.iscrowd != 0 for annotation in annotations], dtype=bool)[kept]
-    return ImageRecord(file, image_id, size, boxes[~is_crowd], label[~is_crowd], boxes[is_crowd])
+    return ImageRecord(file, image_id, size, boxes[~is_crowd], label[~is_crowd], boxes[is_crowd], label[is_crowd])

@@ -141,8 +141,14 @@ class DetectionDataset(Dataset[Sample | None]):
         is_ignored = ~is_object & (area > 0)
         size = torch.tensor(view.size)
         normalised = box_convert(placed, "xyxy", "cxcywh") / size[[1, 0, 1, 0]]
-        labels = torch.from_numpy(record.labels)[is_object[: len(record.labels)]]
-        return {"boxes": normalised[is_object], "labels": labels, "ignore_boxes": normalised[is_ignored], "size": size}
+        labels = torch.from_numpy(np.concatenate([record.labels, record.ignore_labels]))
+        return {
+            "boxes": normalised[is_object],
+            "labels": labels[is_object],
+            "ignore_boxes": normalised[is_ignored],
+            "ignore_labels": labels[is_ignored],
+            "size": size,
+        }
 
     def _tolerate(self, path: Path, error: UnreadableImageError) -> None:
         self._unreadable.add(path)

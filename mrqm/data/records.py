@@ -9,6 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+IGNORED_REGION = -1
+"""Label of an ignored box where nobody says what is there; it concerns every class."""
+OTHER_OBJECT = -2
+"""Label of an ignored box around an object of none of the classes."""
+
 
 class DataError(ValueError):
     """Data that cannot be used; the message names the file and what is wrong with it."""
@@ -24,7 +29,9 @@ class ImageRecord:
         size: (height, width) in native px, as a viewer shows the image (EXIF orientation applied).
         boxes: (N, 4) float32 xyxy in native px, inside the image, wider and higher than 0.
         labels: (N,) int64, 0-based.
-        ignore_boxes: (M, 4) float32 xyxy in native px: regions where nobody says what is there.
+        ignore_boxes: (M, 4) float32 xyxy in native px: what training passes over; protocols differ on it.
+        ignore_labels: (M,) int64: the class whose crowd or unevaluated object it is, `IGNORED_REGION` or
+            `OTHER_OBJECT`.
     """
 
     path: Path
@@ -33,6 +40,7 @@ class ImageRecord:
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
     ignore_boxes: NDArray[np.float32]
+    ignore_labels: NDArray[np.int64]
 
 
 @dataclass

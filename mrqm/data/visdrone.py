@@ -14,7 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrqm.data.images import SUFFIXES, read_sizes
-from mrqm.data.records import AnnotationSet, DataError, ImageRecord, Repairs, require_folder, require_none
+from mrqm.data.records import (
+    IGNORED_REGION,
+    OTHER_OBJECT,
+    AnnotationSet,
+    DataError,
+    ImageRecord,
+    Repairs,
+    require_folder,
+    require_none,
+)
 
 VISDRONE_CLASSES = (
     "pedestrian",
@@ -109,4 +118,5 @@ def _make_record(
     boxes, kept = repairs.clip(np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1), size)
     score, category = rows[kept, 4], rows[kept, 5].astype(np.int64)
     is_object = (category >= 1) & (category <= num_classes) & (score != 0)
-    return ImageRecord(image, number, size, boxes[is_object], category[is_object] - 1, boxes[~is_object])
+    labels = np.where(category == 0, IGNORED_REGION, np.where(category > num_classes, OTHER_OBJECT, category - 1))
+    return ImageRecord(image, number, size, boxes[is_object], labels[is_object], boxes[~is_object], labels[~is_object])

@@ -28,13 +28,15 @@ class _ImageResult(NamedTuple):
     object_boxes: Array  # (N, 4)
     object_labels: Array  # (N,)
     ignore_boxes: Array  # (M, 4)
+    ignore_labels: Array  # (M,)
 
 
 class CocoEvaluator:
     """Collects detections image by image and scores them by COCO's rules.
 
-    IoU 0.50:0.05:0.95, 101 recall points, matching per image and class. Regions that annotators ignored are crowds of
-    every class: a detection that lies in one is neither right nor wrong. An object's area is the area of its box.
+    IoU 0.50:0.05:0.95, 101 recall points, matching per image and class. Ignored boxes are crowds of their class, or of
+    every class where they have none: a detection that lies in one is neither right nor wrong. An object's area is the
+    area of its box.
 
     Args:
         classes: names in label order.
@@ -56,7 +58,7 @@ class CocoEvaluator:
         Args:
             detections: per image `boxes` (K, 4) xyxy in native px, `scores` (K,), `labels` (K,).
             targets: per image `boxes` (N, 4) and `ignore_boxes` (M, 4) normalised cxcywh, `labels` (N,),
-                `image_id` (), `orig_size` (2,) height and width in native px.
+                `ignore_labels` (M,), `image_id` (), `orig_size` (2,) height and width in native px.
 
         Raises:
             ValueError: an image_id comes a second time.
@@ -73,6 +75,7 @@ class CocoEvaluator:
                 _native_xywh(target["boxes"], height, width),
                 target["labels"].cpu().numpy(),
                 _native_xywh(target["ignore_boxes"], height, width),
+                target["ignore_labels"].cpu().numpy(),
             )
 
     def compute(self) -> dict[str, float]:
@@ -140,8 +143,9 @@ class CocoEvaluator:
         for image_id, image in images.items():
             for box, label in zip(image.object_boxes.tolist(), image.object_labels.tolist(), strict=True):
                 annotations.append(_annotation(image_id, label, box, crowd=False))
-            for box in image.ignore_boxes.tolist():
-                annotations += [_annotation(image_id, k, box, crowd=True) for k in range(len(self.classes))]
+            for box, label in zip(image.ignore_boxes.tolist(), image.ignore_labels.tolist(), strict=True):
+                crowd_of = [label] if label >= 0 else range(len(self.classes))
+                annotations += [_annotation(image_id, k, box, crowd=True) for k in crowd_of]
         return annotations
 
 

@@ -38,6 +38,7 @@ def test_crowds_are_ignored_regions(write_coco: WriteCoco) -> None:
     record = read_coco(write_coco([annotation(), annotation(bbox=(1, 1, 50, 50), iscrowd=1)])).records[0]
     np.testing.assert_array_equal(record.boxes, [[10, 20, 40, 25]])
     np.testing.assert_array_equal(record.ignore_boxes, [[1, 1, 51, 51]])
+    assert record.ignore_labels.tolist() == record.labels.tolist()
 
 
 def test_categories_without_annotations_are_no_classes(write_coco: WriteCoco) -> None:

@@ -50,6 +50,7 @@ def test_a_target_has_the_vocabularys_shapes_and_types(write_visdrone: WriteVisD
         "boxes": ((1, 4), torch.float32),
         "labels": ((1,), torch.int64),
         "ignore_boxes": ((1, 4), torch.float32),
+        "ignore_labels": ((1,), torch.int64),
         "image_id": ((), torch.int64),
         "orig_size": ((2,), torch.int64),
         "size": ((2,), torch.int64),
@@ -85,6 +86,7 @@ def test_tiles_cover_native_px_and_clip_their_boxes(write_visdrone: WriteVisDron
     assert pixels_of(left[1]) == [[25, 5, 32, 10]]
     assert pixels_of(right[1]) == []
     assert pixels_of(right[1], "ignore_boxes") == [[0, 5, 3, 10]]  # 30 % of the object
+    assert right[1]["ignore_labels"].tolist() == [3]
     assert (left[0][0, 5:10, 25:32] > 145).all()
     assert (right[0][0, 5:10, 0:3] > 145).all()
 

@@ -11,9 +11,8 @@ from mrqm.data.tiling import Window
 
 def record(size: tuple[int, int], boxes: list[tuple[int, ...]]) -> ImageRecord:
     xyxy = np.array(boxes, dtype=np.float32).reshape(-1, 4)
-    return ImageRecord(
-        Path("a.png"), 0, size, xyxy, np.zeros(len(xyxy), dtype=np.int64), np.zeros((0, 4), dtype=np.float32)
-    )
+    labels, none, no_labels = np.zeros(len(xyxy), np.int64), np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+    return ImageRecord(Path("a.png"), 0, size, xyxy, labels, none, no_labels)
 
 
 def test_whole_images_are_scaled() -> None:

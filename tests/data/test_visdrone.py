@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mrqm.data.records import DataError, Repairs
+from mrqm.data.records import IGNORED_REGION, OTHER_OBJECT, DataError, Repairs
 from mrqm.data.visdrone import VISDRONE_CLASSES, read_visdrone
 
 from .conftest import WriteVisDrone
@@ -34,13 +34,14 @@ def test_the_classes_are_visdrones_ten_unless_named(write_visdrone: WriteVisDron
 
 
 @pytest.mark.parametrize(
-    ("row", "why"),
-    [("5,5,9,9,0,0,0,0", "ignored region"), ("5,5,9,9,1,3,0,0", "others"), ("5,5,9,9,0,1,0,0", "not evaluated")],
+    ("row", "label"),
+    [("5,5,9,9,0,0,0,0", IGNORED_REGION), ("5,5,9,9,1,3,0,0", OTHER_OBJECT), ("5,5,9,9,0,2,0,0", 1)],
 )
-def test_what_annotators_did_not_settle_is_ignored(write_visdrone: WriteVisDrone, row: str, why: str) -> None:
+def test_what_annotators_did_not_settle_is_ignored(write_visdrone: WriteVisDrone, row: str, label: int) -> None:
     (record,) = read_visdrone(write_visdrone({"a": f"1,2,3,4,1,1,0,0\n{row}"}), CLASSES).records
     np.testing.assert_array_equal(record.boxes, [[1, 2, 4, 6]])
     np.testing.assert_array_equal(record.ignore_boxes, [[5, 5, 14, 14]])
+    assert record.ignore_labels.tolist() == [label]
 
 
 def test_others_of_visdrone_are_category_11(write_visdrone: WriteVisDrone) -> None:

@@ -15,6 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 from torch import distributed as dist
 
+from mrqm.data.records import IGNORED_REGION
 from mrqm.evaluation import CocoEvaluator
 
 CLASSES = ("car", "bus", "person")
@@ -33,6 +34,7 @@ def make_item(
     found_labels: list[int] | None = None,
     scores: list[float] | None = None,
     ignored: list[list[float]] | None = None,
+    ignored_labels: list[int] | None = None,
 ) -> Item:
     """One image from xywh boxes in native px; found=None means that the objects themselves are found."""
     found = objects if found is None else found
@@ -46,6 +48,7 @@ def make_item(
             "boxes": normalised(objects),
             "labels": torch.tensor(labels, dtype=torch.int64),
             "ignore_boxes": normalised(ignored or []),
+            "ignore_labels": torch.tensor(ignored_labels or [IGNORED_REGION] * len(ignored or []), dtype=torch.int64),
             "image_id": torch.tensor(image_id),
             "orig_size": torch.tensor([HEIGHT, WIDTH]),
         },
@@ -218,6 +221,15 @@ def test_detections_beside_an_ignored_region_cost() -> None:
 
 def test_an_ignored_region_is_not_an_object_to_find() -> None:
     assert math.isnan(score([make_item(1, [], [], ignored=[[190, 190, 150, 50]])])["AP"])
+
+
+def test_a_crowd_of_one_class_excuses_no_detection_of_another() -> None:
+    crowd = {"ignored": [[190, 190, 150, 50]], "ignored_labels": [0]}
+    car, inside = [10, 10, 20, 20], [200, 200, 20, 20]
+    of_its_class = make_item(1, [car], [0], found=[inside, car], found_labels=[0, 0], **crowd)
+    of_another = make_item(1, [car], [1], found=[inside, car], found_labels=[1, 1], **crowd)
+    assert score([of_its_class])["AP"] == pytest.approx(1)
+    assert score([of_another])["AP"] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(("before", "expected"), [(499, 1 / 500), (500, 0.0)])
