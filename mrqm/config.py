@@ -46,13 +46,20 @@ class BackboneConfig(Section):
     """`none`, `hub` (timm downloads them once) or the path of a .safetensors file in timm's key names."""
     frozen_batch_norm: bool = True
     """Keep the statistics and affine parameters of every BatchNorm as loaded; wrong without pretrained weights."""
+    frozen_stages: Annotated[int, Field(ge=0, le=4)] = 0
+    """Keep as loaded all that C2 (1), C3 (2), C4 (3) or C5 (4) is computed with; DETRs on ResNets keep 1."""
 
     @model_validator(mode="after")
-    def _frozen_statistics_come_from_somewhere(self) -> Self:
+    def _frozen_parts_come_from_somewhere(self) -> Self:
         if self.frozen_batch_norm and self.weights == "none":
             raise ValueError(
                 "frozen_batch_norm=true needs pretrained statistics but weights is none; "
                 "set model.backbone.frozen_batch_norm=false or give model.backbone.weights"
+            )
+        if self.frozen_stages and not self.frozen_batch_norm:
+            raise ValueError(
+                f"frozen_stages={self.frozen_stages} needs frozen statistics too; "
+                "set model.backbone.frozen_batch_norm=true or model.backbone.frozen_stages=0"
             )
         return self
 

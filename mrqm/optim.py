@@ -20,6 +20,8 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> AdamW:
         parameter for module in model.modules() if isinstance(module, nn.Embedding) for parameter in module.parameters()
     }
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         in_backbone = name.startswith("backbone.")
         if in_backbone and config.backbone_lr_factor == 0:
             parameter.requires_grad_(False)

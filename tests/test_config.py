@@ -46,6 +46,10 @@ def test_the_defaults_are_the_papers_recipe() -> None:
         ("loss.one_to_many.min_positives=9", ["loss.one_to_many", "min_positives=9", "ratio=6"]),
         ("train.batch_size=3", ["train.batch_size=3", "scaling.num_workers", "1 × 2 = 2"]),
         ("model.backbone.weights=none", ["model.backbone", "frozen_batch_norm", "weights is none"]),
+        (
+            "model.backbone={frozen_stages: 1, frozen_batch_norm: false}",
+            ["model.backbone", "frozen_stages=1", "frozen_batch_norm=true"],
+        ),
         ("data.tile={size: 100, overlap: 100}", ["data.tile", "overlap=100", "size=100"]),
         ("data.augment.scale_jitter=[2, 1]", ["data.augment", "scale_jitter=[2.0, 1.0]", "[least, most]"]),
         ("evaluation.area_bins={tiny: [9, 3]}", ["evaluation", "tiny", "[least, most]"]),

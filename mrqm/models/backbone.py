@@ -93,7 +93,9 @@ def build_backbone(config: BackboneConfig, *, channels_last: bool) -> Backbone:
         _load_local(trunk, Path(config.weights))
     if config.frozen_batch_norm:
         trunk = freeze_batch_norm_2d(trunk)
-    return Backbone(trunk, channels_last=channels_last)
+    backbone = Backbone(trunk, channels_last=channels_last)
+    _freeze_stages(backbone, config.frozen_stages)
+    return backbone
 
 
 def _create(config: BackboneConfig) -> Any:
@@ -110,6 +112,20 @@ def _create(config: BackboneConfig) -> Any:
             f"({type(error).__name__}). Offline, give a local file: model.backbone.weights=PATH.safetensors, "
             "or train from scratch: model.backbone.weights=none model.backbone.frozen_batch_norm=false"
         ) from error
+
+
+def _freeze_stages(backbone: Backbone, stages: int) -> None:
+    """Keep whatever the first of C2..C5 depend on, however the trunk names it: autograd knows."""
+    if not stages:
+        return
+    parameters = list(backbone.parameters())
+    smallest = torch.zeros(1, 3, STRIDES[-1], STRIDES[-1])
+    feature = backbone(smallest, None)[stages - 1]
+    for parameter, gradient in zip(
+        parameters, torch.autograd.grad(feature.sum(), parameters, allow_unused=True), strict=True
+    ):
+        if gradient is not None:
+            parameter.requires_grad_(False)
 
 
 def _load_local(trunk: nn.Module, path: Path) -> None:

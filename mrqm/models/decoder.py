@@ -148,23 +148,24 @@ class DecoderLayer(nn.Module):
         query: Tensor,
         query_pos: Tensor,
         reference_boxes: Tensor,
-        branches: Sequence[QueryBranch],
+        lengths: list[int],
+        allowed: list[Tensor | None],
         memory: Tensor,
         grid: TokenGrid,
     ) -> Tensor:
-        """(B, Q, D) → (B, Q, D); the queries of all branches stand one after the other."""
-        query = self.self_norm(query + self._self_attention(query, query_pos, branches))
+        """(B, Q, D) → (B, Q, D); the queries of all branches, of these `lengths`, stand one after the other."""
+        query = self.self_norm(query + self._self_attention(query, query_pos, lengths, allowed))
         reference_points = reference_boxes * grid.valid_ratios.repeat(1, 2).unsqueeze(1)
         attended = self.cross_attention(
             query + query_pos, reference_points, memory, grid.spatial_shapes, grid.key_padding_mask
         )
         return self.feed_forward(self.cross_norm(query + attended))
 
-    def _self_attention(self, query: Tensor, query_pos: Tensor, branches: Sequence[QueryBranch]) -> Tensor:
-        lengths = [branch.content.shape[1] for branch in branches]
+    def _self_attention(
+        self, query: Tensor, query_pos: Tensor, lengths: list[int], allowed: list[Tensor | None]
+    ) -> Tensor:
         q, k = self._heads(self.query_key(query + query_pos), 2)
         (v,) = self._heads(self.value(query), 1)
-        allowed = [branch.allowed() for branch in branches]
         parts = zip(q.split(lengths, 2), k.split(lengths, 2), v.split(lengths, 2), allowed, strict=True)
         attended = [F.scaled_dot_product_attention(*part) for part in parts]
         return self.output(torch.cat(attended, 2).transpose(1, 2).flatten(2))
@@ -207,17 +208,18 @@ class Decoder(nn.Module):
         reference = torch.cat([branch.reference_boxes for branch in branches], 1)
         refined = reference  # the same boxes, still attached to the layer that made them
         padding = _joined_padding(branches)
+        lengths = [branch.content.shape[1] for branch in branches]
+        allowed = [branch.allowed() for branch in branches]
         logits, boxes = [], []
         for layer in self.layers:
             query_pos = self.query_position(sine_embedding(reference, memory.shape[-1] // 2))
-            query = layer(query, query_pos, reference, branches, memory, grid)
+            query = layer(query, query_pos, reference, lengths, allowed, memory, grid)
             hidden = self.norm(query)
             deltas = self.box_head(hidden)
             logits.append(_absent(self.class_head(hidden), padding))
             boxes.append(apply_deltas(deltas, refined))  # look forward twice: also trains the previous layer's box
             refined = apply_deltas(deltas, reference)
             reference = refined.detach()
-        lengths = [branch.content.shape[1] for branch in branches]
         per_branch = zip(torch.stack(logits).split(lengths, 2), torch.stack(boxes).split(lengths, 2), strict=True)
         return [
             {"pred_logits": branch_logits, "pred_boxes": branch_boxes} for branch_logits, branch_boxes in per_branch

@@ -70,6 +70,15 @@ def test_an_unfrozen_batch_norm_learns_its_statistics() -> None:
     assert all(not torch.equal(dict(backbone.named_buffers())[name], value) for name, value in before.items())
 
 
+def test_frozen_stages_are_all_that_their_features_depend_on(backbone_weights: Path) -> None:
+    config = BackboneConfig(name="resnet10t", weights=str(backbone_weights), frozen_stages=1)
+    backbone = build_backbone(config, channels_last=True)
+    learning = {name.split(".")[1] for name, parameter in backbone.named_parameters() if parameter.requires_grad}
+    frozen = {name.split(".")[1] for name, parameter in backbone.named_parameters() if not parameter.requires_grad}
+    assert frozen == {"conv1", "layer1"}
+    assert learning == {"layer2", "layer3", "layer4"}
+
+
 def test_an_unknown_model_is_refused_with_similar_names() -> None:
     with pytest.raises(
         ConfigError, match=r"model\.backbone\.name=resnet51: timm has no such model; similar: .*resnet50"
