@@ -68,12 +68,13 @@ def test_coco_results_come_back(coco: Path) -> None:
     assert list(coco.parent.iterdir()) == [coco]
 
 
-def test_coco_results_are_what_pycocotools_reads(coco: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_coco_results_are_what_pycocotools_reads(coco: Path) -> None:
     write_coco_results(coco, {9: FOUND[0]}, category_ids=(1, 3))
     truth = COCO()
     truth.dataset = {"images": [{"id": 9}], "annotations": [], "categories": [{"id": 1}, {"id": 3}]}
     truth.createIndex()
-    loaded = truth.loadRes(str(coco)).loadAnns()
+    results = truth.loadRes(str(coco))
+    loaded = results.loadAnns(results.getAnnIds())
     assert [a["category_id"] for a in loaded] == [(1, 3)[label] for label in FOUND[0].labels]
     widths = FOUND[0].boxes[:, 2] - FOUND[0].boxes[:, 0]
     np.testing.assert_allclose([a["bbox"][2] for a in loaded], widths, atol=1e-4)

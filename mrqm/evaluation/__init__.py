@@ -1,5 +1,9 @@
-"""Average precision of detections: what is counted, and how it is gathered over workers."""
+"""Average precision of detections: what each benchmark counts, and how a model in training is scored over workers."""
 
-from mrqm.evaluation.coco import CocoEvaluator
+from mrqm.evaluation.coco import CocoProtocol
+from mrqm.evaluation.collector import CocoEvaluator
+from mrqm.evaluation.protocols import Protocol, score_under
+from mrqm.evaluation.soda import SodaProtocol
+from mrqm.evaluation.visdrone import VisDroneProtocol
 
-__all__ = ["CocoEvaluator"]
+__all__ = ["CocoEvaluator", "CocoProtocol", "Protocol", "SodaProtocol", "VisDroneProtocol", "score_under"]

@@ -1,0 +1,148 @@
+"""Seconds and peak memory of scoring under each protocol, beside plain pycocotools.
+
+    python benchmarks/evaluation.py
+    python benchmarks/evaluation.py --images 137      a quarter: memory shrinks with it
+
+The images are synthetic, of the size of VisDrone's validation set: 548 images with 70 objects of 10 classes, 3 ignored
+regions and 500 detections each. Every protocol runs in a process of its own; its peak is that of the whole process,
+with the peak before scoring (imports and data) beside it. Plain pycocotools counts 500 detections per class, S/M/L.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from mrqm.data.records import IGNORED_REGION, ImageRecord
+from mrqm.data.visdrone import VISDRONE_CLASSES
+from mrqm.evaluation import CocoProtocol, Protocol, SodaProtocol, VisDroneProtocol
+from mrqm.evaluation.errors import decompose, judge
+from mrqm.predictions import ImageDetections
+
+SIZE = (765, 1360)
+OBJECTS, REGIONS, DETECTIONS = 70, 3, 500
+PROTOCOLS: tuple[Protocol, ...] = (CocoProtocol(max_detections=(1, 10, 100, 500)), VisDroneProtocol(), SodaProtocol())
+Data = tuple[list[ImageRecord], list[ImageDetections]]
+
+
+def make_image(image_id: int) -> tuple[ImageRecord, ImageDetections]:
+    """Objects of 6 to 60 px; every object is found about five times, and there are as many strays."""
+    rng = np.random.default_rng(image_id)
+    boxes, labels = make_boxes(rng, OBJECTS, 6, 60), rng.integers(0, len(VISDRONE_CLASSES), OBJECTS)
+    regions = make_boxes(rng, REGIONS, 50, 200)
+    record = ImageRecord(
+        Path(f"{image_id:07}.jpg"), image_id, SIZE, boxes, labels, regions, np.full(REGIONS, IGNORED_REGION)
+    )
+    chosen = rng.integers(0, OBJECTS, DETECTIONS * 2 // 3)
+    near = boxes[chosen] + rng.normal(0, 2, (len(chosen), 4))
+    near[:, 2:] = np.maximum(near[:, 2:], near[:, :2] + 1)
+    strays = DETECTIONS - len(chosen)
+    found = np.concatenate([near, make_boxes(rng, strays, 6, 60)])
+    found_labels = np.concatenate([labels[chosen], rng.integers(0, len(VISDRONE_CLASSES), strays)])
+    scores = rng.random(DETECTIONS)
+    order = np.argsort(-scores)
+    return record, ImageDetections(found[order].astype(np.float64), scores[order], found_labels[order])
+
+
+def make_boxes(rng: np.random.Generator, count: int, least: int, most: int) -> np.ndarray:
+    left_top = rng.integers(0, [SIZE[1] - most, SIZE[0] - most], (count, 2))
+    return np.concatenate([left_top, left_top + rng.integers(least, most, (count, 2))], axis=1).astype(np.float32)
+
+
+def plain_pycocotools(records: Sequence[ImageRecord], detections: Sequence[ImageDetections]) -> float:
+    """AP with ignored regions as crowds of every class."""
+    classes = range(len(VISDRONE_CLASSES))
+    truth, results = [], []
+    for record, found in zip(records, detections, strict=True):
+        rows = [(box, k, 0) for box, k in zip(record.boxes.tolist(), record.labels.tolist(), strict=True)]
+        rows += [(box, k, 1) for box in record.ignore_boxes.tolist() for k in classes]
+        truth += [annotation(record.image_id, box, k) | {"iscrowd": crowd} for box, k, crowd in rows]
+        rows = zip(found.boxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True)
+        results += [annotation(record.image_id, box, k) | {"score": score} for box, k, score in rows]
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(make_coco(records, truth), make_coco(records, results), "bbox")
+        evaluation.params.maxDets = [1, 10, 500]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision = evaluation.eval["precision"][:, :, :, 0, 2]
+    return float(precision[precision > -1].mean())
+
+
+def annotation(image_id: int, xyxy: Sequence[float], label: int) -> dict[str, object]:
+    left, top, right, bottom = xyxy
+    box = [left, top, right - left, bottom - top]
+    return {"image_id": image_id, "category_id": label, "bbox": box, "area": box[2] * box[3]}
+
+
+def make_coco(records: Sequence[ImageRecord], annotations: list[dict[str, object]]) -> COCO:
+    coco = COCO()
+    coco.dataset = {
+        "images": [{"id": record.image_id} for record in records],
+        "categories": [{"id": label} for label in range(len(VISDRONE_CLASSES))],
+        "annotations": [{"id": i, **row} for i, row in enumerate(annotations, start=1)],
+    }
+    coco.createIndex()
+    return coco
+
+
+def subjects() -> dict[str, Callable[[Data], float]]:
+    """What is measured, by the name in the table; each returns its headline."""
+    scorers = {
+        protocol.name: lambda data, protocol=protocol: protocol.score(*data, VISDRONE_CLASSES)["AP"]
+        for protocol in PROTOCOLS
+    }
+    scorers["errors (TIDE)"] = lambda data: decompose(judge(*data, len(VISDRONE_CLASSES))).mean_ap50[0]
+    scorers["plain pycocotools"] = lambda data: plain_pycocotools(*data)
+    return scorers
+
+
+def measure(name: str, images: int) -> dict[str, float]:
+    """Runs in a process of its own."""
+    made = [make_image(i) for i in range(images)]
+    data = [record for record, _ in made], [found for _, found in made]
+    before = peak()
+    begin = time.perf_counter()
+    headline = subjects()[name](data)
+    return {"seconds": time.perf_counter() - begin, "before": before, "peak": peak(), "headline": headline}
+
+
+def peak() -> float:
+    """Of this process, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=548)
+    parser.add_argument("--only", choices=tuple(subjects()), help="measure one here and print it as json")
+    arguments = parser.parse_args()
+    if arguments.only:
+        print(json.dumps(measure(arguments.only, arguments.images)))
+        return
+    table = Table("", "seconds", "peak MB", "before MB", "AP", box=SIMPLE, title=f"{arguments.images} images")
+    for name in subjects():
+        command = [sys.executable, __file__, "--images", str(arguments.images), "--only", name]
+        result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        table.add_row(name, *(f"{result[key]:.{digits}f}" for key, digits in COLUMNS.items()))
+    Console().print(table)
+
+
+COLUMNS = {"seconds": 1, "peak": 0, "before": 0, "headline": 3}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What became of every detection and every object at an IoU of 0.5: the table that error analysis and curves read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mrqm.data.records import ImageRecord
+from mrqm.evaluation.matching import Array, ScoredImage, match, overlaps, pair
+from mrqm.predictions import ImageDetections
+
+ENOUGH, NOTHING = 0.5, 0.1
+RIGHT, CLASS, LOCATION, BOTH, DUPLICATE, BACKGROUND = range(6)
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Detections that count, D in all, and objects, N in all.
+
+    Attributes:
+        num_classes: of the data.
+        scores: (D,).
+        labels: (D,).
+        kinds: (D,) `RIGHT` or the error.
+        sizes: (D,) square root of the area in px of the object that the detection matches, duplicates or would be
+            mended to find; of the one it overlaps most where it is neither; its own where nothing is there.
+        target_labels: (D,) class of that object; its own where nothing is there.
+        mendable: (D,) wrong detections that become right when their error is mended, one per object at most.
+        object_labels: (N,).
+        object_sizes: (N,) square root of the area in px.
+        found: (N,) matched by a detection of its class.
+        missed: (N,) neither found nor found by a detection that can be mended.
+    """
+
+    num_classes: int
+    scores: Array
+    labels: Array
+    kinds: Array
+    sizes: Array
+    target_labels: Array
+    mendable: Array
+    object_labels: Array
+    object_sizes: Array
+    found: Array
+    missed: Array
+
+    def of_size(self, least: float, below: float) -> Outcomes:
+        """The objects whose size is in [least, below), and the detections that belong to them."""
+        d = (self.sizes >= least) & (self.sizes < below)
+        n = (self.object_sizes >= least) & (self.object_sizes < below)
+        detections = (self.scores, self.labels, self.kinds, self.sizes, self.target_labels, self.mendable)
+        objects = (self.object_labels, self.object_sizes, self.found, self.missed)
+        return Outcomes(self.num_classes, *(column[d] for column in detections), *(column[n] for column in objects))
+
+
+def judge(
+    records: Sequence[ImageRecord],
+    detections: Sequence[ImageDetections],
+    num_classes: int,
+    max_detections: int = 500,
+) -> Outcomes:
+    """Judge the best detections of each image.
+
+    A wrong detection of which half lies in an ignored box that concerns its class does not count.
+
+    Args:
+        records: annotated images.
+        detections: what was found in each of them.
+        num_classes: of the data.
+        max_detections: per image, over all classes.
+
+    Raises:
+        ValueError: records and detections differ in number.
+    """
+    images = [_judge_image(pair(r, d), max_detections) for r, d in zip(records, detections, strict=True)]
+    empty = [np.zeros(0, dtype) for dtype in ("f8", "i8", "i8", "f8", "i8", "?", "i8", "f8", "?", "?")]
+    return Outcomes(num_classes, *(np.concatenate(columns) for columns in zip(empty, *images, strict=True)))
+
+
+def _judge_image(image: ScoredImage, max_detections: int) -> tuple[Array, ...]:
+    """The columns of `Outcomes`."""
+    boxes, scores, labels = (column[:max_detections] for column in image[:3])
+    ious = overlaps(boxes, image.object_boxes, np.zeros(len(image.object_boxes), dtype=bool))
+    same = labels[:, None] == image.object_labels
+    matches = _matches(ious * same)
+    found = np.zeros(len(image.object_labels), dtype=bool)
+    found[matches[matches >= 0]] = True
+    kinds, targets = _explain(ious, same, found, matches)
+    counts = (kinds == RIGHT) | ~_excused(image, boxes, labels)
+    boxes, scores, labels, kinds, targets = (column[counts] for column in (boxes, scores, labels, kinds, targets))
+
+    mendable = np.zeros(len(kinds), dtype=bool)
+    candidates = np.flatnonzero(np.isin(kinds, (CLASS, LOCATION)))
+    candidates = candidates[~found[targets[candidates]]]
+    wanted, first = np.unique(targets[candidates], return_index=True)  # the first has the highest score
+    mendable[candidates[first]] = True
+    missed = ~found
+    missed[wanted] = False
+
+    object_sizes, sizes, target_labels = _sizes(image.object_boxes), _sizes(boxes), labels.copy()
+    aimed = targets >= 0
+    sizes[aimed], target_labels[aimed] = object_sizes[targets[aimed]], image.object_labels[targets[aimed]]
+    return scores, labels, kinds, sizes, target_labels, mendable, image.object_labels, object_sizes, found, missed
+
+
+def _matches(ious: Array) -> Array:
+    """(D,) object that each detection has; `ious` (D, N) is 0 between classes."""
+    plain = np.zeros(ious.shape[1], dtype=bool)
+    return match(ious, np.array([ENOUGH]), ignored=plain, crowd=plain)[0]
+
+
+def _explain(ious: Array, same: Array, found: Array, matches: Array) -> tuple[Array, Array]:
+    """(D,) kinds and (D,) objects they are about, -1 for none, in TIDE's order: Loc, Cls, Dupe, Bkg, and Both."""
+    kinds, targets = np.full(len(ious), BACKGROUND), np.full(len(ious), -1)
+    if ious.shape[1]:
+        of_class, of_others, taken = ious * same, ious * ~same, ious * (same & found)
+        best = of_class.max(axis=1)
+        choices = [
+            (LOCATION, (best >= NOTHING) & (best < ENOUGH), of_class),
+            (CLASS, of_others.max(axis=1) >= ENOUGH, of_others),
+            (DUPLICATE, taken.max(axis=1) >= ENOUGH, taken),
+            (BOTH, ious.max(axis=1) > NOTHING, ious),
+        ]
+        for kind, applies, measure in reversed(choices):  # the first that applies has the last word
+            kinds[applies], targets[applies] = kind, measure[applies].argmax(axis=1)
+    right = matches >= 0
+    kinds[right], targets[right] = RIGHT, matches[right]
+    return kinds, targets
+
+
+def _excused(image: ScoredImage, boxes: Array, labels: Array) -> Array:
+    """(D,) detections that lie in an ignored box of their class or of none."""
+    inside = overlaps(boxes, image.ignore_boxes, np.ones(len(image.ignore_boxes), dtype=bool)) >= ENOUGH
+    concerned = (labels[:, None] == image.ignore_labels) | (image.ignore_labels < 0)
+    return (inside & concerned).any(axis=1)
+
+
+def _sizes(xywh: Array) -> Array:
+    return np.sqrt(xywh[:, 2] * xywh[:, 3])
