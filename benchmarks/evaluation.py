@@ -31,7 +31,8 @@ from rich.table import Table
 from mrqm.data.records import IGNORED_REGION, ImageRecord
 from mrqm.data.visdrone import VISDRONE_CLASSES
 from mrqm.evaluation import CocoProtocol, Protocol, SodaProtocol, VisDroneProtocol
-from mrqm.evaluation.errors import decompose, judge
+from mrqm.evaluation.errors import decompose
+from mrqm.evaluation.judging import judge
 from mrqm.predictions import ImageDetections
 
 SIZE = (765, 1360)

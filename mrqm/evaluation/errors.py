@@ -18,10 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrqm.evaluation.judging import BACKGROUND, BOTH, CLASS, DUPLICATE, LOCATION, RIGHT, Outcomes, judge
+from mrqm.evaluation.judging import BACKGROUND, BOTH, CLASS, DUPLICATE, LOCATION, RIGHT, Outcomes
 from mrqm.evaluation.matching import Array
-
-__all__ = ["ERRORS", "SIZE_BINS", "ErrorAnalysis", "decompose", "interpolated_precision", "judge"]
 
 ERRORS = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss", "FP", "FN")
 _KINDS = (CLASS, LOCATION, BOTH, DUPLICATE, BACKGROUND)  # in the order of ERRORS
@@ -89,7 +87,7 @@ def interpolated_precision(scores: Array, right: Array, objects: int) -> Array:
 def _decompose_class(outcomes: Outcomes, label: int) -> tuple[float, Sequence[float], Sequence[int]]:
     """AP50 of one class, what each error costs it, and how many there are."""
     here = outcomes.labels == label
-    kinds, scores = outcomes.kinds[here], outcomes.scores[here]
+    kinds = outcomes.kinds[here]
     of_class = outcomes.object_labels == label
     total, unfound = int(of_class.sum()), int((of_class & ~outcomes.found).sum())
     missed = int((of_class & outcomes.missed).sum())
