@@ -49,7 +49,7 @@ def plot_precision_recall(
 
 def plot_recall_by_size(path: Path, curve: RecallBySize) -> None:
     """Draw the share of objects found in each range of sizes, above how many objects there are."""
-    figure, axes = _figure("Recall by size of object at IoU 0.5", "square root of the object's area in px", "recall")
+    figure, axes = _figure("Recall by size of object at IoU 0.5", "square root of the object's area in px", "recall", 9)
     there = np.flatnonzero(curve.objects)
     places = np.arange(len(there))
     names = [_range_name(curve.edges[i], curve.edges[i + 1]) for i in there]
@@ -64,7 +64,7 @@ def plot_recall_by_size(path: Path, curve: RecallBySize) -> None:
             fontsize=8,
             color=INK,
         )
-    axes.set_xticks(places, names, fontsize=9)
+    axes.set_xticks(places, names, fontsize=8)
     axes.set(ylim=(0, 1.15), yticks=np.linspace(0, 1, 6))
     axes.text(1, 1.01, "on each bar: recall, number of objects", transform=axes.transAxes, ha="right", fontsize=8)
     figure.savefig(path, dpi=DPI)

@@ -28,15 +28,31 @@ def outside(boxes: Array, regions: Array, size: tuple[int, int]) -> Array:
     if not len(regions):
         return np.ones(len(boxes), dtype=bool)
     height, width = size
-    marked = np.zeros((height + 1, width + 1), dtype=np.int64)  # row and column 0 stay empty
-    for x, y, w, h in _whole_px(regions).tolist():
-        marked[y : y + h + 1, x : x + w + 1] = 1
-    sums = marked.cumsum(axis=0).cumsum(axis=1)
+    x, y, w, h = _whole_px(regions).T
+    columns, marked_columns = _cells(x - 1, np.minimum(x + w, width))
+    rows, marked_rows = _cells(y - 1, np.minimum(y + h, height))
+    marked = (marked_rows.T.astype(int) @ marked_columns) > 0  # (rows of cells, columns of cells)
     x, y, w, h = _whole_px(boxes).T
-    left, right = np.minimum(x, width), np.minimum(x + w, width)
-    top, bottom = np.minimum(y, height), np.minimum(y + h, height)
-    covered = sums[top, left] + sums[bottom, right] - sums[top, right] - sums[bottom, left]
+    in_columns = _lengths_in(columns, np.minimum(x, width), np.minimum(x + w, width))
+    in_rows = _lengths_in(rows, np.minimum(y, height), np.minimum(y + h, height))
+    covered = ((in_columns @ marked.T) * in_rows).sum(axis=1)
     return covered / (w * h) < COVERED
+
+
+def _cells(starts: Array, ends: Array) -> tuple[Array, Array]:
+    """Cut a side of the image wherever one of M regions begins or ends, so that each covers whole cells.
+
+    Returns:
+        (E + 1,) rising edges, and (M, E) which cells each region covers.
+    """
+    edges = np.unique(np.concatenate([starts, ends]))
+    return edges, (starts[:, None] <= edges[:-1]) & (edges[1:] <= ends[:, None])
+
+
+def _lengths_in(edges: Array, starts: Array, ends: Array) -> Array:
+    """(N, E) how many px of each of N spans lie in each cell."""
+    shared = np.minimum(ends[:, None], edges[1:]) - np.maximum(starts[:, None], edges[:-1])
+    return shared.clip(min=0)
 
 
 def _whole_px(boxes: Array) -> Array:
