@@ -88,8 +88,9 @@ def test_costs_of_background_and_misses() -> None:
 
 
 def test_mending_a_place_or_class_makes_one_detection_of_an_object_right() -> None:
+    record = truth([(PLACE, CAR), ((400, 400, 20, 20), CAR)])
     badly_placed = found((BESIDE, CAR, 0.9), (BESIDE, CAR, 0.8))
-    assert lost(truth([(PLACE, CAR)]), badly_placed)["Loc"] == pytest.approx(1)  # the second vanishes
+    assert lost(record, badly_placed)["Loc"] == pytest.approx(51 / 101)  # the second is not the other car
     called_bus = found((PLACE, BUS, 0.9))
     assert lost(truth([(PLACE, CAR)]), called_bus)["Cls"] == pytest.approx(1)  # it becomes a car
 
