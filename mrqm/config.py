@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -227,6 +227,9 @@ class LossConfig(Section):
 # ----------------------------------------------------------------------------------------------------- data
 
 
+DataFormat: TypeAlias = Literal["visdrone", "coco", "soda-d", "yolo"]
+
+
 class TileConfig(Section):
     """Windows cut from large images while they are read."""
 
@@ -238,6 +241,8 @@ class TileConfig(Section):
     """Objects of which at most this share is visible in a window become ignored regions there."""
     keep_empty: Fraction = 0.0
     """Share of training windows without objects that is kept; evaluation keeps all."""
+    blackout_ignored: bool = False
+    """Paint ignored regions black except where an object lies over them, as SODA-D does."""
 
     @model_validator(mode="after")
     def _windows_advance(self) -> Self:
@@ -268,8 +273,8 @@ class AugmentConfig(Section):
 class DataConfig(Section):
     """Where images and annotations are and how they become tensors."""
 
-    format: Literal["visdrone", "coco"] = "visdrone"
-    """`visdrone`: images/*.jpg beside annotations/*.txt; `coco`: a folder with images and one COCO json."""
+    format: DataFormat = "visdrone"
+    """`visdrone` images + annotations/*.txt; `coco` images + a json; `soda-d` raw; `yolo` images + labels/*.txt."""
     root: Path = Path("data")
     """Folder that holds the train and val folders."""
     train: str = "VisDrone2019-DET-train"

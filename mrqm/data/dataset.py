@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,12 +22,11 @@ from torch.utils.data import Dataset
 from torchvision.ops import box_convert
 
 from mrqm.config import Config
-from mrqm.data.coco import read_coco, read_coco_classes
 from mrqm.data.images import ImageCache, UnreadableImageError
-from mrqm.data.items import Item, count_visible, drop_empty, tile_items, whole_items
+from mrqm.data.items import Item, black_out_regions, count_visible, drop_empty, tile_items, whole_items
+from mrqm.data.readers import read_annotations, read_own_classes
 from mrqm.data.records import AnnotationSet, DataError, ImageRecord
 from mrqm.data.transforms import Augmentation, View, plain_view, take_view
-from mrqm.data.visdrone import VISDRONE_CLASSES, read_visdrone
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class DetectionDataset(Dataset[Sample | None]):
         annotations: what a reader returned.
         items: whole images or windows of them, see `whole_items` and `tile_items`.
         min_visible: objects of which at most this share is visible become ignored regions.
+        blackout_ignored: paint ignored regions black except where an object lies over them.
         augmentation: how training sees the items; None: as they are, always.
         seed: of the augmentation.
         cache_mb: decoded images kept in memory.
@@ -53,6 +54,7 @@ class DetectionDataset(Dataset[Sample | None]):
         items: Sequence[Item],
         *,
         min_visible: float = 0.0,
+        blackout_ignored: bool = False,
         augmentation: Augmentation | None = None,
         seed: int = 0,
         cache_mb: int = 512,
@@ -62,6 +64,7 @@ class DetectionDataset(Dataset[Sample | None]):
         self.classes = annotations.classes
         self.items = items
         self._min_visible = min_visible
+        self._blackout_ignored = blackout_ignored
         self._augmentation = augmentation
         self._seed = seed
         self._cache = ImageCache(cache_mb)
@@ -116,7 +119,8 @@ class DetectionDataset(Dataset[Sample | None]):
         if record.path in self._unreadable:
             return None
         try:
-            pixels = self._cache.get(record.path, item.size)
+            finish = partial(black_out_regions, item) if self._blackout_ignored else None
+            pixels = self._cache.get(record.path, item.size, finish)
         except UnreadableImageError as error:
             self._tolerate(record.path, error)
             return None
@@ -170,9 +174,7 @@ def read_classes(config: Config) -> tuple[str, ...]:
     """
     if config.data.classes is not None:
         return config.data.classes
-    if config.data.format == "visdrone":
-        return VISDRONE_CLASSES
-    return read_coco_classes(config.data.root / config.data.train)
+    return read_own_classes(config.data.format, config.data.root / config.data.train)
 
 
 def build_dataset(config: Config, split: Literal["train", "val"]) -> DetectionDataset:
@@ -183,12 +185,12 @@ def build_dataset(config: Config, split: Literal["train", "val"]) -> DetectionDa
     """
     data, training = config.data, split == "train"
     folder = data.root / (data.train if training else data.val)
-    read = {"visdrone": read_visdrone, "coco": read_coco}[data.format]
-    annotations = read(folder, read_classes(config))
+    annotations = read_annotations(data.format, folder, read_classes(config))
     dataset = DetectionDataset(
         annotations,
         _make_items(config, annotations, training),
         min_visible=data.tile.min_visible if data.tile else 0.0,
+        blackout_ignored=data.tile is not None and data.tile.blackout_ignored,
         augmentation=_make_augmentation(config) if training else None,
         seed=config.train.seed,
         cache_mb=data.cache_mb,

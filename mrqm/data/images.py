@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,9 +16,14 @@ from mrqm.data.records import DataError
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 """Lower-case endings of the files that are taken for images."""
 
+MAX_PIXELS = 2**30
+"""Larger images (above 32,768 × 32,768 px) are refused: as an array they take 3 GiB, and while decoding 7 GiB."""
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit for the whole process is 179 million px
+
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for files that are not, or not wholly, images."""
 
+_STRIP_PIXELS = 2**22
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -61,23 +66,29 @@ def _orientation(image: Image.Image) -> int:
 def decode(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Decode an image upright and in RGB, resized to (height, width).
 
-    A JPEG that is to be shrunk is decoded at the next larger of 1/2, 1/4 and 1/8 by libjpeg, which is much faster.
+    16 bits per channel become 8 by their high byte, CMYK and palettes become RGB, and alpha is left out. A JPEG that is
+    to be shrunk is decoded at the next larger of 1/2, 1/4 and 1/8 by libjpeg, which is much faster.
 
     Returns:
         (height, width, 3) uint8.
 
     Raises:
-        UnreadableImageError: the file does not decode.
+        UnreadableImageError: the file does not decode, is larger than `MAX_PIXELS`, or has no defined white.
     """
     try:
         with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width}×{image.height} px are more than {MAX_PIXELS:,}; cut it into parts")
             orientation = _orientation(image)
             width, height = size if orientation >= 5 else size[::-1]
             # One px less than wanted: half of 1363 px is 681.5, which libjpeg and round() need not agree on.
             reduced = image.draft("RGB", (max(1, width - 1), max(1, height - 1)))
             # The last px of a reduced image may lie half beyond the image: the box says where the image ends.
             box = reduced[1] if reduced else (0, 0, *image.size)
-            rgb = image.convert("RGB")
+            image.load()
+            if image.size == (width, height) == box[2:] and orientation == 1:
+                return _read_strips(image)
+            rgb = _to_rgb(image)
             if rgb.size != (width, height) or box[2:] != rgb.size:
                 rgb = rgb.resize((width, height), Image.Resampling.BILINEAR, box=box)
             return np.array(rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb)
@@ -85,11 +96,32 @@ def decode(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
         raise UnreadableImageError(f"{path}: the image does not decode: {error}") from error
 
 
+def _read_strips(image: Image.Image) -> NDArray[np.uint8]:
+    """The RGB px of an image, some rows at a time: a huge one is not held twice more on its way."""
+    pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        pixels[top : top + rows] = np.asarray(_to_rgb(strip))
+    return pixels
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16"):  # older Pillow clips these at 255
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"{image.mode} px of 32 bits have no defined white; convert the image to 8 or 16 bits")
+    return image.convert("RGB")
+
+
 class ImageCache:
     """Decoded images of one process, the least recently used forgotten first.
 
     Args:
-        megabytes: bound of the memory they take; 0 keeps none.
+        megabytes: bound of the memory they take; 0 keeps none. A single image that takes more is kept until the next,
+            so that its tiles can be cut one after the other.
     """
 
     def __init__(self, megabytes: int) -> None:
@@ -97,16 +129,26 @@ class ImageCache:
         self._used = 0
         self._images: OrderedDict[Path, NDArray[np.uint8]] = OrderedDict()
 
-    def get(self, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
-        """`decode` through the memory; the array is shared, so it must not be written to."""
+    def get(
+        self, path: Path, size: tuple[int, int], finish: Callable[[NDArray[np.uint8]], None] | None = None
+    ) -> NDArray[np.uint8]:
+        """`decode` through the memory; the array is shared, so it must not be written to.
+
+        Args:
+            finish: what is done in place to a freshly decoded image; always the same for one path.
+        """
         image = self._images.get(path)
         if image is not None:
             self._images.move_to_end(path)
             return image
         image = decode(path, size)
+        if finish is not None:
+            finish(image)
+        if self._capacity == 0:
+            return image
         self._used += image.nbytes
         self._images[path] = image
-        while self._used > self._capacity:
+        while self._used > self._capacity and len(self._images) > 1:
             _, forgotten = self._images.popitem(last=False)
             self._used -= forgotten.nbytes
         return image

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrqm.data.records import ImageRecord
-from mrqm.data.tiling import Window, grid, visible_share
+from mrqm.data.records import IGNORED_REGION, ImageRecord
+from mrqm.data.tiling import Window, black_out, clip_to_window, grid, visible_share
 
 
 class Item(NamedTuple):
@@ -27,6 +28,33 @@ class Item(NamedTuple):
         """(4,) by which xyxy native px become px of the scaled image."""
         y, x = self.size[0] / self.record.size[0], self.size[1] / self.record.size[1]
         return np.array([x, y, x, y], dtype=np.float32)
+
+
+def item_record(item: Item, path: Path, image_id: int, size: tuple[int, int], min_visible: float) -> ImageRecord:
+    """The annotations of an item as those of an image of its own, whose px are the item's.
+
+    Args:
+        path, image_id, size: of that image.
+        min_visible: objects of which at most this share lies in the window become ignored boxes of their class.
+    """
+    record, window = item.record, item.window
+    boxes = np.concatenate([record.boxes, record.ignore_boxes]) * item.factors
+    labels = np.concatenate([record.labels, record.ignore_labels])
+    share = visible_share(boxes, window)
+    is_object = (np.arange(len(boxes)) < len(record.boxes)) & (share > min_visible)
+    is_ignored = ~is_object & (share > 0)
+    inside = clip_to_window(boxes.astype(np.float64), window) - [window.left, window.top, window.left, window.top]
+    placed = inside.astype(np.float32)
+    return ImageRecord(
+        path, image_id, size, placed[is_object], labels[is_object], placed[is_ignored], labels[is_ignored]
+    )
+
+
+def black_out_regions(item: Item, image: NDArray[np.uint8]) -> None:
+    """Paint the ignored regions of an item's scaled image (H, W, 3) black in place, except where objects lie."""
+    record = item.record
+    regions = record.ignore_boxes[record.ignore_labels == IGNORED_REGION]
+    black_out(image, regions * item.factors, record.boxes * item.factors)
 
 
 def whole_items(records: Sequence[ImageRecord], scale: float, max_side: int | None) -> list[Item]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ IGNORED_REGION = -1
 """Label of an ignored box where nobody says what is there; it concerns every class."""
 OTHER_OBJECT = -2
 """Label of an ignored box around an object of none of the classes."""
+
+
+_BOX_REPAIRS = ("of zero or negative size dropped", "outside the image dropped", "clipped to the image")
 
 
 class DataError(ValueError):
@@ -43,33 +47,45 @@ class ImageRecord:
     ignore_labels: NDArray[np.int64]
 
 
+class Repair(NamedTuple):
+    """One thing that a reader mended: `where` is `file:line` or `file: entry`, `what` says what was done."""
+
+    where: str
+    what: str
+
+
 @dataclass
 class Repairs:
-    """What a reader mended instead of failing; counts of boxes, ignored regions included."""
+    """What a reader mended instead of failing.
+
+    Attributes:
+        degenerate, outside, clipped: counts of boxes, ignored regions included.
+        log: every repair with its place, those of text and files included, in the order of reading.
+    """
 
     degenerate: int = 0
     outside: int = 0
     clipped: int = 0
+    log: list[Repair] = field(default_factory=list, compare=False)
+
+    def note(self, where: str, what: str) -> None:
+        """Keep a repair that is not of a box."""
+        self.log.append(Repair(where, what))
 
     def summary(self) -> str:
         """One line that says what was mended; empty if nothing was."""
-        counts = {
-            "of zero or negative size dropped": self.degenerate,
-            "outside their image dropped": self.outside,
-            "clipped to their image": self.clipped,
-        }
-        return ", ".join(
-            f"{count} {'box' if count == 1 else 'boxes'} {what}" for what, count in counts.items() if count
-        )
+        counts = zip(_BOX_REPAIRS, (self.degenerate, self.outside, self.clipped), strict=True)
+        return ", ".join(f"{count} {'box' if count == 1 else 'boxes'} {what}" for what, count in counts if count)
 
     def clip(
-        self, boxes_xyxy: NDArray[np.float64], size: tuple[int, int]
+        self, boxes_xyxy: NDArray[np.float64], size: tuple[int, int], places: Sequence[str]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Clip boxes to their image, drop those without area, and count both.
+        """Clip boxes to their image, drop those without area, count both and note where.
 
         Args:
             boxes_xyxy: (N, 4) in px.
             size: (height, width) of the image.
+            places: (N,) where each box is written, such as `a.txt:3`.
 
         Returns:
             (K, 4) float32 clipped boxes, and (N,) which of the given boxes they are.
@@ -78,9 +94,14 @@ class Repairs:
         proper = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)
         clipped = boxes_xyxy.clip(0, [width, height, width, height])
         kept = np.logical_and(proper, (clipped[:, 2:] > clipped[:, :2]).all(axis=1))
-        self.degenerate += int((~proper).sum())
-        self.outside += int((proper & ~kept).sum())
-        self.clipped += int((kept & (clipped != boxes_xyxy).any(axis=1)).sum())
+        faults = (~proper, proper & ~kept, kept & (clipped != boxes_xyxy).any(axis=1))
+        self.degenerate, self.outside, self.clipped = (
+            count + int(found.sum())
+            for count, found in zip((self.degenerate, self.outside, self.clipped), faults, strict=True)
+        )
+        for found, what in zip(faults, _BOX_REPAIRS, strict=True):
+            for index in np.flatnonzero(found).tolist():
+                self.note(places[index], f"box {_format_box(boxes_xyxy[index])} {what}")
         return clipped[kept].astype(np.float32), kept
 
 
@@ -111,3 +132,7 @@ def require_none(paths: Sequence[Path], fault: str) -> None:
     """Raise `DataError` with the fault, how many paths have it and the first, if there are any."""
     if paths:
         raise DataError(f"{fault}: {len(paths)} of them, first {paths[0]}")
+
+
+def _format_box(box_xyxy: NDArray[np.float64]) -> str:
+    return f"[{', '.join(f'{value:.6g}' for value in box_xyxy)}]"

@@ -41,7 +41,7 @@ def _starts(length: int, size: int, overlap: int) -> list[int]:
     return [*range(0, last, size - overlap), last]
 
 
-def visible_share(boxes_xyxy: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
+def visible_share(boxes_xyxy: NDArray[np.float32], window: Window) -> NDArray[np.float64]:
     """The share of each box's area that lies inside a window.
 
     Args:
@@ -50,7 +50,55 @@ def visible_share(boxes_xyxy: NDArray[np.float32], window: Window) -> NDArray[np
     Returns:
         (N,) between 0 and 1.
     """
+    boxes = boxes_xyxy.astype(np.float64)  # areas of whole px stay exact: 24 of 60 px² are not above 0.4
+    inside = clip_to_window(boxes, window)
+    return _areas(inside) / _areas(boxes)
+
+
+def clip_to_window(boxes_xyxy: NDArray[np.float64], window: Window) -> NDArray[np.float64]:
+    """What of (N, 4) boxes lies inside a window, in the same px; without area where nothing does."""
     left, top, width, height = window
-    inside = boxes_xyxy.clip([left, top, left, top], [left + width, top + height, left + width, top + height])
-    sides, inside_sides = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], inside[:, 2:] - inside[:, :2]
-    return (inside_sides / sides).prod(axis=1)
+    return boxes_xyxy.clip([left, top, left, top], [left + width, top + height, left + width, top + height])
+
+
+def cut(image: NDArray[np.uint8], window: Window, size: int) -> NDArray[np.uint8]:
+    """A window of an image, padded right and bottom with 0 where it is smaller than a tile.
+
+    Args:
+        image: (H, W, 3).
+        size: side of a tile in px.
+
+    Returns:
+        (size, size, 3), a new array.
+    """
+    left, top, width, height = window
+    tile = np.zeros((size, size, 3), dtype=np.uint8)
+    tile[:height, :width] = image[top : top + height, left : left + width]
+    return tile
+
+
+def black_out(image: NDArray[np.uint8], regions_xyxy: NDArray[np.float32], spared_xyxy: NDArray[np.float32]) -> None:
+    """Paint regions of an image black, in place, except px that a spared box covers.
+
+    Every px that a region or box touches counts as covered by it.
+
+    Args:
+        image: (H, W, 3).
+        regions_xyxy: (M, 4) in its px.
+        spared_xyxy: (N, 4) in its px.
+    """
+    spared = _whole_pixels(spared_xyxy)
+    for left, top, right, bottom in _whole_pixels(regions_xyxy):
+        part = image[top:bottom, left:right]
+        kept = np.zeros(part.shape[:2], dtype=bool)
+        for x0, y0, x1, y1 in (spared - [left, top, left, top]).clip(0):
+            kept[y0:y1, x0:x1] = True
+        part[~kept] = 0
+
+
+def _whole_pixels(boxes_xyxy: NDArray[np.float32]) -> NDArray[np.int64]:
+    return np.concatenate([np.floor(boxes_xyxy[:, :2]).clip(0), np.ceil(boxes_xyxy[:, 2:])], axis=1).astype(np.int64)
+
+
+def _areas(boxes_xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=1)

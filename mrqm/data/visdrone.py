@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from math import isfinite
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +64,7 @@ def read_visdrone(folder: Path, classes: tuple[str, ...] | None = None) -> Annot
     repairs = Repairs()
     records, unreadable = [], []
     for number, ((image, text), size) in enumerate(zip(pairs, read_sizes([image for image, _ in pairs]), strict=True)):
-        rows = _read_rows(text, classes)
+        rows = read_rows(text, classes, repairs)
         if size is None:
             unreadable.append(image)
         else:
@@ -71,13 +72,49 @@ def read_visdrone(folder: Path, classes: tuple[str, ...] | None = None) -> Annot
     return AnnotationSet(classes, tuple(records), repairs, tuple(unreadable))
 
 
+class Rows(NamedTuple):
+    """The rows of one annotation file.
+
+    Attributes:
+        fields: (N, 8) left, top, width, height, score, category, truncation, occlusion.
+        places: (N,) `file:line` of each.
+    """
+
+    fields: NDArray[np.float64]
+    places: list[str]
+
+
+def read_rows(path: Path, classes: tuple[str, ...], repairs: Repairs) -> Rows:
+    """Read one annotation file, for which no image is needed.
+
+    Raises:
+        DataError: it is not text, a line does not parse, or a category number is unknown.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a text file: {error}") from error
+    rows, places = [], []
+    for number, line in enumerate(lines, start=1):
+        if text := line.strip():
+            place = f"{path}:{number}"
+            if text.endswith(","):
+                repairs.note(place, "trailing comma left out")
+            rows.append(_parse_line(place, text.removesuffix(","), classes))
+            places.append(place)
+    return Rows(np.array(rows, dtype=np.float64).reshape(-1, 8), places)
+
+
 def _pair_files(folder: Path) -> list[tuple[Path, Path]]:
     for part in (folder, folder / "images", folder / "annotations"):
         require_folder(part)
-    images = {path.stem: path for path in sorted((folder / "images").iterdir()) if path.suffix.lower() in SUFFIXES}
+    found = sorted(path for path in (folder / "images").iterdir() if path.suffix.lower() in SUFFIXES)
+    images = {path.stem: path for path in found}
     texts = {path.stem: path for path in sorted((folder / "annotations").glob("*.txt"))}
     if not images:
         raise DataError(f"{folder / 'images'}: no images in this folder; expected {', '.join(sorted(SUFFIXES))}")
+    ambiguous = [path for path in found if images[path.stem] != path]
+    require_none(ambiguous, f"{folder}: images that share a name, and so an annotation file, with another")
     without_text = [path for stem, path in images.items() if stem not in texts]
     require_none(without_text, f"{folder}: images without annotation file (an empty file would mean no objects)")
     without_image = [path for stem, path in texts.items() if stem not in images]
@@ -85,38 +122,29 @@ def _pair_files(folder: Path) -> list[tuple[Path, Path]]:
     return [(path, texts[stem]) for stem, path in images.items()]
 
 
-def _read_rows(path: Path, classes: tuple[str, ...]) -> NDArray[np.float64]:
-    """The (N, 8) fields of an annotation file, category numbers checked."""
+def _parse_line(place: str, line: str, classes: tuple[str, ...]) -> list[float]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file: {error}") from error
-    rows = [_parse_line(path, number, line, classes) for number, line in enumerate(lines, start=1) if line.strip()]
-    return np.array(rows, dtype=np.float64).reshape(-1, 8)
-
-
-def _parse_line(path: Path, number: int, line: str, classes: tuple[str, ...]) -> list[float]:
-    try:
-        row = [float(text) for text in line.strip().removesuffix(",").split(",")]
+        row = [float(text) for text in line.split(",")]
     except ValueError:
         row = []
     if len(row) != 8 or not all(map(isfinite, row)):
-        raise DataError(f"{path}:{number}: cannot read {line!r}; expected eight numbers {_FIELDS}")
+        raise DataError(f"{place}: cannot read {line!r}; expected eight numbers {_FIELDS}")
     others = len(classes) + 1
     if row[5] not in range(others + 1):
         names = ", ".join(f"{category} {name}" for category, name in enumerate(classes, start=1))
         raise DataError(
-            f"{path}:{number}: unknown category {row[5]:g}; known are 0 ignored region, {names}, {others} others"
+            f"{place}: unknown category {row[5]:g}; known are 0 ignored region, {names}, {others} others"
             " (data.classes names them)"
         )
     return row
 
 
 def _make_record(
-    image: Path, number: int, size: tuple[int, int], rows: NDArray[np.float64], num_classes: int, repairs: Repairs
+    image: Path, number: int, size: tuple[int, int], rows: Rows, num_classes: int, repairs: Repairs
 ) -> ImageRecord:
-    boxes, kept = repairs.clip(np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1), size)
-    score, category = rows[kept, 4], rows[kept, 5].astype(np.int64)
+    xywh = rows.fields[:, :4]
+    boxes, kept = repairs.clip(np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1), size, rows.places)
+    score, category = rows.fields[kept, 4], rows.fields[kept, 5].astype(np.int64)
     is_object = (category >= 1) & (category <= num_classes) & (score != 0)
     labels = np.where(category == 0, IGNORED_REGION, np.where(category > num_classes, OTHER_OBJECT, category - 1))
     return ImageRecord(image, number, size, boxes[is_object], labels[is_object], boxes[~is_object], labels[~is_object])

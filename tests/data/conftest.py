@@ -31,6 +31,11 @@ def visdrone_mini() -> Path:
 
 
 @pytest.fixture
+def visdrone_annotations() -> Path:
+    return shared_data("visdrone_annotations.tar.gz")
+
+
+@pytest.fixture
 def coco_river_people() -> Path:
     return shared_data("coco_river_people")
 

@@ -170,3 +170,34 @@ def test_real_exports_read_as_a_naive_count_says(coco_river_people: Path, split:
         assert len(record.boxes) == len(of_image)
         for box, (left, top, width, height) in zip(record.boxes, of_image, strict=True):
             np.testing.assert_allclose(box, [left, top, min(left + width, 640), min(top + height, 640)], rtol=1e-5)
+
+
+def test_a_coordinate_that_is_no_number_is_named(write_coco: WriteCoco) -> None:
+    with pytest.raises(DataError, match=r"annotations\.1\.bbox\.2: Input should be a finite number"):
+        read_coco(write_coco([annotation(), annotation(bbox=(1, 2, float("nan"), 4))]))
+
+
+def test_an_image_listed_twice_is_refused(write_coco: WriteCoco) -> None:
+    images = [{"id": 5, "file_name": "a.png"}, {"id": 6, "file_name": "a.png"}]
+    with pytest.raises(DataError, match=r"an image is listed twice: a\.png"):
+        read_coco(write_coco([annotation()], images=images))
+
+
+def test_annotations_that_share_an_id_are_kept_and_counted(write_coco: WriteCoco) -> None:
+    annotations = read_coco(write_coco([annotation(id=1), annotation(id=1), annotation(id=2)]))
+    assert len(annotations.records[0].boxes) == 3
+    assert annotations.repairs.log[0].what.startswith("1 annotations have the id of another one")
+
+
+def test_images_that_the_file_does_not_list_are_counted(write_coco: WriteCoco) -> None:
+    folder = write_coco([annotation()])
+    (folder / "c.png").write_bytes((folder / "a.png").read_bytes())
+    annotations = read_coco(folder)
+    assert len(annotations.records) == 2
+    assert annotations.repairs.log[0].what == f"1 images are not listed and not used, first {folder / 'c.png'}"
+
+
+def test_repairs_name_the_annotation_and_its_image(write_coco: WriteCoco) -> None:
+    folder = write_coco([annotation(), annotation(9, bbox=(1, 1, 0, 5))])
+    (repair,) = read_coco(folder).repairs.log
+    assert repair.where == f"{folder / '_annotations.coco.json'}: annotations.1 of b.png"

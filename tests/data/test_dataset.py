@@ -13,6 +13,7 @@ from torchvision.ops import box_convert
 
 from mrqm.config import Config, make_config
 from mrqm.data.dataset import DetectionDataset, Sample, build_dataset, read_classes
+from mrqm.data.items import item_record
 from mrqm.data.records import DataError
 
 from .conftest import WriteCoco, WriteVisDrone
@@ -96,6 +97,37 @@ def test_ignored_regions_are_clipped_to_their_tiles_whatever_is_visible(write_vi
     dataset = build(folder, tile={"size": 32, "overlap": 0})
     assert pixels_of(read(dataset, 0)[1], "ignore_boxes") == [[31, 0, 32, 32]]
     assert pixels_of(read(dataset, 1)[1], "ignore_boxes") == [[0, 0, 32, 32]]
+
+
+def test_ignored_regions_are_blackened_when_asked_except_under_objects(write_visdrone: WriteVisDrone) -> None:
+    text = "10,10,20,20,0,0,0,0\n20,20,20,20,1,4,0,0\n50,50,10,10,0,11,0,0"
+    folder = write_visdrone({"a": text}, split="val")
+    tile = {"size": 64, "overlap": 0}
+    image, _ = read(build(folder, tile=tile | {"blackout_ignored": True}), 0)
+    assert (image[:, 10:20, 10:30] == 0).all()
+    assert (image[0, 20:40, 20:40] > 145).all()
+    image[:, 10:30, 10:20], image[:, 10:20, 20:30] = 0, 0
+    plain, _ = read(build(folder, tile=tile), 0)
+    assert (plain[:, 10:20, 10:20] > 0).all()
+    plain[:, 10:30, 10:20], plain[:, 10:20, 20:30] = 0, 0
+    assert torch.equal(image, plain)
+
+
+def test_an_item_as_an_image_of_its_own_has_the_targets_boxes(write_visdrone: WriteVisDrone) -> None:
+    folder = write_visdrone({"a": "50,10,20,10,1,4,0,0\n1,1,9,9,1,4,0,0\n40,0,70,60,0,0,0,0"}, split="val")
+    dataset = build(folder, scale=0.75, tile={"size": 40, "overlap": 8, "min_visible": 0.4})
+    seen = 0
+    for index, item in enumerate(dataset.items):
+        record = item_record(item, Path("tile.png"), index, (40, 40), 0.4)
+        _, target = read(dataset, index)
+        np.testing.assert_allclose(record.boxes.reshape(-1, 4), np.reshape(pixels_of(target), (-1, 4)), atol=2e-3)
+        np.testing.assert_allclose(
+            record.ignore_boxes, np.reshape(pixels_of(target, "ignore_boxes"), (-1, 4)), atol=2e-3
+        )
+        assert record.labels.tolist() == target["labels"].tolist()
+        assert record.ignore_labels.tolist() == target["ignore_labels"].tolist()
+        seen += len(record.ignore_boxes)
+    assert seen > 2
 
 
 def test_training_drops_empty_tiles_and_evaluation_keeps_them(write_visdrone: WriteVisDrone) -> None:

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import struct
+import subprocess
+import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from mrqm.data import images
 from mrqm.data.images import ImageCache, UnreadableImageError, decode, read_sizes
 
 Painted = Callable[..., NDArray[np.uint8]]
@@ -99,3 +104,98 @@ def test_a_cache_without_memory_still_decodes(tmp_path: Path, painted: Painted) 
     first = cache.get(path, (20, 30))
     assert first is not cache.get(path, (20, 30))
     np.testing.assert_array_equal(first, painted((20, 30)))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("size", [(4, 256), (2, 128)])
+def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path: Path, suffix: str, size: tuple[int, int]) -> None:
+    ramp = np.arange(256, dtype=np.uint16).repeat(2)[None, ::2].repeat(4, axis=0) * 257
+    path = save(tmp_path / f"a{suffix}", ramp)
+    expected = np.array(Image.fromarray((ramp >> 8).astype(np.uint8)).resize(size[::-1], Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(decode(path, size), expected[..., None].repeat(3, axis=2))
+
+
+def test_16_bit_rgb_is_scaled_and_not_clipped(tmp_path: Path) -> None:
+    pixels = np.array([[[0x0000, 0x12FF, 0xFFFF], [0x8000, 0x7FFF, 0x0100]]], dtype=np.uint16)
+    path = tmp_path / "a.png"
+    path.write_bytes(_png_16_bit_rgb(pixels))
+    np.testing.assert_array_equal(decode(path, (1, 2)), pixels >> 8)
+
+
+def test_32_bit_images_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.tif", np.ones((3, 4), dtype=np.float32))
+    with pytest.raises(UnreadableImageError, match=r"a\.tif: .*convert the image to 8 or 16 bits"):
+        decode(path, (3, 4))
+
+
+def test_colours_survive_every_mode(tmp_path: Path) -> None:
+    colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]], dtype=np.uint8).repeat(8, 1)
+    colours = colours.repeat(16, 0)
+    for mode in ("P", "RGBA", "CMYK"):
+        path = tmp_path / f"{mode}.tif"
+        Image.fromarray(colours).convert(mode).save(path)
+        np.testing.assert_array_equal(decode(path, (16, 32)), colours)
+
+
+def test_transparent_pixels_keep_their_colour(tmp_path: Path) -> None:
+    pixels = np.full((4, 5, 4), (10, 200, 30, 0), dtype=np.uint8)
+    assert (decode(save(tmp_path / "a.png", pixels), (4, 5)) == (10, 200, 30)).all()
+
+
+def test_strips_join_to_the_whole_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (37, 23, 3), dtype=np.uint8)
+    monkeypatch.setattr(images, "_STRIP_PIXELS", 23 * 5)
+    np.testing.assert_array_equal(decode(save(tmp_path / "a.png", noise), (37, 23)), noise)
+
+
+@pytest.mark.slow
+def test_a_huge_image_is_read_within_five_bytes_a_pixel(tmp_path: Path) -> None:
+    Image.new("1", (14_000, 14_000), 1).save(tmp_path / "a.png")  # Pillow alone refuses more than 179 million px
+    code = (
+        "import resource, sys; from pathlib import Path; from mrqm.data.images import decode, read_sizes\n"
+        "path = Path(sys.argv[1]); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "assert read_sizes([path]) == [(14_000, 14_000)]; pixels = decode(path, (14_000, 14_000))\n"
+        "assert pixels[::4999, ::4999].min() == 255\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    result = subprocess.run([sys.executable, "-W", "error", "-c", code, str(tmp_path / "a.png")], capture_output=True)
+    assert result.returncode == 0, result.stderr.decode()
+    assert int(result.stdout) * 1024 < 5 * 14_000**2
+
+
+def test_an_image_beyond_the_limit_is_refused_with_what_to_do(
+    tmp_path: Path, painted: Painted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", 500)
+    path = save(tmp_path / "a.png", painted((20, 30)))
+    with pytest.raises(UnreadableImageError, match=r"a\.png: .*30×20 px are more than 500; cut it into parts"):
+        decode(path, (20, 30))
+
+
+def test_the_cache_keeps_a_single_image_that_exceeds_it(tmp_path: Path, painted: Painted) -> None:
+    size = (700, 700)  # 1.4 MiB
+    a, b = save(tmp_path / "a.png", painted(size)), save(tmp_path / "b.png", painted((20, 30)))
+    cache = ImageCache(1)
+    first = cache.get(a, size)
+    assert cache.get(a, size) is first
+    cache.get(b, (20, 30))
+    assert cache.get(a, size) is not first
+
+
+def test_the_cache_finishes_an_image_once(tmp_path: Path, painted: Painted) -> None:
+    finished: list[int] = []
+    cache = ImageCache(1)
+    for _ in range(2):
+        cache.get(save(tmp_path / "a.png", painted((20, 30))), (20, 30), lambda pixels: finished.append(pixels.size))
+    assert finished == [1800]
+
+
+def _png_16_bit_rgb(pixels: NDArray[np.uint16]) -> bytes:
+    """Pillow does not write this kind."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")

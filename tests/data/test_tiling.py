@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrqm.data.tiling import Window, grid, visible_share
+from mrqm.data.tiling import Window, black_out, cut, grid, visible_share
 
 
 def test_the_last_window_shifts_back_to_the_border() -> None:
@@ -58,3 +58,47 @@ def test_neighbours_share_at_least_the_overlap(length: int, size: int, share: fl
 def test_the_visible_share_is_of_the_boxs_area(box: tuple[int, ...], share: float) -> None:
     window = Window(10, 10, 50, 50)
     assert visible_share(np.array([box], dtype=np.float32), window).tolist() == [share]
+
+
+def test_a_share_of_exactly_two_fifths_is_not_above_it() -> None:
+    window = Window(0, 0, 4, 6)
+    boxes = np.array([[0, 0, 6, 10], [0, 0, 10, 6], [0, 0, 6, 9]], dtype=np.float32)  # 24 of 60, 24 of 60, 24 of 54
+    assert (visible_share(boxes, window) > 0.4).tolist() == [False, False, True]
+
+
+def test_soda_d_patches_of_a_real_size() -> None:
+    windows = grid((2500, 3400), 800, 150)
+    assert sorted({window.left for window in windows}) == [0, 650, 1300, 1950, 2600]
+    assert sorted({window.top for window in windows}) == [0, 650, 1300, 1700]
+
+
+def test_a_tile_at_a_small_image_is_padded_right_and_bottom() -> None:
+    image = np.full((3, 5, 3), 7, dtype=np.uint8)
+    tile = cut(image, Window(0, 0, 5, 3), 6)
+    assert tile.shape == (6, 6, 3)
+    assert (tile[:3, :5] == 7).all()
+    assert tile.sum() == image.sum()
+
+
+def test_regions_are_black_except_under_spared_boxes() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        corners = rng.integers(-3, 22, (7, 2, 2))
+        boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1) + 1], axis=1).astype(np.float32)
+        boxes = boxes.clip(0, 20)
+        regions, spared = boxes[:4], boxes[4:]
+        image = rng.integers(1, 255, (20, 20, 3), dtype=np.uint8)
+        expected = image.copy()
+        for y in range(20):
+            for x in range(20):
+                inside = [(b[0] <= x < b[2]) and (b[1] <= y < b[3]) for b in boxes]
+                if any(inside[:4]) and not any(inside[4:]):
+                    expected[y, x] = 0
+        black_out(image, regions, spared)
+        np.testing.assert_array_equal(image, expected)
+
+
+def test_a_region_blackens_every_pixel_that_it_touches() -> None:
+    image = np.ones((1, 6, 3), dtype=np.uint8)
+    black_out(image, np.array([[1.6, 0, 3.2, 1]], dtype=np.float32), np.zeros((0, 4), dtype=np.float32))
+    assert image[0, :, 0].tolist() == [1, 0, 0, 0, 1, 1]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mrqm.data.records import IGNORED_REGION, OTHER_OBJECT, DataError, Repairs
-from mrqm.data.visdrone import VISDRONE_CLASSES, read_visdrone
+from mrqm.data.visdrone import VISDRONE_CLASSES, read_rows, read_visdrone
 
 from .conftest import WriteVisDrone
 
@@ -131,6 +132,22 @@ def test_an_annotation_file_without_image_is_named(write_visdrone: WriteVisDrone
         read_visdrone(folder)
 
 
+def test_images_of_one_name_are_refused(write_visdrone: WriteVisDrone) -> None:
+    folder = write_visdrone({"a": "", "b": ""})
+    write_visdrone({"a": ""}, suffix=".jpg")
+    with pytest.raises(DataError, match=r"images that share a name.*1 of them, first .*a\.jpg"):
+        read_visdrone(folder)
+
+
+def test_repairs_are_kept_with_file_and_line(write_visdrone: WriteVisDrone) -> None:
+    folder = write_visdrone({"a": "1,2,3,4,1,4,0,0,\n\n10,10,0,5,1,4,0,0"})
+    text = folder / "annotations" / "a.txt"
+    assert read_visdrone(folder).repairs.log == [
+        (f"{text}:1", "trailing comma left out"),
+        (f"{text}:3", "box [10, 10, 10, 15] of zero or negative size dropped"),
+    ]
+
+
 def test_an_image_without_readable_header_has_no_record(write_visdrone: WriteVisDrone) -> None:
     folder = write_visdrone({"a": "", "b": ""})
     (folder / "images" / "b.png").write_text("not an image")
@@ -154,3 +171,32 @@ def test_real_images_read_as_a_naive_count_says(visdrone_mini: Path, split: str,
         assert np.bincount(record.labels, minlength=10).tolist() == [
             sum(int(row[5]) == category for row in solid) for category in range(1, 11)
         ]
+
+
+RELEASED = {  # files, evaluated boxes, ignored regions, others, most evaluated boxes of an image, commas, degenerate
+    "train": (6471, 343_205, 8_813, 1_532, 902, 34, 3),
+    "val": (548, 38_759, 1_378, 32, 317, 0, 0),
+    "test-dev": (1610, 75_102, 2_180, 265, 461, 0, 0),
+}
+
+
+@pytest.mark.slow
+def test_every_released_annotation_file_is_read(visdrone_annotations: Path, tmp_path: Path) -> None:
+    with tarfile.open(visdrone_annotations) as archive:
+        archive.extractall(tmp_path, filter="data")
+    counts = {}
+    for split in RELEASED:
+        repairs = Repairs()
+        texts = sorted((tmp_path / f"VisDrone2019-DET-{split}" / "annotations").glob("*.txt"))
+        files = [read_rows(text, VISDRONE_CLASSES, repairs).fields for text in texts]
+        commas = len(repairs.log)
+        rows = np.concatenate(files)
+        corners = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1)
+        repairs.clip(corners, (10**6, 10**6), [""] * len(rows))
+        evaluated = [int((fields[:, 4] == 1).sum()) for fields in files]
+        categories = np.bincount(rows[:, 5].astype(int), minlength=12)
+        assert categories[1:11].sum() == sum(evaluated)
+        counts[split] = (
+            len(files), sum(evaluated), categories[0], categories[11], max(evaluated), commas, repairs.degenerate
+        )  # fmt: skip
+    assert counts == RELEASED

@@ -1,0 +1,157 @@
+"""The json of COCO and its relatives: its schema, and how its annotations become records."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, FiniteFloat, ValidationError
+
+from mrqm.data.images import read_sizes
+from mrqm.data.records import AnnotationSet, DataError, ImageRecord, Repairs, require_none
+
+
+class Category(BaseModel):
+    """A class, known by its number."""
+
+    id: int
+    name: str
+
+
+class Image(BaseModel):
+    """An image file and, if the file says it, its size."""
+
+    id: int
+    file_name: str
+    height: int | None = None
+    width: int | None = None
+
+
+class Annotation(BaseModel):
+    """A box of an image; `iscrowd` and `ignore` are 0 or 1."""
+
+    id: int | str | None = None
+    image_id: int
+    category_id: int
+    bbox: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
+    iscrowd: int = 0
+    ignore: int = 0
+
+
+class AnnotationFile(BaseModel):
+    """The parts of a COCO file that detection needs; everything else is passed over."""
+
+    info: Any = None
+    images: list[Image]
+    annotations: list[Annotation]
+    categories: list[Category]
+
+
+def parse_json(path: Path) -> AnnotationFile:
+    """Read and check a file by itself.
+
+    Raises:
+        DataError: it does not parse, lists no images, or lists an image or an image's number twice.
+    """
+    try:
+        content = AnnotationFile.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(map(str, fault["loc"])) or "file"
+        more = f" (and {error.error_count() - 1} more faults)" if error.error_count() > 1 else ""
+        raise DataError(f"{path}: not a COCO annotation file: {where}: {fault['msg']}{more}") from error
+    if not content.images:
+        raise DataError(f"{path}: lists no images")
+    _require_different(path, "several images share an id", [image.id for image in content.images])
+    _require_different(path, "an image is listed twice", [image.file_name for image in content.images])
+    return content
+
+
+def make_annotations(
+    path: Path,
+    content: AnnotationFile,
+    files: Sequence[Path],
+    classes: tuple[str, ...],
+    labels: Mapping[int, int],
+    repairs: Repairs,
+) -> AnnotationSet:
+    """Records of a parsed file.
+
+    Args:
+        path: of the json, for messages.
+        files: the images in the order of `content.images`.
+        labels: by category number; a negative label makes every annotation of the category an ignored box. Otherwise
+            annotations with `iscrowd` are ignored: they cover several objects that nobody told apart.
+
+    Raises:
+        DataError: images are missing or of another size than the file says, or annotations name images or categories
+            that are unknown.
+    """
+    annotations = _group_by_image(path, content, labels, repairs)
+    require_none([file for file in files if not file.is_file()], f"{path}: listed images that are not there")
+    records, unreadable = [], []
+    for image, file, size in zip(content.images, files, read_sizes(files), strict=True):
+        if size is None:
+            unreadable.append(file)
+            continue
+        if None not in (image.height, image.width) and size != (image.height, image.width):
+            raise DataError(
+                f"{path}: says that {image.file_name} is {image.width}×{image.height} px, "
+                f"but the image is {size[1]}×{size[0]} px; its boxes would not fit"
+            )
+        indices = annotations[image.id]
+        places = [f"{path}: annotations.{index} of {image.file_name}" for index in indices]
+        chosen = [content.annotations[index] for index in indices]
+        records.append(_make_record(file, image.id, size, chosen, places, labels, repairs))
+    return AnnotationSet(classes, tuple(records), repairs, tuple(unreadable))
+
+
+def _require_different(path: Path, fault: str, values: Sequence[int | str]) -> None:
+    seen: set[int | str] = set()
+    for value in values:
+        if value in seen:
+            raise DataError(f"{path}: {fault}: {value}")
+        seen.add(value)
+
+
+def _group_by_image(
+    path: Path, content: AnnotationFile, labels: Mapping[int, int], repairs: Repairs
+) -> defaultdict[int, list[int]]:
+    """Indices of the annotations by image number."""
+    images = {image.id for image in content.images}
+    names = {category.id: category.name for category in content.categories}
+    grouped: defaultdict[int, list[int]] = defaultdict(list)
+    for index, annotation in enumerate(content.annotations):
+        if annotation.image_id not in images:
+            raise DataError(f"{path}: annotations.{index} is of image {annotation.image_id}, which is not listed")
+        if annotation.category_id not in labels:
+            category = names.get(annotation.category_id, "not listed in categories")
+            raise DataError(
+                f"{path}: annotations.{index} has category {annotation.category_id} ({category}), "
+                "which is not among data.classes"
+            )
+        grouped[annotation.image_id].append(index)
+    numbers = [annotation.id for annotation in content.annotations if annotation.id is not None]
+    if repeated := len(numbers) - len(set(numbers)):
+        repairs.note(str(path), f"{repeated} annotations have the id of another one; kept, ids are not used")
+    return grouped
+
+
+def _make_record(
+    file: Path,
+    image_id: int,
+    size: tuple[int, int],
+    annotations: Sequence[Annotation],
+    places: Sequence[str],
+    labels: Mapping[int, int],
+    repairs: Repairs,
+) -> ImageRecord:
+    xywh = np.array([annotation.bbox for annotation in annotations], dtype=np.float64).reshape(-1, 4)
+    boxes, kept = repairs.clip(np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1), size, places)
+    label = np.array([labels[annotation.category_id] for annotation in annotations], dtype=np.int64)[kept]
+    is_crowd = np.array([annotation.iscrowd != 0 for annotation in annotations], dtype=bool)[kept]
+    ignored = is_crowd | (label < 0)
+    return ImageRecord(file, image_id, size, boxes[~ignored], label[~ignored], boxes[ignored], label[ignored])

@@ -1,0 +1,35 @@
+"""Which reader belongs to which format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mrqm.config import DataFormat
+from mrqm.data.coco import read_coco, read_coco_classes
+from mrqm.data.records import AnnotationSet
+from mrqm.data.soda import SODA_CLASSES, read_soda
+from mrqm.data.visdrone import VISDRONE_CLASSES, read_visdrone
+from mrqm.data.yolo import read_yolo, read_yolo_classes
+
+
+def read_annotations(data_format: DataFormat, folder: Path, classes: tuple[str, ...] | None = None) -> AnnotationSet:
+    """Read one split; see the format's reader for what is in the folder and what is raised."""
+    read = {"visdrone": read_visdrone, "coco": read_coco, "soda-d": read_soda, "yolo": read_yolo}[data_format]
+    return read(folder, classes)
+
+
+def read_own_classes(data_format: DataFormat, folder: Path) -> tuple[str, ...]:
+    """Class names in label order that the format prescribes, or that the data in a folder names.
+
+    Raises:
+        DataError: the data has to be read and cannot be.
+    """
+    match data_format:
+        case "visdrone":
+            return VISDRONE_CLASSES
+        case "soda-d":
+            return SODA_CLASSES
+        case "coco":
+            return read_coco_classes(folder)
+        case "yolo":
+            return read_yolo_classes(folder)

@@ -1,0 +1,148 @@
+"""YOLO folders: `images` beside `labels/*.txt`, one object a line, in shares of the image's width and height.
+
+    class center_x center_y width height            a box
+    class x1 y1 x2 y2 x3 y3 …                       a polygon, which becomes its bounding box
+
+Class names are in `data.yaml` (or `dataset.yaml`, `classes.txt`) in the folder or up to two above it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import isfinite
+from pathlib import Path
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from mrqm.data.images import SUFFIXES, read_sizes
+from mrqm.data.records import AnnotationSet, DataError, ImageRecord, Repairs, require_folder, require_none
+
+_NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "labels/classes.txt")
+_NO_BOXES, _NO_LABELS = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64)
+
+
+def read_yolo(folder: Path, classes: tuple[str, ...] | None = None) -> AnnotationSet:
+    """Read one split of a YOLO data set.
+
+    An image without label file has no objects, as YOLO's users have it; how many there are is noted.
+
+    Args:
+        folder: holds `images` and `labels`, or is `…/images/train` with its labels in `…/labels/train`.
+        classes: names in the order of their numbers; None takes those of the data set's own file.
+
+    Raises:
+        DataError: a folder is missing or empty, label files have no image, a line does not parse, or a class number is
+            out of range.
+    """
+    classes = classes if classes is not None else read_yolo_classes(folder)
+    images, labels = _find_folders(folder)
+    files = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise DataError(f"{images}: no images in this folder; expected {', '.join(sorted(SUFFIXES))}")
+    texts = [(labels / path.relative_to(images)).with_suffix(".txt") for path in files]
+    if len(set(texts)) != len(texts):
+        raise DataError(f"{images}: two images share the label file {next(t for t in texts if texts.count(t) > 1)}")
+    repairs = Repairs()
+    _check_label_files(labels, texts, repairs)
+    records, unreadable = [], []
+    for number, (file, text, size) in enumerate(zip(files, texts, read_sizes(files), strict=True)):
+        if size is None:
+            unreadable.append(file)
+        else:
+            records.append(_make_record(file, number, size, text, classes, repairs))
+    return AnnotationSet(classes, tuple(records), repairs, tuple(unreadable))
+
+
+def read_yolo_classes(folder: Path) -> tuple[str, ...]:
+    """Class names of the data set that a folder belongs to.
+
+    Raises:
+        DataError: no file names them, or the file names none.
+    """
+    for place in (folder, folder.parent, folder.parent.parent):
+        for name in _NAME_FILES:
+            if (place / name).is_file():
+                return _parse_names(place / name)
+    raise DataError(f"{folder}: no {' or '.join(_NAME_FILES)} here or above names the classes; set data.classes")
+
+
+def _parse_names(path: Path) -> tuple[str, ...]:
+    text = path.read_text(encoding="utf-8-sig")
+    if path.suffix == ".txt":
+        names: object = [line.strip() for line in text.splitlines() if line.strip()]
+    else:
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise DataError(f"{path}: not valid YAML: {error}") from error
+        names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
+        names = [names[number] for number in range(len(names))]
+    if not isinstance(names, list) or not names or len(set(names)) != len(names):
+        raise DataError(f"{path}: `names` must list different class names, or number them from 0; found {names!r}")
+    return tuple(str(name) for name in names)
+
+
+def _find_folders(folder: Path) -> tuple[Path, Path]:
+    """The folders of images and of label files."""
+    require_folder(folder)
+    if (folder / "images").is_dir():
+        return folder / "images", folder / "labels"
+    parts = folder.parts
+    if "images" not in parts:
+        raise DataError(f"{folder}: expected the folders images and labels in it, or a folder such as images/train")
+    last = len(parts) - 1 - parts[::-1].index("images")
+    return folder, Path(*parts[:last], "labels", *parts[last + 1 :])
+
+
+def _check_label_files(labels: Path, texts: list[Path], repairs: Repairs) -> None:
+    require_folder(labels)
+    found = {path for path in labels.rglob("*.txt") if path.name != "classes.txt"}
+    require_none(sorted(found - set(texts)), f"{labels}: label files without image")
+    if missing := sorted(set(texts) - found):
+        repairs.note(str(missing[0]), f"{len(missing)} images have no label file, first this one; taken as empty")
+
+
+def _make_record(
+    file: Path, number: int, size: tuple[int, int], text: Path, classes: tuple[str, ...], repairs: Repairs
+) -> ImageRecord:
+    rows = list(_read_lines(text, len(classes))) if text.is_file() else []
+    height, width = size
+    shares = np.array([box for _, _, box in rows], dtype=np.float64).reshape(-1, 4)
+    border = np.array([width, height, width, height])
+    corners = shares * border
+    # Written shares are rounded: what leaves the image by less than a hundredth of a px ends at its border.
+    corners = np.where(abs(corners) < 0.01, 0, np.where(abs(corners - border) < 0.01, border, corners))
+    boxes, kept = repairs.clip(corners, size, [place for place, _, _ in rows])
+    label = np.array([label for _, label, _ in rows], dtype=np.int64)[kept]
+    return ImageRecord(file, number, size, boxes, label, _NO_BOXES, _NO_LABELS)
+
+
+def _read_lines(path: Path, num_classes: int) -> Iterator[tuple[str, int, NDArray[np.float64]]]:
+    """Place, label and xyxy shares of every line."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a text file: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield f"{path}:{number}", *_parse_line(f"{path}:{number}", line, num_classes)
+
+
+def _parse_line(place: str, line: str, num_classes: int) -> tuple[int, NDArray[np.float64]]:
+    try:
+        label, *numbers = [float(text) for text in line.split()]
+    except ValueError:
+        label, numbers = -1, []
+    is_polygon = len(numbers) >= 6 and len(numbers) % 2 == 0
+    if not (len(numbers) == 4 or is_polygon) or not all(map(isfinite, (label, *numbers))):
+        raise DataError(f"{place}: cannot read {line!r}; expected `class cx cy width height` or a polygon")
+    if label not in range(num_classes):
+        raise DataError(f"{place}: class {label:g} is out of range; the data set has classes 0 to {num_classes - 1}")
+    if is_polygon:
+        points = np.array(numbers).reshape(-1, 2)
+        return int(label), np.concatenate([points.min(axis=0), points.max(axis=0)])
+    x, y, width, height = numbers
+    return int(label), np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
