@@ -95,6 +95,45 @@ def evaluate(
 
 
 @app.command()
+def prepare(
+    dataset: Annotated[str, typer.Argument(help="Format of the source: visdrone, coco, soda-d or yolo.")],
+    source: Annotated[Path, typer.Argument(help="The folder that holds the splits.")],
+    destination: Annotated[Path | None, typer.Argument(help="A new folder; not needed with --check.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Only this split; may be given several times.")] = None,
+    classes: Annotated[str | None, typer.Option(help="Class names in label order, with commas between.")] = None,
+    tiles: Annotated[int | None, typer.Option(min=1, help="Cut tiles with this side in px.")] = None,
+    overlap: Annotated[int, typer.Option(min=0, help="Px that neighbouring tiles share.")] = 0,
+    scale: Annotated[float, typer.Option(min=0.01, max=4, help="Resize images by this factor first.")] = 1.0,
+    blackout_ignored: Annotated[
+        bool | None, typer.Option(help="Paint ignored regions of tiles black; SODA-D's rule, and its default.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only report; write nothing.")] = False,
+) -> None:
+    """Check a data set, report what is in it, and convert it. The same command continues where it was stopped."""
+    from rich.console import Console
+
+    from pipelines.preparation import make_settings
+    from pipelines.prepare import prepare as run
+    from pipelines.prepare_report import print_report
+
+    if (destination is None) != check:
+        raise typer.BadParameter("give a destination, or --check without one")
+    console = Console(highlight=False)
+    settings = make_settings(
+        dataset=dataset, source=source.absolute(), splits=tuple(split or ()),
+        classes=tuple(name.strip() for name in classes.split(",")) if classes else None,
+        tiles=tiles, overlap=overlap, scale=scale,
+        blackout_ignored=dataset == "soda-d" if blackout_ignored is None else blackout_ignored,
+    )  # fmt: skip
+    try:
+        reports = run(settings, destination.absolute() if destination else None, console)
+    except KeyboardInterrupt as interrupt:
+        console.print("stopped; the same command continues")
+        raise typer.Exit(130) from interrupt
+    print_report(reports, console)
+
+
+@app.command()
 def demo_data(
     folder: Annotated[Path, typer.Argument(help="Where the data goes, such as data/demo.")],
     train: Annotated[int, typer.Option(min=1, help="Training scenes.")] = 240,

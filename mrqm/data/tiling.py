@@ -61,18 +61,18 @@ def clip_to_window(boxes_xyxy: NDArray[np.float64], window: Window) -> NDArray[n
     return boxes_xyxy.clip([left, top, left, top], [left + width, top + height, left + width, top + height])
 
 
-def cut(image: NDArray[np.uint8], window: Window, size: int) -> NDArray[np.uint8]:
+def cut(image: NDArray[np.uint8], window: Window, size: tuple[int, int]) -> NDArray[np.uint8]:
     """A window of an image, padded right and bottom with 0 where it is smaller than a tile.
 
     Args:
         image: (H, W, 3).
-        size: side of a tile in px.
+        size: (height, width) of the tile in px.
 
     Returns:
-        (size, size, 3), a new array.
+        (height, width, 3), a new array.
     """
     left, top, width, height = window
-    tile = np.zeros((size, size, 3), dtype=np.uint8)
+    tile = np.zeros((*size, 3), dtype=np.uint8)
     tile[:height, :width] = image[top : top + height, left : left + width]
     return tile
 

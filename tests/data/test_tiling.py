@@ -74,7 +74,7 @@ def test_soda_d_patches_of_a_real_size() -> None:
 
 def test_a_tile_at_a_small_image_is_padded_right_and_bottom() -> None:
     image = np.full((3, 5, 3), 7, dtype=np.uint8)
-    tile = cut(image, Window(0, 0, 5, 3), 6)
+    tile = cut(image, Window(0, 0, 5, 3), (6, 6))
     assert tile.shape == (6, 6, 3)
     assert (tile[:3, :5] == 7).all()
     assert tile.sum() == image.sum()
