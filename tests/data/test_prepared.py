@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools.coco import COCO
+
+from mrqm.data import prepared
+from mrqm.data.coco import read_coco
+from mrqm.data.digest import data_digest
+from mrqm.data.images import decode
+from mrqm.data.items import Item, item_record
+from mrqm.data.prepared import ANNOTATIONS, ImageJob, WrittenImage, run_job, write_annotations
+from mrqm.data.records import IGNORED_REGION, OTHER_OBJECT, AnnotationSet, DataError, ImageRecord
+from mrqm.data.tiling import Window
+
+CLASSES = ("car", "others")  # one is called like the category of objects without class
+
+
+@pytest.fixture
+def annotations(tmp_path: Path, painted: Callable[..., NDArray[np.uint8]]) -> AnnotationSet:
+    """Two images of 96×128 px with odd coordinates and every kind of ignored box."""
+    rng = np.random.default_rng(0)
+    records = []
+    (tmp_path / "source").mkdir()
+    for number, name in enumerate(("a.png", "b.png")):
+        Image.fromarray(rng.integers(0, 255, (96, 128, 3), dtype=np.uint8)).save(tmp_path / "source" / name)
+        corners = rng.uniform(0, 60, (8, 2)).astype(np.float32)
+        boxes = np.concatenate([corners, corners + rng.uniform(0.1, 30, (8, 2)).astype(np.float32)], axis=1)
+        ignored = np.array([IGNORED_REGION, OTHER_OBJECT, 0, 1])
+        labels = np.array([0, 1, 1, 0])
+        path = tmp_path / "source" / name
+        records.append(ImageRecord(path, 7 * number, (96, 128), boxes[:4], labels, boxes[4:], ignored))
+    return AnnotationSet(CLASSES, tuple(records))
+
+
+def convert(annotations: AnnotationSet, folder: Path) -> None:
+    images = []
+    for record in annotations.records:
+        target = ImageRecord(folder / "images" / record.path.name, *list(vars(record).values())[1:])
+        images.append(WrittenImage(record.path.name, target))
+        assert run_job(ImageJob(record.path, record.size, (images[-1],))).error == ""
+    write_annotations(folder, annotations.classes, images)
+
+
+def assert_same(first: ImageRecord, second: ImageRecord) -> None:
+    for key in ("image_id", "size", "boxes", "labels", "ignore_boxes", "ignore_labels"):
+        np.testing.assert_array_equal(getattr(first, key), getattr(second, key), err_msg=key)
+
+
+def test_what_is_written_reads_back_exactly(annotations: AnnotationSet, tmp_path: Path) -> None:
+    convert(annotations, tmp_path / "new")
+    again = read_coco(tmp_path / "new")
+    assert again.classes == CLASSES
+    for before, after in zip(annotations.records, again.records, strict=True):
+        assert_same(before, after)
+    assert again.repairs.log == []
+    assert data_digest(again) == data_digest(annotations)
+
+
+def test_pycocotools_reads_it_and_ignores_what_is_ignored(annotations: AnnotationSet, tmp_path: Path) -> None:
+    convert(annotations, tmp_path / "new")
+    coco = COCO(tmp_path / "new" / ANNOTATIONS)
+    assert len(coco.getAnnIds(iscrowd=False)) == 8
+    assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == [*CLASSES, "ignored region", "others"]
+    assert all(entry["ignore"] == 1 for entry in coco.loadAnns(coco.getAnnIds(iscrowd=True)))
+
+
+def test_images_are_linked_not_copied_where_that_can_be(annotations: AnnotationSet, tmp_path: Path) -> None:
+    convert(annotations, tmp_path / "new")
+    assert (tmp_path / "new" / "images" / "a.png").samefile(annotations.records[0].path)
+
+
+def test_images_are_copied_where_links_cannot_be(
+    annotations: AnnotationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError("another file system")
+
+    monkeypatch.setattr(prepared.os, "link", refuse)
+    convert(annotations, tmp_path / "new")
+    copy, source = tmp_path / "new" / "images" / "a.png", annotations.records[0].path
+    assert not copy.samefile(source)
+    assert copy.read_bytes() == source.read_bytes()
+
+
+def test_a_folder_without_annotations_does_not_look_like_a_data_set(annotations: AnnotationSet, tmp_path: Path) -> None:
+    convert(annotations, tmp_path / "new")
+    (tmp_path / "new" / ANNOTATIONS).unlink()
+    with pytest.raises(DataError, match="found none"):
+        read_coco(tmp_path / "new")
+
+
+def test_tiles_are_cut_blackened_and_know_where_they_come_from(annotations: AnnotationSet, tmp_path: Path) -> None:
+    record = annotations.records[1]
+    folder = tmp_path / "new"
+    images = []
+    for number, window in enumerate((Window(0, 0, 64, 64), Window(64, 32, 64, 64), Window(0, 0, 128, 96))):
+        item, name = Item(record, (96, 128), window), f"b{number}.png"
+        tile = item_record(item, folder / "images" / name, number + 1, (100, 130), 0.4)
+        images.append(WrittenImage(name, tile, item))
+    assert run_job(ImageJob(record.path, record.size, tuple(images), blackout_ignored=True)).error == ""
+    write_annotations(folder, CLASSES, images)
+    expected = decode(record.path, record.size)
+    region = record.ignore_boxes[0]
+    for y in range(96):
+        for x in range(128):
+            covered = [b[0] < x + 1 and x < b[2] and b[1] < y + 1 and y < b[3] for b in (region, *record.boxes)]
+            if covered[0] and not any(covered[1:]):
+                expected[y, x] = 0
+    for image, after in zip(images, read_coco(folder).records, strict=True):
+        assert_same(image.record, after)
+        assert image.item is not None
+        left, top, width, height = image.item.window
+        pixels = np.asarray(Image.open(after.path))
+        np.testing.assert_array_equal(pixels[:height, :width], expected[top : top + height, left : left + width])
+        assert pixels[height:].sum() + pixels[:, width:].sum() == 0
+    entry = json.loads((folder / ANNOTATIONS).read_text())["images"][1]
+    assert (entry["ori_id"], entry["start_coord"]) == (7, [64, 32])
+
+
+def test_an_image_that_does_not_decode_is_reported_and_nothing_is_written(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    source = tmp_path / "a.jpg"
+    Image.fromarray(noise).save(source)
+    source.write_bytes(source.read_bytes()[:2000])
+    none, no_labels = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+    target = ImageRecord(tmp_path / "new" / "a.jpg", 0, (64, 64), none, no_labels, none, no_labels)
+    outcome = run_job(ImageJob(source, (64, 64), (WrittenImage("a.jpg", target),)))
+    assert f"{source}: the image does not decode" in outcome.error
+    assert not (tmp_path / "new").exists()
