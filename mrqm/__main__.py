@@ -113,8 +113,6 @@ def prepare(
     from rich.console import Console
 
     from pipelines.preparation import make_settings
-    from pipelines.prepare import prepare as run
-    from pipelines.prepare_report import print_report
 
     if (destination is None) != check:
         raise typer.BadParameter("give a destination, or --check without one")
@@ -125,6 +123,9 @@ def prepare(
         tiles=tiles, overlap=overlap, scale=scale,
         blackout_ignored=dataset == "soda-d" if blackout_ignored is None else blackout_ignored,
     )  # fmt: skip
+    with console.status("loading Ray"):
+        from pipelines.prepare import prepare as run
+        from pipelines.prepare_report import print_report
     try:
         reports = run(settings, destination.absolute() if destination else None, console)
     except KeyboardInterrupt as interrupt:

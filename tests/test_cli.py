@@ -39,7 +39,7 @@ def assert_error(result: "subprocess.CompletedProcess[str]", *words: str) -> Non
 def test_help_lists_the_commands(mrqm: Mrqm) -> None:
     result = mrqm("--help")
     assert result.returncode == 0
-    assert all(command in result.stdout for command in ("train", "evaluate", "demo-data"))
+    assert all(command in result.stdout for command in ("train", "evaluate", "prepare", "demo-data"))
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -81,6 +81,13 @@ def test_demo_data_writes_both_splits(mrqm: Mrqm, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert len(list((tmp_path / "demo" / "train" / "images").iterdir())) == 2
     assert len(list((tmp_path / "demo" / "val" / "annotations").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_prepare_names_what_is_wrong(mrqm: Mrqm, tmp_path: Path) -> None:
+    assert_error(mrqm("prepare", "visdrone", "nowhere", "--check"), str(tmp_path / "nowhere"), "no such folder")
+    assert_error(mrqm("prepare", "voc", "nowhere", "--check"), "dataset", "'soda-d'", "'voc'")
+    assert "--check" in mrqm("prepare", "visdrone", "nowhere").stderr
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -306,6 +307,21 @@ def test_validation_has_the_labels_of_training(write_coco: WriteCoco) -> None:
     dataset = build(val, format="coco")
     assert dataset.classes == ("boat", "buoy")
     assert read(dataset, 0)[1]["labels"].tolist() == [1]
+
+
+def test_every_format_trains_directly(write_visdrone: WriteVisDrone, tmp_path: Path) -> None:
+    folder = write_visdrone({"a": ""})
+    (folder / "labels").mkdir()
+    (folder / "labels" / "a.txt").write_text("1 0.5 0.5 0.25 0.25")
+    (tmp_path / "data.yaml").write_text("names: [boat, buoy]")
+    (tmp_path / "Images").symlink_to(folder / "images")
+    (tmp_path / "Annotations").mkdir()
+    box = {"image_id": 1, "category_id": 9, "bbox": [48, 36, 32, 24], "ignore": 0}
+    content = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": [box], "categories": []}
+    (tmp_path / "Annotations" / "train.json").write_text(json.dumps(content))
+    yolo, soda = build(folder, format="yolo"), build(folder, format="soda-d")
+    assert (yolo.classes, soda.classes[8]) == (("boat", "buoy"), "warning-cone")
+    assert pixels_of(read(yolo, 0)[1]) == pixels_of(read(soda, 0)[1]) == [[48, 36, 80, 60]]
 
 
 def test_real_images_become_tiles_quickly(visdrone_mini: Path) -> None:

@@ -1,0 +1,82 @@
+"""How fast training reads tiles: cut on the fly out of large images, against tiles cut beforehand.
+
+    python benchmarks/tiles.py FOLDER --tile 640 --overlap 100 [--scale 1] [--images 60] [--cache-mb 512]
+
+FOLDER is a split in VisDrone's layout. Both sides read the same tiles in the same shuffled order through the training
+loader, without augmentation; the tiles on disk are PNG as `mrqm prepare` writes them and, the harder comparison, JPEG
+of quality 95. The first epoch begins with empty caches, the second with what the first one left.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from mrqm.config import Config, make_config
+from mrqm.data import DetectionDataset, build_loader
+from mrqm.data.images import ImageCache
+from mrqm.data.items import Item, drop_empty, item_record, tile_items, whole_items
+from mrqm.data.readers import read_annotations
+from mrqm.data.records import AnnotationSet
+from mrqm.data.tiling import cut
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--tile", type=int, default=640)
+    parser.add_argument("--overlap", type=int, default=100)
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--images", type=int, default=60, help="only the first ones")
+    parser.add_argument("--cache-mb", type=int, default=512)
+    parser.add_argument("--workers", type=int, default=0, help="reading processes")
+    args = parser.parse_args()
+    config = make_config({"data": {"loader_workers": args.workers, "cache_mb": args.cache_mb}})
+    records = read_annotations("visdrone", args.folder).records[: args.images]
+    items = drop_empty(tile_items(records, args.scale, args.tile, args.overlap), 0.4, 0, 0)
+    classes = read_annotations("visdrone", args.folder).classes
+    table = Table(
+        "tiles", "1st epoch, tiles/s", "2nd epoch, tiles/s", title=f"{len(items)} tiles, {len(records)} images"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        sides = {"cut on the fly": (classes, tuple(records), items)}
+        for suffix in ("png", "jpg"):
+            written = write(items, Path(folder), suffix, args.tile)
+            sides[f"on disk, {suffix}"] = (classes, written, whole_items(written, 1.0, None))
+        for name, (names, side, views) in sides.items():
+            dataset = DetectionDataset(AnnotationSet(names, side), views, min_visible=0.4, cache_mb=args.cache_mb)
+            speeds = [speed(config, dataset, epoch) for epoch in range(2)]
+            table.add_row(name, *(f"{value:.0f}" for value in speeds))
+    Console().print(table)
+
+
+def write(items: list[Item], folder: Path, suffix: str, tile: int) -> tuple:
+    """Tiles on disk, and their records."""
+    cache, records = ImageCache(1), []
+    for number, item in enumerate(items):
+        path = folder / f"{number}.{suffix}"
+        pixels = cut(cache.get(item.record.path, item.size), item.window, (tile, tile))
+        options = {"compress_level": 1} if suffix == "png" else {"quality": 95}
+        Image.fromarray(pixels).save(path, **options)
+        records.append(item_record(item, path, number, (tile, tile), 0.4))
+    return tuple(records)
+
+
+def speed(config: Config, dataset: DetectionDataset, epoch: int) -> float:
+    """Tiles a second over one shuffled epoch."""
+    loader = build_loader(config, dataset, training=True)
+    loader.set_epoch(epoch)
+    begin, count = time.perf_counter(), 0
+    for images, _, _ in loader:
+        count += len(images)
+    return count / (time.perf_counter() - begin)
+
+
+if __name__ == "__main__":
+    main()
