@@ -115,7 +115,7 @@ def test_ignored_regions_are_blackened_when_asked_except_under_objects(write_vis
 
 
 def test_an_item_as_an_image_of_its_own_has_the_targets_boxes(write_visdrone: WriteVisDrone) -> None:
-    folder = write_visdrone({"a": "50,10,20,10,1,4,0,0\n1,1,9,9,1,4,0,0\n40,0,70,60,0,0,0,0"}, split="val")
+    folder = write_visdrone({"a": "47,10,20,10,1,4,0,0\n1,1,9,9,1,4,0,0\n40,0,70,60,0,0,0,0"}, split="val")
     dataset = build(folder, scale=0.75, tile={"size": 40, "overlap": 8, "min_visible": 0.4})
     seen = 0
     for index, item in enumerate(dataset.items):

@@ -134,18 +134,17 @@ def test_a_stopped_preparation_goes_on(
     here.clear()
     in_process = module._run_jobs
 
-    def stop_after_two(jobs: Sequence[ImageJob], console: Console) -> Iterator[tuple[int, ImageOutcome]]:
-        for position, outcome in in_process(jobs, console):
-            if position == 2:
-                raise Stopped
-            yield position, outcome
+    def stop_after_one(jobs: Sequence[ImageJob], console: Console) -> Iterator[tuple[int, ImageOutcome]]:
+        yield next(iter(in_process(jobs, console)))
+        raise Stopped
 
-    monkeypatch.setattr(module, "_run_jobs", stop_after_two)
-    with pytest.raises(Stopped):
-        run(source, tmp_path / "new")
+    monkeypatch.setattr(module, "_run_jobs", stop_after_one)
+    for _ in range(2):
+        with pytest.raises(Stopped):
+            run(source, tmp_path / "new")
+        with (tmp_path / "new" / PROGRESS).open("a") as file:
+            file.write('{"image": "half a li')
     assert not list((tmp_path / "new").rglob(ANNOTATIONS))
-    with (tmp_path / "new" / PROGRESS).open("a") as file:
-        file.write('{"image": "half a li')
     monkeypatch.setattr(module, "_run_jobs", in_process)
     here.clear()
     run(source, tmp_path / "new")
