@@ -367,7 +367,13 @@ class EvaluationConfig(Section):
     }
     """Names and area ranges in px² of the original image; each becomes a metric AP_name."""
     batch_size: Count = 8
-    """Images per worker and step of evaluation."""
+    """Images, or windows of images, per worker and step of evaluation and prediction."""
+    view: Literal["sliced", "full"] = "sliced"
+    """How a detector looks at an image: `sliced`: through the windows of data.tile, if set; `full`: in one piece."""
+    merge: Literal["nms", "wbf", "soft_nms"] = "nms"
+    """What becomes of detections of several windows: suppression, weighted boxes fusion or soft suppression."""
+    merge_iou: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Detections of one class from several windows that overlap more are one object."""
 
     @model_validator(mode="after")
     def _bins_are_ordered(self) -> Self:

@@ -1,42 +1,79 @@
-"""A trained model as a function: an image of any size goes in, detections come out.
+"""A trained model as a function: images of any size go in, detections come out.
 
 detector = mrqm.load("checkpoint")
 detections = detector("street.jpg")
+for detections in detector.detect_many(sorted(Path("flight").glob("*.jpg"))):
+    ...
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.transforms.v2 import functional as tv
 
 from mrqm.checkpoint import load_checkpoint_config, load_model
 from mrqm.config import Config
 from mrqm.data import collate
+from mrqm.data.images import UnreadableImageError, decode, read_sizes
+from mrqm.data.items import scaled_size
 from mrqm.data.tiling import Window, grid
 from mrqm.engine import detect
+from mrqm.merging import Detections, WindowDetections, merge
 from mrqm.models.mrqm import MRQM
-from mrqm.postprocess import suppress
-
-MERGE_IOU = 0.5
-"""Detections of one class whose boxes overlap more are one object seen in two windows."""
+from mrqm.predictions import ImageDetections
 
 Picture = str | Path | Image.Image | NDArray[np.uint8] | Tensor
-Detections = dict[str, Tensor]
+
+_MARGIN = 4  # px around a window that take part in resizing it
+
+
+@dataclass(frozen=True)
+class OpenImage:
+    """A decoded image and the windows that it will be looked at through.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB, decoded at the scale the model looks at, but never larger than the file.
+        size: native (height, width).
+        scaled_size: (height, width) at which the model looks.
+        windows: in px of the scaled image.
+    """
+
+    pixels: NDArray[np.uint8]
+    size: tuple[int, int]
+    scaled_size: tuple[int, int]
+    windows: list[Window]
+
+    def cut(self, window: Window) -> Tensor:
+        """uint8 (3, height, width): a window, resized on its own as a part of the whole resized image."""
+        left, top, width, height = window
+        y, x = self.pixels.shape[0] / self.scaled_size[0], self.pixels.shape[1] / self.scaled_size[1]
+        if self.scaled_size == self.pixels.shape[:2]:
+            part = self.pixels[top : top + height, left : left + width]
+        else:
+            reach_x, reach_y = int(_MARGIN * max(x, 1)), int(_MARGIN * max(y, 1))
+            begin_x, begin_y = max(0, int(left * x) - reach_x), max(0, int(top * y) - reach_y)
+            end_x, end_y = int((left + width) * x) + reach_x, int((top + height) * y) + reach_y
+            source = Image.fromarray(self.pixels[begin_y:end_y, begin_x:end_x])
+            box = (
+                left * x - begin_x, top * y - begin_y,
+                min((left + width) * x - begin_x, source.width), min((top + height) * y - begin_y, source.height),
+            )  # fmt: skip
+            part = np.asarray(source.resize((width, height), Image.Resampling.BILINEAR, box=box))
+        return torch.from_numpy(np.array(part)).permute(2, 0, 1)
 
 
 class Detector:
     """Looks at images the way the model was trained: at the same scale, through the same windows.
 
     Attributes:
-        config: of the training run.
+        config: of the training run; `evaluation` says how to look and how to merge.
         classes: class names in label order.
     """
 
@@ -55,78 +92,133 @@ class Detector:
             `boxes` (k, 4) xyxy px of the image, `scores` (k,) and `labels` (k,), indices into `classes`; best first.
 
         Raises:
+            UnreadableImageError: the file does not decode.
             ValueError: this is no image.
         """
-        pixels = read_picture(image)
-        scaled = self._scale(pixels)
-        windows = iter(self._windows(scaled))
-        found: list[Detections] = []
-        while batch := list(islice(windows, self.config.evaluation.batch_size)):
-            found += self._detect(scaled, batch)
-        detections = self._merge(found)
-        factor = torch.tensor(pixels.shape[:0:-1]) / torch.tensor(scaled.shape[:0:-1])  # width, height
-        return detections | {"boxes": detections["boxes"] * factor.repeat(2)}
+        return next(self.detect_many([image]))
 
-    def _scale(self, pixels: Tensor) -> Tensor:
+    def detect_many(self, images: Iterable[Picture]) -> Iterator[Detections]:
+        """Detections of image after image, as by calling, with small images sharing batches."""
+        return self.detect_open(map(self.open, images))
+
+    def detect_open(self, images: Iterable[OpenImage]) -> Iterator[Detections]:
+        """`detect_many` for images that are open; at most one of them is alive here, beside the windows of a batch."""
+        most = self.config.evaluation.batch_size
+        waiting: list[tuple[Tensor, int, Window]] = []
+        unmerged: dict[int, _Unmerged] = {}
+        for number, image in enumerate(images):
+            unmerged[number] = _Unmerged(image.size, image.scaled_size, len(image.windows), [])
+            for window in image.windows:
+                waiting.append((image.cut(window), number, window))
+                if len(waiting) == most:
+                    self._look(waiting, unmerged)
+                    waiting = []
+            if waiting and len(image.windows) > most:  # a large image is done with before the next is opened
+                self._look(waiting, unmerged)
+                waiting = []
+            yield from self._merge_complete(unmerged)
+        if waiting:
+            self._look(waiting, unmerged)
+        yield from self._merge_complete(unmerged)
+
+    def open(self, image: Picture) -> OpenImage:
+        """Decode an image as `detect_open` wants it.
+
+        Raises:
+            UnreadableImageError: the file does not decode.
+            ValueError: this is no image.
+        """
         data = self.config.data
-        factor = data.scale
-        if data.tile is None and data.max_side is not None:
-            factor = min(factor, data.max_side / max(pixels.shape[1:]))
-        size = [max(1, round(side * factor)) for side in pixels.shape[1:]]
-        return pixels if size == list(pixels.shape[1:]) else tv.resize(pixels, size, antialias=True)
+        tile = data.tile if self.config.evaluation.view == "sliced" else None
+        max_side = None if tile else data.max_side
+        if isinstance(image, str | Path):
+            size = _read_size(Path(image))
+            scaled = scaled_size(size, data.scale, max_side)
+            pixels = decode(Path(image), (min(size[0], scaled[0]), min(size[1], scaled[1])))
+        else:
+            pixels = _to_array(image)
+            size = (pixels.shape[0], pixels.shape[1])
+            scaled = scaled_size(size, data.scale, max_side)
+        windows = grid(scaled, tile.size, tile.overlap) if tile else [Window(0, 0, scaled[1], scaled[0])]
+        return OpenImage(pixels, size, scaled, windows)
 
-    def _windows(self, scaled: Tensor) -> list[Window]:
-        height, width = scaled.shape[1:]
-        tile = self.config.data.tile
-        return grid((height, width), tile.size, tile.overlap) if tile else [Window(0, 0, width, height)]
-
-    def _detect(self, scaled: Tensor, windows: list[Window]) -> Iterator[Detections]:
-        """Detections of some windows, in px of the scaled image."""
-        cuts = [scaled[:, w.top : w.top + w.height, w.left : w.left + w.width] for w in windows]
-        batch = collate([(cut, {"orig_size": torch.tensor(cut.shape[1:])}) for cut in cuts])
-        assert batch is not None, "every window is readable"
-        for window, detections in zip(windows, detect(self.model, batch, self.config, self.device), strict=True):
+    def _look(self, waiting: Sequence[tuple[Tensor, int, Window]], unmerged: dict[int, _Unmerged]) -> None:
+        """Detect in a batch of windows and file what was found with the images they belong to."""
+        batch = collate([(cut, {"orig_size": torch.tensor(cut.shape[1:])}) for cut, _, _ in waiting])
+        found = detect(self.model, batch, self.config, self.device)
+        for (_, number, window), detections in zip(waiting, found, strict=True):
             offset = torch.tensor([window.left, window.top, window.left, window.top])
-            yield detections | {"boxes": detections["boxes"] + offset}
+            placed = detections | {"boxes": detections["boxes"] + offset}
+            unmerged[number].found.append(WindowDetections(window, placed))
 
-    def _merge(self, found: list[Detections]) -> Detections:
-        together = {name: torch.cat([part[name] for part in found]) for name in found[0]}
-        if len(found) == 1:
-            return together
-        merged = suppress(together, MERGE_IOU)
-        return {name: values[: self.config.evaluation.max_detections] for name, values in merged.items()}
+    def _merge_complete(self, unmerged: dict[int, _Unmerged]) -> Iterator[Detections]:
+        """Take out, in order, the images whose windows were all looked at."""
+        settings = self.config.evaluation
+        for number in [number for number, image in unmerged.items() if len(image.found) == image.windows]:
+            image = unmerged.pop(number)
+            merged = merge(image.found, image.scaled_size, settings.merge, settings.merge_iou)
+            factor = torch.tensor(image.size[::-1]) / torch.tensor(image.scaled_size[::-1])  # width, height
+            best = {name: values[: settings.max_detections] for name, values in merged.items()}
+            yield best | {"boxes": best["boxes"] * factor.repeat(2)}
 
 
-def load(folder: str | Path, device: str | torch.device = "cpu") -> Detector:
+@dataclass(frozen=True)
+class _Unmerged:
+    """What was found so far in an image of some native and scaled size and number of windows."""
+
+    size: tuple[int, int]
+    scaled_size: tuple[int, int]
+    windows: int
+    found: list[WindowDetections]
+
+
+def load(folder: str | Path, device: str | torch.device = "cpu", overrides: Sequence[str] = ()) -> Detector:
     """A detector from a checkpoint folder.
+
+    Args:
+        folder: as `mrqm.checkpoint` describes.
+        device: where the model runs.
+        overrides: `key=value` settings that win over the checkpoint's, such as `evaluation.merge=wbf`.
 
     Raises:
         CheckpointError: the folder is no whole checkpoint.
+        ConfigError: an override is not allowed.
     """
     folder = Path(folder)
-    config = load_checkpoint_config(folder)
+    config = load_checkpoint_config(folder, tuple(overrides))
     return Detector(load_model(folder, config), config, torch.device(device))
 
 
-def read_picture(image: Picture) -> Tensor:
-    """A uint8 tensor (3, H, W) of whatever holds an image.
+def to_image_detections(detections: Detections) -> ImageDetections:
+    """The same detections for `mrqm.predictions` and the evaluation protocols."""
+    return ImageDetections(
+        detections["boxes"].double().numpy(), detections["scores"].double().numpy(), detections["labels"].numpy()
+    )
+
+
+def _read_size(path: Path) -> tuple[int, int]:
+    if not path.is_file():
+        raise UnreadableImageError(f"{path}: no such file")
+    (size,) = read_sizes([path])
+    if size is None:
+        raise UnreadableImageError(f"{path}: the image does not decode: no image header")
+    return size
+
+
+def _to_array(image: Image.Image | NDArray[np.uint8] | Tensor) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 of an image in memory.
 
     Raises:
-        ValueError: it is no image; the message names the file or the shape.
+        ValueError: it is none; the message names type and shape.
     """
-    if isinstance(image, str | Path):
-        path = image
-        try:
-            image = Image.open(path)
-            image.load()
-        except (OSError, UnidentifiedImageError) as error:
-            raise ValueError(f"{path}: not a readable image: {error}") from error
     if isinstance(image, Image.Image):
-        return tv.pil_to_tensor(ImageOps.exif_transpose(image).convert("RGB"))
-    channels_last = isinstance(image, np.ndarray)
-    pixels = torch.from_numpy(image).permute(2, 0, 1) if isinstance(image, np.ndarray) and image.ndim == 3 else image
-    if not isinstance(pixels, Tensor) or pixels.dtype != torch.uint8 or pixels.ndim != 3 or len(pixels) != 3:
-        expected = "a uint8 array (H, W, 3)" if channels_last else "a uint8 tensor (3, H, W)"
-        is_array = isinstance(image, np.ndarray | Tensor)
-        raise ValueError(f"expected {expected}, got {f'{image.dtype} {tuple(image.shape)}' if is_array else image!r}")
-    return pixels
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    if isinstance(image, Tensor):
+        pixels, axes, expected = image.cpu().numpy(), (1, 2, 0), "a uint8 tensor (3, H, W)"
+    else:
+        pixels, axes, expected = image, (0, 1, 2), "a uint8 array (H, W, 3)"
+    if not isinstance(pixels, np.ndarray):
+        raise ValueError(f"expected {expected}, got {pixels!r}")
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[axes[2]] != 3:
+        raise ValueError(f"expected {expected}, got {pixels.dtype} {pixels.shape}")
+    return pixels.transpose(axes)

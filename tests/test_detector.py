@@ -14,7 +14,8 @@ from torch import Tensor, nn
 import mrqm
 from mrqm.checkpoint import save_checkpoint
 from mrqm.config import Config
-from mrqm.detector import Detector
+from mrqm.data.images import decode
+from mrqm.detector import Detector, to_image_detections
 
 CPU = torch.device("cpu")
 
@@ -50,6 +51,15 @@ def make_detector(tiny_config: Any) -> Any:
     def build(*overrides: str) -> Detector:
         config: Config = tiny_config("data.classes=[a, b]", *overrides)
         return Detector(FindsWhite(), config, CPU)  # type: ignore[arg-type]
+
+    return build
+
+
+@pytest.fixture
+def make_real_detector(tiny_config: Any, make_model: Any) -> Any:
+    def build(*overrides: str) -> Detector:
+        config: Config = tiny_config("data.classes=[a, b, c]", *overrides)
+        return Detector(make_model(config), config, CPU)
 
     return build
 
@@ -94,6 +104,97 @@ def test_boxes_are_in_px_of_the_given_image_whatever_the_scale(make_detector: An
         assert found[0].tolist() == pytest.approx([20, 40, 44, 60], abs=2.1), overrides
 
 
+@pytest.mark.parametrize("scale", [0.37, 1.0, 1.6])
+def test_windows_are_resized_as_parts_of_the_whole(scale: float, make_detector: Any) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (97, 143, 3), dtype=np.uint8)
+    image = make_detector(f"data.scale={scale}", "data.tile={size: 32, overlap: 9}").open(pixels)
+    height, width = image.scaled_size
+    whole = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+    for window in image.windows:
+        expected = whole[window.top : window.top + window.height, window.left : window.left + window.width]
+        # Pillow rounds its fixed-point weights, which a window's offset may tip by one step.
+        assert np.abs(image.cut(window).permute(1, 2, 0).numpy().astype(int) - expected).max() <= 1
+
+
+def test_a_file_is_decoded_as_for_training(make_detector: Any, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 140, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.jpg")
+    image = make_detector("data.scale=0.4").open(tmp_path / "a.jpg")
+    assert image.size == (90, 140) and image.scaled_size == (36, 56)
+    np.testing.assert_array_equal(image.pixels, decode(tmp_path / "a.jpg", (36, 56)))
+    enlarged = make_detector("data.scale=3.0").open(tmp_path / "a.jpg")
+    assert enlarged.pixels.shape == (90, 140, 3), "never decoded larger than the file"
+
+
+def test_slices_are_the_whole_when_one_window_suffices(make_real_detector: Any) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (60, 64, 3), dtype=np.uint8)
+    sliced = make_real_detector("data.tile={size: 64, overlap: 16}")(image)
+    full = make_real_detector()(image)
+    assert all(torch.equal(sliced[name], full[name]) for name in full)
+
+
+def test_the_full_view_looks_past_the_tiles(make_detector: Any) -> None:
+    detector = make_detector("data.tile={size: 64, overlap: 16}", "evaluation.view=full", "data.max_side=100")
+    image = detector.open(np.zeros((150, 200, 3), dtype=np.uint8))
+    assert image.scaled_size == (75, 100)
+    assert [tuple(window) for window in image.windows] == [(0, 0, 100, 75)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_batching_over_windows_and_images_changes_nothing(batch_size: int, make_real_detector: Any) -> None:
+    rng = np.random.default_rng(0)
+    sizes = [(64, 64), (150, 100), (40, 64), (64, 64), (64, 110), (30, 30)]
+    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    tile = "data.tile={size: 64, overlap: 16}"
+    many = make_real_detector(tile, f"evaluation.batch_size={batch_size}").detect_many(images)
+    alone = make_real_detector(tile, "evaluation.batch_size=1")
+    for image, found in zip(images, many, strict=True):
+        expected = alone(image)
+        assert len(found["scores"]) == len(expected["scores"])
+        torch.testing.assert_close(found["scores"], expected["scores"], rtol=1e-3, atol=1e-4)
+
+
+def test_images_come_back_in_order_and_small_ones_share_batches(make_detector: Any) -> None:
+    detector = make_detector("data.tile={size: 64, overlap: 16}", "evaluation.batch_size=4")
+    batches: list[int] = []
+    detector.model.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
+    boxes = [(5 * i, 10, 5 * i + 20, 30) for i in range(6)]
+    sizes = [(60, 60), (60, 60), (60, 60), (200, 200), (60, 60), (60, 60)]
+    found = list(detector.detect_many(picture(size, box) for size, box in zip(sizes, boxes, strict=True)))
+    assert [confident(f)[0].round().tolist() for f in found] == [list(box) for box in boxes]
+    # Three small ones wait for the windows of the large one, whose rest waits for nobody.
+    assert batches == [4, 4, 4, 4, 3, 2]
+
+
+def test_images_are_opened_no_earlier_than_a_batch_needs(make_detector: Any) -> None:
+    opened = []
+
+    def images() -> Any:
+        for index in range(4):
+            opened.append(index)
+            yield picture((60, 60), (10, 10, 20, 20))
+
+    stream = make_detector("evaluation.batch_size=2").detect_many(images())
+    next(stream)
+    assert opened == [0, 1]
+
+
+def test_the_way_of_merging_is_the_configurations(make_detector: Any) -> None:
+    image = picture((64, 96), (36, 10, 60, 30))
+    counts = {
+        overrides: len(confident(make_detector("data.tile={size: 64, overlap: 32}", *overrides)(image)))
+        for overrides in [(), ("evaluation.merge=wbf",), ("evaluation.merge_iou=1.0",)]
+    }
+    assert list(counts.values()) == [1, 1, 2]
+
+
+def test_detections_turn_into_those_that_are_scored(make_detector: Any) -> None:
+    found = make_detector()(picture((50, 70), (10, 20, 30, 28)))
+    numpy = to_image_detections(found)
+    assert numpy.boxes.dtype == numpy.scores.dtype == np.float64 and numpy.labels.dtype == np.int64
+    np.testing.assert_allclose(numpy.boxes, found["boxes"].numpy())
+
+
 def test_the_number_of_detections_is_bounded(make_detector: Any) -> None:
     detector = make_detector("data.tile={size: 64, overlap: 0}", "evaluation.max_detections=3")
     assert len(detector(picture((256, 256), (0, 0, 256, 256)))["scores"]) == 3
@@ -123,7 +224,7 @@ def test_what_is_not_even_an_array_is_a_value_error(image: Any, make_detector: A
 def test_files_that_are_no_image_are_named(make_detector: Any, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no pixels")
     for name in ("text.png", "gone.png"):
-        with pytest.raises(ValueError, match=rf"{name}: not a readable image"):
+        with pytest.raises(ValueError, match=rf"{name}: (no such file|the image does not decode)"):
             make_detector()(tmp_path / name)
 
 
@@ -131,7 +232,7 @@ def test_a_cut_off_file_is_named(make_detector: Any, tmp_path: Path) -> None:
     path = tmp_path / "cut.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (99, 99, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(ValueError, match=r"cut\.jpg: not a readable image"):
+    with pytest.raises(ValueError, match=r"cut\.jpg: the image does not decode"):
         make_detector()(path)
 
 

@@ -59,17 +59,13 @@ def black_out_regions(item: Item, image: NDArray[np.uint8]) -> None:
 
 def whole_items(records: Sequence[ImageRecord], scale: float, max_side: int | None) -> list[Item]:
     """One item for each image, shrunk further than `scale` where its longer side would exceed `max_side` px."""
-    items = []
-    for record in records:
-        factor = scale if max_side is None else min(scale, max_side / max(record.size))
-        size = _scaled(record.size, factor)
-        items.append(Item(record, size, Window(0, 0, size[1], size[0])))
-    return items
+    sizes = [scaled_size(record.size, scale, max_side) for record in records]
+    return [Item(record, size, Window(0, 0, size[1], size[0])) for record, size in zip(records, sizes, strict=True)]
 
 
 def tile_items(records: Sequence[ImageRecord], scale: float, tile: int, overlap: int) -> list[Item]:
     """One item for each window of each scaled image."""
-    sizes = [_scaled(record.size, scale) for record in records]
+    sizes = [scaled_size(record.size, scale) for record in records]
     return [
         Item(record, size, window)
         for record, size in zip(records, sizes, strict=True)
@@ -89,5 +85,7 @@ def count_visible(item: Item, min_visible: float) -> int:
     return int((share > min_visible).sum())
 
 
-def _scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
+def scaled_size(size: tuple[int, int], scale: float, max_side: int | None = None) -> tuple[int, int]:
+    """(height, width) of a scaled image, shrunk further where its longer side would exceed `max_side` px."""
+    factor = scale if max_side is None else min(scale, max_side / max(size))
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))

@@ -1,0 +1,259 @@
+"""One image's detections from the overlapping windows it was looked at through.
+
+Two things go wrong at windows. An object in the overlap is found twice: class-wise suppression or fusion keeps one. An
+object on a border is found whole through one window and cut off through another, and the fragment overlaps the whole
+too little to be suppressed: `drop_fragments` goes before.
+
+N detections of one image over all its windows, P overlapping pairs of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from heapq import heapify, heappop, heappush
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from mrqm.data.tiling import Window
+
+MergeMethod = Literal["nms", "wbf", "soft_nms"]
+Detections = dict[str, Tensor]
+
+BORDER = 2.0
+"""A detection that ends within this many px of its window's border may be cut off there."""
+TRUSTED = 0.5
+"""A detection replaces a fragment if it scores at least this share of it: noise does not remove what is certain."""
+LEAST_SCORE = 1e-3
+"""Soft suppression drops what falls below."""
+_CHUNK = 2**21  # candidate pairs looked at together, to bound memory
+
+
+class WindowDetections(NamedTuple):
+    """What was found through one window; boxes in px of the image, not of the window."""
+
+    window: Window
+    detections: Detections
+
+
+def merge(
+    found: Sequence[WindowDetections], image_size: tuple[int, int], method: MergeMethod = "nms", iou: float = 0.5
+) -> Detections:
+    """Merge what was found through the windows of one image; the order of the windows does not matter.
+
+    Args:
+        found: at least one window, none twice. A single one is returned as it is.
+        image_size: (height, width) of the image that the windows lie in.
+        method: `nms` keeps the best of boxes that overlap (as SODA-D does, at 0.5), `wbf` averages them (weighted boxes
+            fusion), `soft_nms` lowers the scores of all but the best.
+        iou: from where on two detections of one class are one object.
+
+    Returns:
+        `boxes` (k, 4) xyxy px, `scores` (k,), `labels` (k,), by falling score.
+    """
+    if len(found) == 1:
+        return found[0].detections
+    whole = drop_fragments(found, image_size, iou)
+    together = _in_order({name: torch.cat([part[name] for part in whole]) for name in whole[0]})
+    return {"nms": suppress, "wbf": fuse, "soft_nms": suppress_softly}[method](together, iou)
+
+
+def drop_fragments(
+    found: Sequence[WindowDetections], image_size: tuple[int, int], iou: float = 0.5
+) -> list[Detections]:
+    """Drop the detections of what a window cuts off and a neighbouring window shows more of.
+
+    A detection that ends at a border of its window inside the image is a fragment if a larger detection of its class
+    from another window goes on beyond that border and, clipped to the fragment's window, overlaps the fragment by at
+    least `iou`: it is what that larger object looks like from here. Intersection over the smaller area, which SAHI
+    matches by, would also drop a small object that stands at the border before a large one. An object larger than the
+    overlap, which no window shows whole, keeps its largest view, and a second one that shows mostly other parts;
+    joining them, as SAHI does, makes chains in crowds.
+
+    Args:
+        found: as for `merge`.
+        image_size: (height, width); its own borders cut nothing.
+        iou: least overlap.
+
+    Returns:
+        What is left of each window's detections, in the order of `found`.
+    """
+    corners = np.array([(w.left, w.top, w.left + w.width, w.top + w.height) for w, _ in found], dtype=np.float32)
+    kept = []
+    for index, (_, detections) in enumerate(found):
+        apart = (corners[:, :2] >= corners[index, 2:]).any(1) | (corners[:, 2:] <= corners[index, :2]).any(1)
+        others = [found[other].detections for other in np.flatnonzero(~apart).tolist() if other != index]
+        frame = torch.from_numpy(corners[index])
+        fragment = _is_fragment(detections, others, frame, image_size, iou) if others else None
+        kept.append(
+            detections if fragment is None else {name: values[~fragment] for name, values in detections.items()}
+        )
+    return kept
+
+
+def _is_fragment(
+    detections: Detections, others: Sequence[Detections], frame: Tensor, image_size: tuple[int, int], iou: float
+) -> Tensor:
+    """(n,) bool: which detections of a window with corners `frame` (4,) are fragments of the others."""
+    height, width = image_size
+    outside = torch.tensor([-1.0, -1.0, 1.0, 1.0])  # the direction in which each side leaves the window
+    inner = (frame - torch.tensor([0, 0, width, height])) * outside < 0
+    cut = inner & ((frame - detections["boxes"]) * outside <= BORDER)  # (n, 4)
+    candidates = {name: torch.cat([other[name] for other in others]) for name in others[0]}
+    beyond = inner & ((candidates["boxes"] - frame) * outside > 0)  # (m, 4)
+    clipped = torch.minimum(torch.maximum(candidates["boxes"], frame[:2].repeat(2)), frame[2:].repeat(2))
+    which, across = cut.any(1), beyond.any(1) & (clipped[:, 2:] > clipped[:, :2]).all(1)
+    mine, theirs = {k: v[which] for k, v in detections.items()}, {k: v[across] for k, v in candidates.items()}
+    replaced = (cut[which].float() @ beyond[across].float().T) > 0  # (a, b), beyond a border where the first ends
+    replaced &= mine["labels"][:, None] == theirs["labels"]
+    replaced &= _areas(mine["boxes"])[:, None] < _areas(theirs["boxes"])
+    replaced &= theirs["scores"] >= TRUSTED * mine["scores"][:, None]
+    replaced &= box_iou(mine["boxes"], clipped[across]) >= iou
+    fragment = torch.zeros_like(which)
+    fragment[which] = replaced.any(1)
+    return fragment
+
+
+def suppress(detections: Detections, iou: float) -> Detections:
+    """Class-wise NMS of detections by falling score, the same as torchvision's but over close pairs only.
+
+    In rounds, all detections without a better rival left are kept and what they overlap by more than `iou` goes.
+    """
+    first, second, overlap = overlapping_pairs(detections, iou)
+    first, second = first[overlap > iou], second[overlap > iou]
+    better, worse = np.minimum(first, second), np.maximum(first, second)
+    kept = np.ones(len(detections["scores"]), dtype=bool)
+    while len(better):
+        has_rival = np.zeros_like(kept)
+        has_rival[worse] = True
+        gone = worse[~has_rival[better]]
+        kept[gone] = False
+        # Decided are the pairs of a detection that is gone and those of one that is kept for good.
+        open_pairs = kept[better] & kept[worse]
+        better, worse = better[open_pairs], worse[open_pairs]
+    return {name: values[torch.from_numpy(kept)] for name, values in detections.items()}
+
+
+def suppress_softly(detections: Detections, iou: float) -> Detections:
+    """Soft-NMS with linear decay (Bodla et al., 2017), class by class.
+
+    From the best down, every detection multiplies the scores of the remaining ones that overlap it by at least `iou`
+    by 1 - their IoU. What falls below `LEAST_SCORE` is dropped.
+    """
+    neighbours, overlaps, starts = _adjacency(*overlapping_pairs(detections, iou), len(detections["scores"]))
+    scores = detections["scores"].double().numpy().copy()
+    is_open = np.ones(len(scores), dtype=bool)
+    queue = list(zip((-scores).tolist(), range(len(scores)), strict=True))
+    heapify(queue)
+    while queue:
+        score, index = heappop(queue)
+        if not is_open[index] or -score != scores[index]:
+            continue  # its score fell since; it waits further down
+        is_open[index] = False
+        around = slice(starts[index], starts[index + 1])
+        later = is_open[neighbours[around]]
+        lowered = neighbours[around][later]
+        scores[lowered] *= 1 - overlaps[around][later]
+        for other in lowered.tolist():
+            heappush(queue, (-scores[other], other))
+    kept = torch.from_numpy(scores >= LEAST_SCORE)
+    decayed = detections | {"scores": torch.from_numpy(scores).to(detections["scores"].dtype)}
+    return _in_order({name: values[kept] for name, values in decayed.items()})
+
+
+def fuse(detections: Detections, iou: float) -> Detections:
+    """Weighted boxes fusion (Solovyev et al., 2021), class by class.
+
+    From the best down, a detection joins the cluster whose fused box it overlaps most, by more than `iou`, or begins
+    one; a fused box is the mean of its cluster's, weighted by score. Its score is the cluster's best: the paper's mean
+    times the share of models that agree would punish an object for lying in one window only.
+    """
+    boxes, scores = detections["boxes"].double().numpy(), detections["scores"].double().numpy()
+    order = np.argsort(-scores, kind="stable")
+    neighbours, _, starts = _adjacency(*overlapping_pairs(detections, 0.0), len(scores))
+    cluster = np.full(len(scores), -1)
+    weighted, weights = np.zeros_like(boxes), np.zeros(len(scores))
+    for index in order.tolist():
+        near = cluster[neighbours[starts[index] : starts[index + 1]]]
+        near = np.unique(near[near >= 0])
+        chosen = index
+        if len(near):
+            overlap = _iou(boxes[index], weighted[near] / weights[near, None])
+            if overlap.max() > iou:
+                chosen = near[overlap.argmax()]
+        cluster[index] = chosen
+        weighted[chosen] += scores[index] * boxes[index]
+        weights[chosen] += scores[index]
+    first = order[cluster[order] == order]  # a cluster is named after its best detection
+    fused = torch.from_numpy(weighted[first] / weights[first, None]).to(detections["boxes"].dtype)
+    return {name: values[torch.from_numpy(first)] for name, values in detections.items()} | {"boxes": fused}
+
+
+def overlapping_pairs(
+    detections: Detections, iou: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Pairs of detections of one class that overlap, found by a sweep from left to right.
+
+    Returns:
+        (P,) and (P,) indices, each pair once, and (P,) IoU, at least `iou` and above 0.
+    """
+    boxes, labels = detections["boxes"].double().numpy(), detections["labels"].numpy()
+    if not len(boxes):
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
+    # Classes lie side by side, so that they never meet.
+    shift = labels * (boxes[:, 2].max() - boxes[:, 0].min() + 1)
+    order = np.argsort(boxes[:, 0] + shift, kind="stable")
+    left, right = (boxes[:, 0] + shift)[order], (boxes[:, 2] + shift)[order]
+    ends = np.searchsorted(left, right)
+    counts = np.maximum(ends - np.arange(len(boxes)) - 1, 0)
+    parts, begin = [], 0
+    while begin < len(boxes):
+        end = max(begin + 1, int(np.searchsorted(np.cumsum(counts[begin:]), _CHUNK)) + begin)
+        first = np.repeat(np.arange(begin, end), counts[begin:end])
+        second = first + 1 + np.arange(len(first)) - np.repeat(_sums_before(counts[begin:end]), counts[begin:end])
+        a, b = order[first], order[second]
+        near = (boxes[a, 1] < boxes[b, 3]) & (boxes[b, 1] < boxes[a, 3])
+        a, b = a[near], b[near]
+        overlap = _iou(boxes[a], boxes[b])
+        enough = (overlap >= iou) & (overlap > 0)
+        parts.append((a[enough], b[enough], overlap[enough]))
+        begin = end
+    firsts, seconds, overlaps = zip(*parts, strict=True)
+    return np.concatenate(firsts), np.concatenate(seconds), np.concatenate(overlaps)
+
+
+def _adjacency(
+    first: NDArray[np.int64], second: NDArray[np.int64], overlap: NDArray[np.float64], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
+    """Neighbours and IoUs of detection i at [starts[i], starts[i + 1]) of the first two arrays; then the starts."""
+    own, other = np.concatenate([first, second]), np.concatenate([second, first])
+    order = np.argsort(own, kind="stable")
+    starts = np.searchsorted(own[order], np.arange(count + 1))
+    return other[order], np.concatenate([overlap, overlap])[order], starts
+
+
+def _sums_before(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.cumsum(counts) - counts
+
+
+def _iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """IoU of boxes xyxy row by row, or of one with many."""
+    low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
+    shared = (high - low).clip(0).prod(-1)
+    union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    return (boxes[:, 2:] - boxes[:, :2]).prod(1)
+
+
+def _in_order(detections: Detections) -> Detections:
+    """By falling score; ties by label and box, so that nothing depends on the order of the windows."""
+    keys = [*detections["boxes"].numpy().T[::-1], detections["labels"].numpy(), -detections["scores"].numpy()]
+    order = torch.from_numpy(np.lexsort(keys))
+    return {name: values[order] for name, values in detections.items()}
