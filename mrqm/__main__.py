@@ -135,6 +135,45 @@ def prepare(
 
 
 @app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="A checkpoint's folder, models:/NAME/VERSION or models:/NAME@ALIAS.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGES... [KEY=VALUE]...", help="Files, folders, globs; settings such as data.scale=2"),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")],
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Windows that the model sees at once.")] = None,
+    merge: Annotated[str | None, typer.Option(help="Of windows: nms, wbf or soft_nms.")] = None,
+    score_threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score of what pictures show.")] = 0.3,
+    draw: Annotated[bool, typer.Option(help="Whether to draw pictures.")] = True,
+    workers: Annotated[int, typer.Option(min=0, help="Ray actors, a GPU each if there are any; 0: no Ray.")] = 0,
+) -> None:
+    """Detect in images of any size: COCO json, VisDrone texts, pictures. The same command continues when stopped."""
+    from rich.console import Console
+
+    overrides = [word for word in images if "=" in word and not Path(word).exists()]
+    words = [word for word in images if word not in overrides]
+    overrides += [f"evaluation.batch_size={batch_size}"] if batch_size else []
+    overrides += [f"evaluation.merge={merge}"] if merge else []
+    console = Console(highlight=False)
+    with console.status("loading the model"):
+        from pipelines.image_progress import ImageProgress
+        from pipelines.predict import Options
+        from pipelines.predict import predict as run
+    options = Options(overrides, device, workers, score_threshold if draw else None)
+    try:
+        summary = run(model, words, out, options, ImageProgress(console))
+    except KeyboardInterrupt as interrupt:
+        console.print(f"stopped; the same command continues in {out}")
+        raise typer.Exit(130) from interrupt
+    skipped = f", {len(summary.faults)} unreadable images skipped" if summary.faults else ""
+    typer.echo(f"{summary.folder}: {summary.detections} detections in {summary.images} images{skipped}")
+    if summary.faults:
+        raise typer.Exit(1)
+
+
+@app.command()
 def demo_data(
     folder: Annotated[Path, typer.Argument(help="Where the data goes, such as data/demo.")],
     train: Annotated[int, typer.Option(min=1, help="Training scenes.")] = 240,

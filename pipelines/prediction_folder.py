@@ -1,0 +1,134 @@
+"""The folder of a prediction, and what makes the same command continue it.
+
+out/
+  predict.json       what is being predicted: the same folder with another model, settings or images is refused
+  .parts/*.npz       what was found in each image, written last: an image that has its part is done
+  visdrone/*.txt     the same as texts
+  pictures/*.jpg     the same as pictures
+  images.json        images (id, file name, size) and categories as COCO lists them
+  detections.json    COCO results of all images, written at the end
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mrqm.predictions import ImageDetections, write_coco_results, write_visdrone_results
+
+
+class PredictionFolderError(ValueError):
+    """A folder that holds the results of something else."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one image.
+
+    Attributes:
+        index: of the image.
+        part: detections and native size as `pack` writes them; empty if the image does not decode.
+        picture: JPEG of what was found; empty if none was asked for.
+        fault: why the image does not decode; empty if it does.
+    """
+
+    index: int
+    part: bytes = b""
+    picture: bytes = b""
+    fault: str = ""
+
+
+class PredictionFolder:
+    """Reads and writes the results of one prediction.
+
+    Args:
+        path: of the folder, which is made.
+        images: absolute paths.
+        names: of their results, all different.
+        settings: whatever changes the results, as JSON values.
+
+    Raises:
+        PredictionFolderError: the folder holds results of other images or settings.
+    """
+
+    def __init__(self, path: Path, images: Sequence[Path], names: Sequence[str], settings: Mapping[str, Any]) -> None:
+        self.path, self._images, self._names = path, images, names
+        self._require_same({**settings, "images": [str(image) for image in images]})
+        for part in (".parts", "visdrone", "pictures"):
+            (path / part).mkdir(exist_ok=True)
+
+    def _require_same(self, asked: dict[str, Any]) -> None:
+        file = self.path / "predict.json"
+        if not file.is_file():
+            self.path.mkdir(parents=True, exist_ok=True)
+            _write(file, json.dumps(asked, indent=1).encode())
+            return
+        kept = json.loads(file.read_text())
+        differing = [key for key in sorted(kept.keys() | asked.keys()) if kept.get(key) != asked.get(key)]
+        if differing:
+            lines = [f"  {key}: {_shown(kept.get(key))} there, {_shown(asked.get(key))} now" for key in differing]
+            raise PredictionFolderError(
+                "\n".join([f"{self.path} holds results of other settings:", *lines])
+                + f"\nchoose another --out, or remove {self.path} to start afresh"
+            )
+
+    def missing(self) -> list[int]:
+        """Indices of the images that are not done."""
+        return [index for index, name in enumerate(self._names) if not self._part(name).is_file()]
+
+    def write(self, result: Result) -> None:
+        """Keep what was found in one image; nothing half-written looks whole."""
+        name = self._names[result.index]
+        found, _ = unpack(result.part)
+        write_visdrone_results(self.path / ".parts", {name: found})
+        (self.path / ".parts" / f"{name}.txt").replace(self.path / "visdrone" / f"{name}.txt")
+        if result.picture:
+            _write(self.path / "pictures" / f"{name}.jpg", result.picture)
+        _write(self._part(name), result.part)
+
+    def finish(self, classes: Sequence[str]) -> int:
+        """Write the listing and the COCO results of every image that is done; returns the number of detections."""
+        detections, images = {}, []
+        for index, (image, name) in enumerate(zip(self._images, self._names, strict=True)):
+            if self._part(name).is_file():
+                detections[index], (height, width) = unpack(self._part(name).read_bytes())
+                images.append({"id": index, "file_name": str(image), "name": name, "width": width, "height": height})
+        categories = [{"id": number, "name": label} for number, label in enumerate(classes, start=1)]
+        listing = {"images": images, "categories": categories}
+        _write(self.path / "images.json", json.dumps(listing, indent=1).encode())
+        write_coco_results(self.path / "detections.json", detections, range(1, len(classes) + 1))
+        return sum(len(found.scores) for found in detections.values())
+
+    def _part(self, name: str) -> Path:
+        return self.path / ".parts" / f"{name}.npz"
+
+
+def pack(found: ImageDetections, size: tuple[int, int]) -> bytes:
+    """Detections and the native (height, width) of an image as the bytes of a .npz file."""
+    buffer = io.BytesIO()
+    np.savez(buffer, boxes=found.boxes, scores=found.scores, labels=found.labels, size=np.array(size))
+    return buffer.getvalue()
+
+
+def unpack(part: bytes) -> tuple[ImageDetections, tuple[int, int]]:
+    """What `pack` was given."""
+    with np.load(io.BytesIO(part), allow_pickle=False) as arrays:
+        height, width = arrays["size"].tolist()
+        return ImageDetections(arrays["boxes"], arrays["scores"], arrays["labels"]), (height, width)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """All or nothing, whenever the process ends."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_bytes(content)
+    unfinished.replace(path)
+
+
+def _shown(value: Any) -> str:
+    return f"{len(value)} images" if isinstance(value, list) and len(value) > 3 else str(value)
