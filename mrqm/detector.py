@@ -156,7 +156,7 @@ class Detector:
         settings = self.config.evaluation
         for number in [number for number, image in unmerged.items() if len(image.found) == image.windows]:
             image = unmerged.pop(number)
-            merged = merge(image.found, image.scaled_size, settings.merge, settings.merge_iou)
+            merged = merge(image.found, settings.merge, settings.merge_iou)
             factor = torch.tensor(image.size[::-1]) / torch.tensor(image.scaled_size[::-1])  # width, height
             best = {name: values[: settings.max_detections] for name, values in merged.items()}
             yield best | {"boxes": best["boxes"] * factor.repeat(2)}

@@ -40,14 +40,11 @@ class WindowDetections(NamedTuple):
     detections: Detections
 
 
-def merge(
-    found: Sequence[WindowDetections], image_size: tuple[int, int], method: MergeMethod = "nms", iou: float = 0.5
-) -> Detections:
+def merge(found: Sequence[WindowDetections], method: MergeMethod = "nms", iou: float = 0.5) -> Detections:
     """Merge what was found through the windows of one image; the order of the windows does not matter.
 
     Args:
         found: at least one window, none twice. A single one is returned as it is.
-        image_size: (height, width) of the image that the windows lie in.
         method: `nms` keeps the best of boxes that overlap (as SODA-D does, at 0.5), `wbf` averages them (weighted boxes
             fusion), `soft_nms` lowers the scores of all but the best.
         iou: from where on two detections of one class are one object.
@@ -57,14 +54,12 @@ def merge(
     """
     if len(found) == 1:
         return found[0].detections
-    whole = drop_fragments(found, image_size, iou)
+    whole = drop_fragments(found, iou)
     together = _in_order({name: torch.cat([part[name] for part in whole]) for name in whole[0]})
     return {"nms": suppress, "wbf": fuse, "soft_nms": suppress_softly}[method](together, iou)
 
 
-def drop_fragments(
-    found: Sequence[WindowDetections], image_size: tuple[int, int], iou: float = 0.5
-) -> list[Detections]:
+def drop_fragments(found: Sequence[WindowDetections], iou: float = 0.5) -> list[Detections]:
     """Drop the detections of what a window cuts off and a neighbouring window shows more of.
 
     A detection that ends at a border of its window inside the image is a fragment if a larger detection of its class
@@ -76,7 +71,6 @@ def drop_fragments(
 
     Args:
         found: as for `merge`.
-        image_size: (height, width); its own borders cut nothing.
         iou: least overlap.
 
     Returns:
@@ -88,23 +82,19 @@ def drop_fragments(
         apart = (corners[:, :2] >= corners[index, 2:]).any(1) | (corners[:, 2:] <= corners[index, :2]).any(1)
         others = [found[other].detections for other in np.flatnonzero(~apart).tolist() if other != index]
         frame = torch.from_numpy(corners[index])
-        fragment = _is_fragment(detections, others, frame, image_size, iou) if others else None
+        fragment = _is_fragment(detections, others, frame, iou) if others else None
         kept.append(
             detections if fragment is None else {name: values[~fragment] for name, values in detections.items()}
         )
     return kept
 
 
-def _is_fragment(
-    detections: Detections, others: Sequence[Detections], frame: Tensor, image_size: tuple[int, int], iou: float
-) -> Tensor:
+def _is_fragment(detections: Detections, others: Sequence[Detections], frame: Tensor, iou: float) -> Tensor:
     """(n,) bool: which detections of a window with corners `frame` (4,) are fragments of the others."""
-    height, width = image_size
     outside = torch.tensor([-1.0, -1.0, 1.0, 1.0])  # the direction in which each side leaves the window
-    inner = (frame - torch.tensor([0, 0, width, height])) * outside < 0
-    cut = inner & ((frame - detections["boxes"]) * outside <= BORDER)  # (n, 4)
+    cut = (frame - detections["boxes"]) * outside <= BORDER  # (n, 4)
     candidates = {name: torch.cat([other[name] for other in others]) for name in others[0]}
-    beyond = inner & ((candidates["boxes"] - frame) * outside > 0)  # (m, 4)
+    beyond = (candidates["boxes"] - frame) * outside > 0  # (m, 4), never at a border of the image
     clipped = torch.minimum(torch.maximum(candidates["boxes"], frame[:2].repeat(2)), frame[2:].repeat(2))
     which, across = cut.any(1), beyond.any(1) & (clipped[:, 2:] > clipped[:, :2]).all(1)
     mine, theirs = {k: v[which] for k, v in detections.items()}, {k: v[across] for k, v in candidates.items()}

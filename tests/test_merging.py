@@ -25,7 +25,6 @@ from mrqm.merging import (
 Detections = dict[str, Tensor]
 METHODS = ("nms", "wbf", "soft_nms")
 LEFT, RIGHT = Window(0, 0, 100, 100), Window(70, 0, 100, 100)  # of an image of 170 × 100 px
-IMAGE = (100, 170)
 
 
 def found(
@@ -140,7 +139,7 @@ def test_a_fragment_goes_when_another_window_shows_the_whole() -> None:
             WindowDetections(RIGHT, found([left, 40, left + 40, 60], scores=[0.8])),
         ]
         for method in METHODS:
-            merged = merge(parts, IMAGE, method, 0.6)  # type: ignore[arg-type]
+            merged = merge(parts, method, 0.6)  # type: ignore[arg-type]
             assert merged["boxes"].tolist() == [[left, 40, left + 40, 60]], method
 
 
@@ -155,7 +154,7 @@ def test_a_fragment_goes_when_another_window_shows_the_whole() -> None:
     ],
 )
 def test_what_is_no_fragment_stays(fragment: Detections, whole: Detections, why: str) -> None:
-    left, _ = drop_fragments([WindowDetections(LEFT, fragment), WindowDetections(RIGHT, whole)], IMAGE)
+    left, _ = drop_fragments([WindowDetections(LEFT, fragment), WindowDetections(RIGHT, whole)])
     assert rows(left) == rows(fragment), why
 
 
@@ -165,7 +164,18 @@ def test_the_images_own_border_cuts_nothing() -> None:
         WindowDetections(LEFT, found([80, 40, 100, 60])),
         WindowDetections(Window(70, 0, 30, 100), found([80, 38, 100, 62])),
     ]
-    assert [len(part["scores"]) for part in drop_fragments(parts, (100, 100))] == [1, 1]
+    assert [len(part["scores"]) for part in drop_fragments(parts)] == [1, 1]
+
+
+def test_of_two_fragments_of_one_object_exactly_the_larger_is_kept() -> None:
+    parts = [WindowDetections(LEFT, found([60, 40, 100, 60])), WindowDetections(RIGHT, found([70, 40, 112, 60]))]
+    assert [len(part["scores"]) for part in drop_fragments(parts)] == [0, 1]
+    # A better score does not save the smaller one.
+    parts = [
+        WindowDetections(LEFT, found([58, 40, 100, 60], scores=[0.6])),
+        WindowDetections(RIGHT, found([70, 40, 110, 60])),
+    ]
+    assert [len(part["scores"]) for part in drop_fragments(parts)] == [1, 0]
 
 
 def test_of_an_object_larger_than_the_overlap_the_largest_view_is_kept() -> None:
@@ -173,7 +183,7 @@ def test_of_an_object_larger_than_the_overlap_the_largest_view_is_kept() -> None
         WindowDetections(LEFT, found([30, 40, 100, 60])),
         WindowDetections(RIGHT, found([70, 40, 110, 60], scores=[0.5])),
     ]
-    assert merge(parts, IMAGE)["boxes"].tolist() == [[30, 40, 100, 60]]
+    assert merge(parts)["boxes"].tolist() == [[30, 40, 100, 60]]
 
 
 # --------------------------------------------------------------------------------------------- whole images
@@ -209,7 +219,7 @@ def test_perfect_detections_split_over_windows_and_merged_come_back(method: str)
     objects, labels = scattered(size)
     parts = through_windows(objects, labels, size)
     assert sum(len(part.detections["scores"]) for part in parts) > 1.5 * len(objects)
-    merged = merge(parts, size, method)  # type: ignore[arg-type]
+    merged = merge(parts, method)  # type: ignore[arg-type]
     sure = merged["scores"] > 0.3  # soft suppression leaves copies with little score
     back = sorted([*box, label] for *box, _, label in np.array(rows(merged))[sure.numpy()].round(3).tolist())
     assert back == sorted([*box, label] for box, label in zip(objects.tolist(), labels.tolist(), strict=True))
@@ -225,19 +235,19 @@ def test_the_order_of_windows_does_not_matter_not_even_at_equal_scores(method: s
         inside["boxes"] += torch.tensor([window.left, window.top, window.left, window.top])
         inside["scores"] = (inside["scores"] * 5).ceil() / 5
         parts.append(WindowDetections(window, inside))
-    first = merge(parts, size, method)  # type: ignore[arg-type]
-    again = merge([parts[index] for index in rng.permutation(len(parts))], size, method)  # type: ignore[arg-type]
+    first = merge(parts, method)  # type: ignore[arg-type]
+    again = merge([parts[index] for index in rng.permutation(len(parts))], method)  # type: ignore[arg-type]
     assert rows(again) == rows(first)
     assert (first["scores"].diff() <= 0).all()
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_windows_without_detections_merge_to_nothing(method: str) -> None:
-    merged = merge([WindowDetections(LEFT, found()), WindowDetections(RIGHT, found())], IMAGE, method)  # type: ignore[arg-type]
+    merged = merge([WindowDetections(LEFT, found()), WindowDetections(RIGHT, found())], method)  # type: ignore[arg-type]
     assert merged["boxes"].shape == (0, 4)
     assert merged["labels"].dtype == torch.int64
 
 
 def test_a_single_window_is_left_as_it_is() -> None:
     twice = found([10, 10, 20, 20], [10, 10, 20, 20])
-    assert merge([WindowDetections(LEFT, twice)], (100, 100)) is twice
+    assert merge([WindowDetections(LEFT, twice)]) is twice
