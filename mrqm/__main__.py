@@ -79,19 +79,57 @@ def train(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint's folder, such as runs/demo/epoch_0012.")],
-    overrides: Overrides = None,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL] [KEY=VALUE]...",
+            help="A checkpoint's folder, models:/NAME/VERSION or models:/NAME@ALIAS; settings such as data.root=DIR.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Its data and evaluation replace the model's own."),
+    ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Instead of a model: COCO results.json, VisDrone texts, or predict's folder.")
+    ] = None,
+    protocol: Annotated[
+        list[str] | None, typer.Option(help="coco, visdrone or soda-d; may be given several times.  [default: coco]")
+    ] = None,
+    view: Annotated[
+        str | None,
+        typer.Option(help="tiles, sliced (images through windows) or full.  [default: as in training]"),
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write metrics, curves and the worst images here.")] = None,
+    track: Annotated[bool, typer.Option("--track", help="Log to MLflow.")] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")] = None,
 ) -> None:
-    """Print the AP of a checkpoint on its validation data, or on what data.root=... and data.val=... name."""
-    import torch
+    """Score a model, or anybody's predictions, by the rules of one or several benchmarks."""
     from rich.console import Console
 
-    from mrqm.trainer import evaluate_checkpoint
-    from pipelines.report import metrics_table
+    from pipelines.evaluate import Request, evaluate
+    from pipelines.evaluation_report import analyse, print_assessment, write_report
+    from pipelines.image_progress import ImageProgress
 
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    Console(highlight=False).print(metrics_table(evaluate_checkpoint(checkpoint, overrides or (), place)))
+    models = [argument for argument in arguments or () if "=" not in argument]
+    if len(models) > 1:
+        raise typer.BadParameter(f"expected one model, got {', '.join(models)}")
+    overrides = [argument for argument in arguments or () if "=" in argument]
+    console = Console(highlight=False)
+    request = Request(
+        model=models[0] if models else None, predictions=predictions, config=config, overrides=overrides, view=view,
+        protocols=tuple(protocol or ("coco",)), device=device,
+    )  # fmt: skip
+    assessment = evaluate(request, ImageProgress(console))
+    analysis = analyse(assessment)
+    print_assessment(assessment, analysis, console)
+    if report is not None:
+        write_report(assessment, analysis, report)
+        console.print(f"report {report / 'report.md'}")
+    if track:
+        from pipelines.track_evaluation import track_evaluation
+
+        console.print(track_evaluation(assessment, analysis))
 
 
 @app.command()

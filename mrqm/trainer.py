@@ -10,7 +10,7 @@ trainer.save(Path("checkpoint"), metrics)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mrqm.checkpoint import load_checkpoint_config, load_model, load_training, load_weights, save_checkpoint
+from mrqm.checkpoint import load_training, load_weights, save_checkpoint
 from mrqm.config import Config
 from mrqm.criterion import build_criterion
 from mrqm.data import build_dataset, build_loader, collate
@@ -141,18 +141,6 @@ class Trainer:
         self.progress.step = training["step"]
         self.progress.elapsed_seconds = training["elapsed_seconds"]
         self.progress.images_seen = training["images_seen"]
-
-
-def evaluate_checkpoint(folder: Path, overrides: Sequence[str], device: torch.device) -> dict[str, float]:
-    """Score a checkpoint on the validation data its configuration, or an override, names.
-
-    Raises:
-        CheckpointError, ConfigError, DataError: what is named cannot be used.
-    """
-    config = load_checkpoint_config(folder, tuple(overrides))
-    data = build_dataset(config, "val")
-    model = load_model(folder, config).to(device)
-    return evaluate(model, build_loader(config, data, training=False), data.classes, config, device)
 
 
 def _place() -> tuple[int, int]:

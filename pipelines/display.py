@@ -12,10 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from mrqm.engine import StepReport
-from pipelines.events import EpochReport, Evaluating, NoteHandler, Started
-from pipelines.report import number
+from pipelines.events import PROTOCOL, EpochReport, Evaluating, NoteHandler, Started
+from pipelines.report import SECONDS_BETWEEN_LINES, duration, number
 
-SECONDS_BETWEEN_LINES = 10.0
 WARNERS = ("mrqm", "pipelines")
 
 
@@ -103,17 +102,8 @@ class Display:
         row = f"{report.epoch:>5}/{report.epochs:<3}{report.metrics['train/loss']:>9.3f}"
         if step := self._last_step:
             row += f"{step.images_per_second:>9.1f}{duration(step.elapsed_seconds):>9}"
-        values = [report.metrics.get(f"val/{name}") for name in self._columns]
+        values = [report.metrics.get(f"{PROTOCOL}/{name}") for name in self._columns]
         self.line(row + "".join(f"{'' if value is None else number(value):>10}" for value in values))
-
-
-def duration(seconds: float) -> str:
-    """Minutes and seconds, with hours when there are any: `04:10`, `2:04:10`."""
-    if seconds == float("inf"):
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
 
 
 def _describe_losses(losses: dict[str, float]) -> str:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import ray
 from ray.train import UserCallback
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mrqm.engine import StepReport
 
 SECONDS_BETWEEN_STEPS = 1.0
+PROTOCOL: Literal["coco"] = "coco"
+"""What validation while training counts by, and the prefix of its metrics."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class EpochReport:
     Attributes:
         epoch, epochs: which of how many, from 1.
         step: optimizer steps taken since the beginning.
-        metrics: `train/…` losses and, if the epoch was evaluated, `val/…` metrics.
+        metrics: `train/…` losses and, if the epoch was evaluated, `coco/…` metrics.
         picture: PNG of detections beside ground truth, if the epoch was evaluated.
     """
 

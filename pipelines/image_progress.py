@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from pipelines.display import SECONDS_BETWEEN_LINES, duration
+from pipelines.report import SECONDS_BETWEEN_LINES, duration
 
 
 class ImageProgress:

@@ -40,7 +40,9 @@ class RegisteredModel:
     version: str | None
 
 
-def register(tracker: Tracker, checkpoint: Path, metrics: Mapping[str, float], name: str | None) -> RegisteredModel:
+def register(
+    tracker: Tracker, checkpoint: Path, metrics: Mapping[str, float], name: str | None, stamp: Mapping[str, str]
+) -> RegisteredModel:
     """Log a checkpoint as a model of the tracker's run and, under a name, register it with its metrics as tags.
 
     A run that registered its model before gets that model again.
@@ -49,6 +51,7 @@ def register(tracker: Tracker, checkpoint: Path, metrics: Mapping[str, float], n
         checkpoint: a folder as `mrqm.checkpoint` describes.
         metrics: of the checkpoint.
         name: in the registry; None registers nothing.
+        stamp: further tags: the protocol's version and the data's digest.
     """
     if name and (earlier := tracker.client.search_model_versions(f"name = '{name}' and run_id = '{tracker.run_id}'")):
         return RegisteredModel(f"models:/{name}/{earlier[0].version}", name, earlier[0].version)
@@ -57,7 +60,7 @@ def register(tracker: Tracker, checkpoint: Path, metrics: Mapping[str, float], n
         return RegisteredModel(logged.model_uri, None, None)
     if not tracker.client.search_registered_models(f"name = '{name}'"):
         tracker.client.create_registered_model(name)
-    tags = {f"val/{metric_name(key)}": f"{value:.4f}" for key, value in metrics.items()}
+    tags = {metric_name(key): f"{value:.4f}" for key, value in metrics.items()} | dict(stamp)
     made = tracker.client.create_model_version(
         name, logged.model_uri, tracker.run_id, tags=tags, model_id=logged.model_id
     )

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
 
 from rich.console import Console
@@ -14,23 +15,30 @@ from rich.table import Table
 
 from pipelines.runs import Summary
 
+SECONDS_BETWEEN_LINES = 10.0
+"""Of progress, in a log."""
 
-def metrics_table(metrics: Mapping[str, float]) -> Table:
-    """AP over all classes with its variants, and AP of each class.
+
+def metrics_tables(metrics: Mapping[str, float]) -> list[Table]:
+    """For each protocol what it says over all classes and, beside it, the AP of each class.
 
     Args:
-        metrics: named as by `CocoEvaluator`: `AP`, `AP50`, …, `AP/<class>`.
+        metrics: `coco/AP`, `coco/AP50`, …, `coco/AP/<class>`, `visdrone/AP`, …
     """
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    overall = {name: value for name, value in metrics.items() if "/" not in name}
-    for name in overall:
-        table.add_column(name, justify="right")
-    table.add_row("all classes", *map(number, overall.values()))
-    for name, value in metrics.items():
-        if name.startswith("AP/"):
-            table.add_row(name.removeprefix("AP/"), number(value))
-    return table
+    tables = []
+    for protocol in dict.fromkeys(name.partition("/")[0] for name in metrics):
+        values = {name.partition("/")[2]: v for name, v in metrics.items() if name.startswith(f"{protocol}/")}
+        overall = [(name, number(value)) for name, value in values.items() if "/" not in name]
+        classes = [(name.removeprefix("AP/"), number(value)) for name, value in values.items() if "/" in name]
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        table.add_column(protocol)
+        table.add_column("", justify="right")
+        table.add_column("class" if classes else "")
+        table.add_column("AP" if classes else "", justify="right")
+        for left, right in zip_longest(overall, classes, fillvalue=("", "")):
+            table.add_row(*left, *right)
+        tables.append(table)
+    return tables
 
 
 def number(value: float) -> str:
@@ -41,8 +49,9 @@ def number(value: float) -> str:
 def print_summary(summary: Summary, console: Console) -> None:
     """What came of a run and the commands that go on from there."""
     console.print()
-    console.print(metrics_table(summary.metrics))
-    console.print()
+    for table in metrics_tables(summary.metrics):
+        console.print(table)
+        console.print()
     lines = {
         "best checkpoint": f"{relative(summary.checkpoint)} (epoch {summary.epoch})",
         "picture": relative(summary.picture) if summary.picture else "none",
@@ -52,6 +61,15 @@ def print_summary(summary: Summary, console: Console) -> None:
     }
     for name, text in lines.items():
         console.print(f"{name:<17}{text}", soft_wrap=True, highlight=False, markup=False)
+
+
+def duration(seconds: float) -> str:
+    """Minutes and seconds, with hours when there are any: `04:10`, `2:04:10`."""
+    if seconds == float("inf"):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
 
 
 def ui_command(tracking_uri: str) -> str:

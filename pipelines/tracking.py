@@ -26,7 +26,7 @@ from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH,
 
 from mrqm.config import Config, TrackingConfig
 from mrqm.engine import StepReport
-from pipelines.events import EpochReport
+from pipelines.events import PROTOCOL, EpochReport
 from pipelines.runs import RunFolder, flatten
 
 SECONDS_BETWEEN_WRITES = 10.0
@@ -61,9 +61,9 @@ class Tracker:
         self.uri = resolve_uri(config.tracking)
         self._pending: list[Metric] = []
         self._written = time.monotonic()
-        with _first_contact(self.uri):
+        with first_contact(self.uri):
             self.client = MlflowClient(self.uri)
-            experiment_id = _find_experiment(self.client, config.tracking.experiment, self.uri)
+            experiment_id = find_experiment(self.client, config.tracking.experiment, self.uri)
             known = folder.read_mlflow_run(self.uri)
             self.run_id = known if known and _exists(self.client, known) else self._create(experiment_id, config)
             self.client.update_run(self.run_id, status="RUNNING")
@@ -86,6 +86,11 @@ class Tracker:
                 f"MLflow at {self.uri}: {error}; the checkpoints are kept and the same command goes on from them"
             ) from error
 
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the run."""
+        for name, value in tags.items():
+            self.client.set_tag(self.run_id, name, value)
+
     def log_step(self, report: StepReport) -> None:
         """Note losses and pace; they are written together every ten seconds."""
         metrics = {f"train/{name}": value for name, value in report.losses.items()}
@@ -96,7 +101,7 @@ class Tracker:
 
     def log_epoch(self, report: EpochReport, picture: Path | None) -> None:
         """Write an epoch's validation, at the step it was made, and its picture."""
-        validation = {name: value for name, value in report.metrics.items() if name.startswith("val/")}
+        validation = {name: value for name, value in report.metrics.items() if name.startswith(f"{PROTOCOL}/")}
         self._note({"epoch": report.epoch, **validation}, report.step)
         self._write()
         if picture:
@@ -140,7 +145,7 @@ def metric_name(name: str) -> str:
 
 
 @contextmanager
-def _first_contact(uri: str) -> Iterator[None]:
+def first_contact(uri: str) -> Iterator[None]:
     """Fail within seconds, and clearly, if nothing usable is at a URI; later requests are retried patiently."""
     before = {name: os.environ.get(name) for name in FIRST_CONTACT}
     os.environ.update({name: value for name, value in FIRST_CONTACT.items() if before[name] is None})
@@ -160,7 +165,8 @@ def _first_contact(uri: str) -> Iterator[None]:
                 os.environ.pop(name, None)
 
 
-def _find_experiment(client: MlflowClient, name: str, uri: str) -> str:
+def find_experiment(client: MlflowClient, name: str, uri: str) -> str:
+    """Id of the experiment of that name, made if there is none; `TrackingError` if it is deleted."""
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         path = _sqlite_path(uri)

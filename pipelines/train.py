@@ -10,7 +10,7 @@ import json
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,9 +30,11 @@ from rich.console import Console
 from mrqm.checkpoint import METRICS
 from mrqm.config import Config, ConfigError
 from mrqm.data import build_dataset
+from mrqm.data.digest import data_digest
 from mrqm.engine import StepReport
+from mrqm.evaluation import build_protocol
 from pipelines.display import Display
-from pipelines.events import EpochReport, Evaluating, Event, FailureNotes, Line, Note, Refused, Started
+from pipelines.events import PROTOCOL, EpochReport, Evaluating, Event, FailureNotes, Line, Note, Refused, Started
 from pipelines.register import register
 from pipelines.report import relative
 from pipelines.resources import describe_resources, ray_session, require_room, wait_for_room
@@ -42,7 +44,7 @@ from pipelines.worker import train_worker
 
 RESTARTS = 3
 """How often workers that died are started again from the latest checkpoint."""
-SCORE = "val/AP"
+SCORE = f"{PROTOCOL}/AP"
 
 
 def train(config: Config, console: Console | None = None) -> Summary:
@@ -64,22 +66,28 @@ def train(config: Config, console: Console | None = None) -> Summary:
             display.line(f"run {config.name} is finished: {relative(folder.path)}")
             return summary
         display.line(f"run       {config.name}, {config.train.epochs} epochs on {describe_resources(config.scaling)}")
-        _check_inputs(config, display)
+        stamp = {f"protocol.{PROTOCOL}": build_protocol(PROTOCOL, config.evaluation).version}
+        stamp["data.digest"] = _check_inputs(config, display)
         display.phase("starting Ray")
         with ray_session():
             require_room(config.scaling)
             with Tracker(config, folder) as tracker:
                 display.line(f"output    {relative(folder.path)}")
                 display.line(f"mlflow    {tracker.uri}, run {tracker.run_id}")
+                tracker.tag(stamp)
                 result = _fit(config, folder, tracker, display)
                 display.phase("registering the best checkpoint")
-                summary = _conclude(config, folder, tracker, result)
+                summary = _conclude(config, folder, tracker, result, stamp)
         folder.write_summary(summary)
     return summary
 
 
-def _check_inputs(config: Config, display: Display) -> None:
-    """Read everything that workers will need, so that what is wrong with it is said before they start."""
+def _check_inputs(config: Config, display: Display) -> str:
+    """Read everything that workers will need, so that what is wrong with it is said before they start.
+
+    Returns:
+        The digest of the validation data, on which every metric depends.
+    """
     weights = config.model.backbone.weights
     if weights not in ("none", "hub") and not Path(weights).is_file():
         raise ConfigError(f"model.backbone.weights={weights}: no such file; give a .safetensors file, hub or none")
@@ -90,6 +98,7 @@ def _check_inputs(config: Config, display: Display) -> None:
         display.line(f"{split:<10}{counts}, {len(data.classes)} classes")
         if repairs := data.annotations.repairs.summary():
             display.note(f"{split}: {repairs}")
+    return data_digest(data.annotations)
 
 
 def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display) -> Result:
@@ -167,14 +176,14 @@ def _make_trainer(config: Config, line: Line) -> TorchTrainer:
     )
 
 
-def _conclude(config: Config, folder: RunFolder, tracker: Tracker, result: Result) -> Summary:
-    """Register the best checkpoint."""
+def _conclude(config: Config, folder: RunFolder, tracker: Tracker, result: Result, stamp: Mapping[str, str]) -> Summary:
+    """Register the best checkpoint with what its metrics depend on."""
     # Epochs that were not evaluated have no score; of equals the latest is best.
     kept = reversed(result.best_checkpoints or [])
     best, _ = max(kept, key=lambda checkpoint: checkpoint[1].get(SCORE, -math.inf))
     checkpoint = Path(best.path)
     metrics = json.loads((checkpoint / METRICS).read_text())
-    model = register(tracker, checkpoint, metrics, config.tracking.register_as)
+    model = register(tracker, checkpoint, metrics, config.tracking.register_as, stamp)
     epoch = int(checkpoint.name.rpartition("_")[2])
     picture = folder.picture(epoch)
     return Summary(

@@ -19,7 +19,7 @@ from ray.train import Checkpoint
 
 from mrqm.config import Config
 from mrqm.trainer import Trainer
-from pipelines.events import EpochReport, Evaluating, Line, Note, NoteHandler, Refused, Started, StepSender
+from pipelines.events import PROTOCOL, EpochReport, Evaluating, Line, Note, NoteHandler, Refused, Started, StepSender
 
 
 class Job(TypedDict):
@@ -60,7 +60,7 @@ def _train_epochs(trainer: Trainer, line: Line) -> None:
         if evaluated:
             if leads:
                 line.send(Evaluating(trainer.epoch))
-            metrics |= {f"val/{name}": value for name, value in trainer.evaluate().items()}
+            metrics |= {f"{PROTOCOL}/{name}": value for name, value in trainer.evaluate().items()}
         with _checkpoint(trainer, metrics) as checkpoint:
             # Ray keeps reports as JSON, which has no NaN: the AP of a class without objects.
             finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
@@ -76,7 +76,7 @@ def _checkpoint(trainer: Trainer, metrics: dict[str, float]) -> Iterator[Checkpo
         yield None
         return
     with tempfile.TemporaryDirectory() as folder:
-        trainer.save(Path(folder), {key.removeprefix("val/"): v for key, v in metrics.items() if "val/" in key})
+        trainer.save(Path(folder), {key: v for key, v in metrics.items() if key.startswith(f"{PROTOCOL}/")})
         yield Checkpoint.from_directory(folder)
 
 

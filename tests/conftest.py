@@ -170,3 +170,28 @@ def squares(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path
 
     return write
+
+
+class FindsWhite(nn.Module):
+    """A stub that knows its answer: one box around all white pixels, class 1, the surer the more it sees."""
+
+    def forward(self, images: Tensor, masks: Tensor | None = None, targets: Any = None) -> dict[str, Tensor]:
+        logits, boxes = torch.full((len(images), 1, 2), -9.0), torch.full((len(images), 1, 4), 0.5)
+        for index, image in enumerate(images):
+            height, width = image.shape[1:]
+            if masks is not None:
+                height, width = int((~masks[index, :, 0]).sum()), int((~masks[index, 0]).sum())
+            rows, columns = (image[0] > 127).nonzero(as_tuple=True)
+            if len(rows):
+                x0, x1, y0, y1 = columns.min(), columns.max() + 1, rows.min(), rows.max() + 1
+                boxes[index, 0] = torch.tensor(
+                    [(x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height]
+                )
+                logits[index, 0, 1] = 1 + (x1 - x0) * (y1 - y0) / 1000
+        return {"pred_logits": logits, "pred_boxes": boxes}
+
+
+@pytest.fixture
+def finds_white() -> nn.Module:
+    """The stub as a model."""
+    return FindsWhite()

@@ -20,25 +20,6 @@ from mrqm.detector import Detector, to_image_detections
 CPU = torch.device("cpu")
 
 
-class FindsWhite(nn.Module):
-    """A stub that knows its answer: one box around all white pixels, class 1, the surer the more it sees."""
-
-    def forward(self, images: Tensor, masks: Tensor | None = None, targets: Any = None) -> dict[str, Tensor]:
-        logits, boxes = torch.full((len(images), 1, 2), -9.0), torch.full((len(images), 1, 4), 0.5)
-        for index, image in enumerate(images):
-            height, width = image.shape[1:]
-            if masks is not None:
-                height, width = int((~masks[index, :, 0]).sum()), int((~masks[index, 0]).sum())
-            rows, columns = (image[0] > 127).nonzero(as_tuple=True)
-            if len(rows):
-                x0, x1, y0, y1 = columns.min(), columns.max() + 1, rows.min(), rows.max() + 1
-                boxes[index, 0] = torch.tensor(
-                    [(x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height]
-                )
-                logits[index, 0, 1] = 1 + (x1 - x0) * (y1 - y0) / 1000
-        return {"pred_logits": logits, "pred_boxes": boxes}
-
-
 def picture(size: tuple[int, int], box: tuple[int, int, int, int]) -> np.ndarray:
     """Black, with a white box (xyxy px)."""
     image = np.zeros((*size, 3), dtype=np.uint8)
@@ -47,10 +28,10 @@ def picture(size: tuple[int, int], box: tuple[int, int, int, int]) -> np.ndarray
 
 
 @pytest.fixture
-def make_detector(tiny_config: Any) -> Any:
+def make_detector(tiny_config: Any, finds_white: nn.Module) -> Any:
     def build(*overrides: str) -> Detector:
         config: Config = tiny_config("data.classes=[a, b]", *overrides)
-        return Detector(FindsWhite(), config, CPU)  # type: ignore[arg-type]
+        return Detector(finds_white, config, CPU)  # type: ignore[arg-type]
 
     return build
 

@@ -52,6 +52,13 @@ def read_coco_classes(folder: Path) -> tuple[str, ...]:
     return _file_classes(path, parse_json(path))
 
 
+def read_category_labels(folder: Path, classes: tuple[str, ...]) -> dict[int, int]:
+    """Label of each category number among the classes; raises as `read_coco`."""
+    path = find_json(folder)
+    labels = _label_of_category(path, parse_json(path), classes)
+    return {number: label for number, label in labels.items() if label >= 0}
+
+
 def find_json(folder: Path) -> Path:
     """The COCO json of a folder; `DataError` if there is none, or more than one and none with a usual name."""
     require_folder(folder)

@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.ops import box_convert
@@ -67,12 +68,12 @@ class DetectionDataset(Dataset[Sample | None]):
         self._blackout_ignored = blackout_ignored
         self._augmentation = augmentation
         self._seed = seed
-        self._cache = ImageCache(cache_mb)
+        self._cache, self._cache_mb = ImageCache(cache_mb), cache_mb
         self._max_unreadable = max_unreadable
         self._images = {item.record.path for item in items}
         self._unreadable: set[Path] = set()
         for path in annotations.unreadable:
-            self._tolerate(path, UnreadableImageError(f"{path}: the image does not decode: no image header"))
+            self.tolerate(path, UnreadableImageError(f"{path}: the image does not decode: no image header"))
 
     def __len__(self) -> int:
         return len(self.items)
@@ -99,6 +100,14 @@ class DetectionDataset(Dataset[Sample | None]):
         """Objects of an item as it is, without decoding its image."""
         return count_visible(self.items[index], self._min_visible)
 
+    def image_pools(self) -> tuple[NDArray[np.int64], int]:
+        """Number of the image that each item is of, and how many decoded images the cache holds, at least one."""
+        sizes = {item.record.path: item.size for item in self.items}
+        number = {path: index for index, path in enumerate(sizes)}
+        mean_bytes = np.mean([3 * height * width for height, width in sizes.values()])
+        held = int(self._cache_mb * 2**20 / mean_bytes)
+        return np.array([number[item.record.path] for item in self.items], dtype=np.int64), max(1, held)
+
     def describe(self) -> dict[str, int]:
         """Counts of images, items (tiles or images), objects and ignored regions."""
         records = self.annotations.records
@@ -122,7 +131,7 @@ class DetectionDataset(Dataset[Sample | None]):
             finish = partial(black_out_regions, item) if self._blackout_ignored else None
             pixels = self._cache.get(record.path, item.size, finish)
         except UnreadableImageError as error:
-            self._tolerate(record.path, error)
+            self.tolerate(record.path, error)
             return None
         boxes = np.concatenate([record.boxes, record.ignore_boxes]) * item.factors
         image, placed = take_view(view, pixels, boxes)
@@ -154,7 +163,8 @@ class DetectionDataset(Dataset[Sample | None]):
             "size": size,
         }
 
-    def _tolerate(self, path: Path, error: UnreadableImageError) -> None:
+    def tolerate(self, path: Path, error: UnreadableImageError) -> None:
+        """Count an image that does not decode; raises `DataError` when there are too many."""
         self._unreadable.add(path)
         if len(self._unreadable) > self._max_unreadable:
             raise DataError(

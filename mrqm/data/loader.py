@@ -50,8 +50,12 @@ class TrainingSampler(Sampler[tuple[int, int]]):
     Ranks take turns, so that the ranks' batches of a step together are what a single rank with a batch as large would
     get. The last incomplete step is dropped: every rank has equally many batches.
 
+    Images take turns in pools: the items of a pool are shuffled among themselves before the next begins, so that no
+    image is decoded anew for every tile. Pools differ from epoch to epoch.
+
     Args:
-        length: of the dataset.
+        images: (N,) number of the image that each item of the dataset is of.
+        pool: images whose items are shuffled among themselves.
         step_size: items of one optimizer step over all ranks; a multiple of `world_size`.
         seed: of the order, together with the epoch.
 
@@ -59,13 +63,16 @@ class TrainingSampler(Sampler[tuple[int, int]]):
         DataError: there are fewer items than one step needs.
     """
 
-    def __init__(self, length: int, *, step_size: int, seed: int, rank: int, world_size: int) -> None:
+    def __init__(
+        self, images: NDArray[np.int64], pool: int, *, step_size: int, seed: int, rank: int, world_size: int
+    ) -> None:
+        length = len(images)
         if length < step_size:
             raise DataError(
                 f"{length} training items are fewer than one step takes ({step_size}); "
                 "give more data or lower train.batch_size"
             )
-        self._length, self._used = length, length // step_size * step_size
+        self._images, self._pool, self._used = images, pool, length // step_size * step_size
         self._seed, self._rank, self._world_size = seed, rank, world_size
         self._epoch = 0
 
@@ -77,7 +84,9 @@ class TrainingSampler(Sampler[tuple[int, int]]):
         return self._used // self._world_size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng((self._seed, self._epoch)).permutation(self._length)
+        rng = np.random.default_rng((self._seed, self._epoch))
+        turn = rng.permutation(self._images.max() + 1)[self._images] // self._pool
+        order = np.lexsort((rng.random(len(turn)), turn))
         return iter([(self._epoch, index) for index in order[self._rank : self._used : self._world_size].tolist()])
 
 
@@ -132,7 +141,7 @@ def build_loader(
     if training:
         step_size = config.micro_batch_size * config.train.accumulate * world_size
         sampler = TrainingSampler(
-            len(dataset), step_size=step_size, seed=config.train.seed, rank=rank, world_size=world_size
+            *dataset.image_pools(), step_size=step_size, seed=config.train.seed, rank=rank, world_size=world_size
         )
     return DetectionLoader(
         dataset,

@@ -4,6 +4,7 @@ import multiprocessing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -79,7 +80,7 @@ def test_images_that_did_not_decode_are_left_out() -> None:
 def order(
     rank: int = 0, world_size: int = 1, epoch: int = 0, length: int = 23, step: int = 4, seed: int = 0
 ) -> list[int]:
-    sampler = TrainingSampler(length, step_size=step, seed=seed, rank=rank, world_size=world_size)
+    sampler = TrainingSampler(np.arange(length), length, step_size=step, seed=seed, rank=rank, world_size=world_size)
     sampler.set_epoch(epoch)
     pairs = list(sampler)
     assert len(pairs) == len(sampler)
@@ -105,6 +106,15 @@ def test_epochs_and_seeds_have_their_own_orders() -> None:
     assert order() == order()
     assert order(epoch=1) != order()
     assert order(seed=1) != order()
+
+
+def test_images_take_turns_in_pools() -> None:
+    images = np.repeat(np.arange(6), 4)
+    sampler = TrainingSampler(images, 2, step_size=4, seed=0, rank=0, world_size=1)
+    pools = [images[[index for _, index in list(sampler)[start : start + 8]]] for start in (0, 8, 16)]
+    assert [len(set(pool)) for pool in pools] == [2, 2, 2]
+    assert set(np.concatenate(pools)) == set(range(6))
+    assert any((np.diff(pool) != 0).sum() > 1 for pool in pools), "shuffled within a pool"
 
 
 def test_every_item_has_its_turn() -> None:

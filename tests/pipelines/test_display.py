@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from mrqm.engine import StepReport
-from pipelines.display import Display, duration
+from pipelines.display import Display
 from pipelines.events import EpochReport, Started
 
 COLUMNS = ("AP", "AP50", "AP75", "AP_small")
@@ -60,7 +60,13 @@ def test_a_log_gets_a_step_now_and_then(display: Display, log: io.StringIO, make
 def test_finished_epochs_are_rows_of_one_table(display: Display, log: io.StringIO, make_step: MakeStep) -> None:
     display.step(make_step(40))
     for epoch in (3, 4):
-        metrics = {"train/loss": 4.0, "val/AP": 0.25, "val/AP50": 0.5, "val/AP75": 0.125, "val/AP_small": float("nan")}
+        metrics = {
+            "train/loss": 4.0,
+            "coco/AP": 0.25,
+            "coco/AP50": 0.5,
+            "coco/AP75": 0.125,
+            "coco/AP_small": float("nan"),
+        }
         display.epoch(EpochReport(epoch=epoch, epochs=30, step=120, metrics=metrics, picture=None))
     head, *rows = log.getvalue().splitlines()[1:]
     assert head.split() == ["epoch", "loss", "img/s", "trained", "AP", "AP50", "AP75", "AP_small"]
@@ -105,10 +111,3 @@ def test_a_terminal_shows_a_live_line(make_step: MakeStep) -> None:
         display.line("kept")
     assert "step 12/40" in log.getvalue()
     assert "kept" in log.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "00:00"), (250, "04:10"), (7450, "2:04:10"), (59.7, "01:00"), (float("inf"), "?")]
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text

@@ -291,7 +291,7 @@ def test_a_registered_model_predicts_like_its_checkpoint(
     folder = RunFolder(config)
     folder.path.mkdir(parents=True)
     with Tracker(config, folder) as tracker:
-        register(tracker, checkpoint, {}, "spotter")
+        register(tracker, checkpoint, {}, "spotter", {})
         tracker.client.set_registered_model_alias("spotter", "best", "1")
     with checkpoint_folder(word) as found:
         assert (found / "model.safetensors").read_bytes() == (checkpoint / "model.safetensors").read_bytes()

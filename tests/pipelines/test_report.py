@@ -5,10 +5,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pipelines.report import command, metrics_table, print_summary, relative, ui_command
+from pipelines.report import command, duration, metrics_tables, print_summary, relative, ui_command
 from pipelines.runs import Summary
 
-METRICS = {"AP": 0.3, "AP50": 0.51234, "AR": float("nan"), "AP/car": 0.4, "AP/awning-tricycle": float("nan")}
+METRICS = {
+    "coco/AP": 0.3, "coco/AP50": 0.51234, "coco/AR@1": float("nan"), "coco/AP/car": 0.4,
+    "coco/AP/awning-tricycle": float("nan"), "visdrone/AP": 0.35,
+}  # fmt: skip
 
 
 def printed(thing: object) -> list[list[str]]:
@@ -17,13 +20,15 @@ def printed(thing: object) -> list[list[str]]:
     return [line.split() for line in log.getvalue().splitlines()]
 
 
-def test_the_table_has_all_metrics_and_a_row_for_each_class() -> None:
-    assert printed(metrics_table(METRICS)) == [
-        ["AP", "AP50", "AR"],
-        ["all", "classes", "0.300", "0.512", "–"],
-        ["car", "0.400"],
-        ["awning-tricycle", "–"],
+def test_each_protocol_has_a_table_with_its_classes_beside_it() -> None:
+    coco, visdrone = metrics_tables(METRICS)
+    assert printed(coco) == [
+        ["coco", "class", "AP"],
+        ["AP", "0.300", "car", "0.400"],
+        ["AP50", "0.512", "awning-tricycle", "–"],
+        ["AR@1", "–"],
     ]
+    assert printed(visdrone) == [["visdrone"], ["AP", "0.350"]]
 
 
 def test_the_summary_says_where_everything_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,3 +74,10 @@ def test_paths_are_relative_only_inside_the_current_folder(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     assert relative(tmp_path / "a" / "b") == "a/b"
     assert relative(tmp_path.parent / "c") == str(tmp_path.parent / "c")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "00:00"), (250, "04:10"), (7450, "2:04:10"), (59.7, "01:00"), (float("inf"), "?")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

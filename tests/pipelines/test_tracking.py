@@ -73,13 +73,13 @@ def test_metrics_are_written_at_their_steps(config: Config, folder: RunFolder) -
     with Tracker(config, folder) as tracker:
         tracker.log_step(step(1, 3.0))
         tracker.log_step(step(2, 2.0))
-        metrics = {"train/loss": 2.5, "val/AP": 0.25, "val/AP/odd|class": 0.5, "val/AP_large": math.nan}
+        metrics = {"train/loss": 2.5, "coco/AP": 0.25, "coco/AP/odd|class": 0.5, "coco/AP_large": math.nan}
         tracker.log_epoch(EpochReport(epoch=1, epochs=2, step=2, metrics=metrics, picture=None), None)
         history = tracker.client.get_metric_history(tracker.run_id, "train/loss")
     assert [(metric.step, metric.value) for metric in history] == [(1, 3.0), (2, 2.0)]
     logged = tracker.client.get_run(tracker.run_id).data.metrics
-    assert (logged["val/AP"], logged["val/AP/odd_class"], logged["epoch"]) == (0.25, 0.5, 1)
-    assert "val/AP_large" not in logged
+    assert (logged["coco/AP"], logged["coco/AP/odd_class"], logged["epoch"]) == (0.25, 0.5, 1)
+    assert "coco/AP_large" not in logged
 
 
 def test_pictures_are_artifacts(config: Config, folder: RunFolder, tmp_path: Path) -> None:
@@ -133,9 +133,9 @@ def test_a_store_that_is_away_for_a_while_loses_nothing(
             raise MlflowException("away")
 
         monkeypatch.setattr(tracker.client, "log_batch", fail)
-        tracker.log_epoch(EpochReport(epoch=1, epochs=2, step=1, metrics={"val/AP": 0.5}, picture=None), None)
+        tracker.log_epoch(EpochReport(epoch=1, epochs=2, step=1, metrics={"coco/AP": 0.5}, picture=None), None)
         monkeypatch.setattr(tracker.client, "log_batch", write)
-    assert tracker.client.get_run(tracker.run_id).data.metrics["val/AP"] == 0.5
+    assert tracker.client.get_run(tracker.run_id).data.metrics["coco/AP"] == 0.5
 
 
 def test_a_store_that_stays_away_is_said_when_all_else_is_done(
@@ -199,4 +199,4 @@ def test_a_relative_database_is_the_same_from_everywhere(monkeypatch: pytest.Mon
 
 
 def test_names_keep_what_mlflow_allows() -> None:
-    assert metric_name("val/AP/awning-tricycle (2)") == "val/AP/awning-tricycle _2_"
+    assert metric_name("coco/AP/awning-tricycle (2)") == "coco/AP/awning-tricycle _2_"

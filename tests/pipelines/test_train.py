@@ -116,7 +116,7 @@ def test_the_run_is_in_mlflow(finished: "subprocess.CompletedProcess[str]", work
     run = workplace.mlflow_run("tiny")
     assert run.info.status == "FINISHED"
     assert run.data.params["scaling.num_workers"] == "2"
-    assert {"train/loss", "train/images_per_second", "val/AP", "val/AP50", "epoch"} <= run.data.metrics.keys()
+    assert {"train/loss", "train/images_per_second", "coco/AP", "coco/AP50", "epoch"} <= run.data.metrics.keys()
     client = MlflowClient(f"sqlite:///{workplace.folder}/mlflow.db")
     pictures = {file.path for file in client.list_artifacts(run.info.run_id, "pictures")}
     assert pictures == {"pictures/epoch_0001.png", "pictures/epoch_0002.png"}
@@ -148,7 +148,7 @@ def test_the_registered_model_predicts(
 def test_the_version_carries_its_metrics(finished: "subprocess.CompletedProcess[str]", workplace: Workplace) -> None:
     version = MlflowClient(f"sqlite:///{workplace.folder}/mlflow.db").get_model_version("tiny-detector", "1")
     summary = json.loads((workplace.folder / "runs" / "tiny" / "summary.json").read_text())
-    assert float(version.tags["val/AP"]) == pytest.approx(summary["metrics"]["AP"], abs=1e-4)
+    assert float(version.tags["coco/AP"]) == pytest.approx(summary["metrics"]["coco/AP"], abs=1e-4)
 
 
 def test_a_finished_run_is_not_trained_again(finished: "subprocess.CompletedProcess[str]", inside: Workplace) -> None:
@@ -172,7 +172,7 @@ def test_its_checkpoint_is_evaluated_to_the_same_metrics(
     command = [sys.executable, "-m", "mrqm", "evaluate", "runs/tiny/epoch_0002"]
     result = subprocess.run(command, cwd=workplace.folder, capture_output=True, text=True)
     metrics = json.loads((workplace.folder / "runs" / "tiny" / "epoch_0002" / "metrics.json").read_text())
-    assert f"{metrics['AP']:.3f}" in result.stdout, result.stderr
+    assert f"{metrics['coco/AP']:.3f}" in result.stdout, result.stderr
 
 
 def test_too_many_workers_are_refused_with_what_the_cluster_has(inside: Workplace) -> None:

@@ -1,0 +1,195 @@
+"""Score a model, or anybody's result files, under one or several protocols.
+
+assessment = evaluate(Request(model="runs/demo/epoch_0012", protocols=("coco", "visdrone")), ImageProgress(console))
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+import mrqm
+from mrqm.assessment import Found, View, count_views, look_at
+from mrqm.checkpoint import load_checkpoint_config
+from mrqm.config import Config, load_config
+from mrqm.data import DetectionDataset, build_dataset
+from mrqm.data.coco import read_category_labels
+from mrqm.data.digest import data_digest
+from mrqm.data.images import decode
+from mrqm.data.records import DataError, ImageRecord
+from mrqm.detector import Detector
+from mrqm.evaluation import Protocol, ProtocolName, build_protocol, score_under
+from mrqm.predictions import ImageDetections, read_coco_results, read_visdrone_results
+from pipelines.image_progress import ImageProgress
+from pipelines.model_source import checkpoint_folder
+
+
+class EvaluationError(ValueError):
+    """An evaluation that makes no sense as asked for."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to score, on what, by which rules.
+
+    Attributes:
+        model: a checkpoint's folder or an MLflow model's URI; or
+        predictions: a COCO result file, a folder of VisDrone result texts, or the folder that `mrqm predict` wrote.
+        config: a file whose `data` and `evaluation` replace the checkpoint's; needed for predictions.
+        overrides: `key=value` settings that win over both.
+        view: how a model looks at the images; None looks as training does.
+        protocols: names.
+        device: such as `cuda:1`; None takes the GPU if there is one.
+    """
+
+    model: str | None = None
+    predictions: Path | None = None
+    config: Path | None = None
+    overrides: Sequence[str] = ()
+    view: str | None = None
+    protocols: Sequence[str] = ("coco",)
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What came of an evaluation.
+
+    Attributes:
+        subject: what was scored, for people.
+        view: how the model looked at the images; None for predictions.
+        found: the detections beside the annotations.
+        metrics: as `coco/AP`.
+        versions: of each protocol's rules, by its name.
+        data_digest: of the images and annotations; see `mrqm.data.digest`.
+    """
+
+    subject: str
+    view: View | None
+    found: Found
+    metrics: dict[str, float]
+    versions: dict[str, str]
+    data_digest: str
+
+
+def evaluate(request: Request, progress: ImageProgress) -> Assessment:
+    """Detect or read detections, and score them.
+
+    Raises:
+        EvaluationError, ConfigError, DataError, CheckpointError, ModelSourceError: what was named cannot be used.
+    """
+    if (request.model is None) == (request.predictions is None):
+        raise EvaluationError("name a model or --predictions, one of the two")
+    if request.predictions is not None:
+        config, dataset, found = _read_predictions(request, request.predictions)
+        subject, view = str(request.predictions), None
+    else:
+        config, dataset, found, view = _look(request, progress)
+        subject = str(request.model)
+    protocols = [build_protocol(_checked_protocol(name), config.evaluation) for name in request.protocols]
+    metrics = score_under(protocols, found.records, found.detections, found.classes)
+    return Assessment(subject, view, found, metrics, _versions(protocols), data_digest(dataset.annotations))
+
+
+def _look(request: Request, progress: ImageProgress) -> tuple[Config, DetectionDataset, Found, View]:
+    assert request.model is not None
+    for name in request.protocols:
+        _checked_protocol(name)
+    with checkpoint_folder(request.model) as checkpoint:
+        config = _with_data_of(request, load_checkpoint_config(checkpoint, tuple(request.overrides)))
+        view = _checked_view(request.view, config)
+        dataset = build_dataset(config, "val")
+        device = torch.device(request.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        detector = Detector(mrqm.load(checkpoint, device).model, config, device)
+    with progress.counting(count_views(dataset, view), done=0):
+        found = look_at(detector, dataset, view, progress.advance)
+    return config, dataset, found, view
+
+
+def _with_data_of(request: Request, trained: Config) -> Config:
+    """The checkpoint's configuration with data and evaluation of the file, if one is named."""
+    if request.config is None:
+        return trained
+    file = load_config(request.config, request.overrides)
+    classes = trained.data.classes
+    if file.data.classes not in (None, classes):
+        raise EvaluationError(
+            f"data.classes of {request.config} are {list(file.data.classes or ())}, but {request.model} was trained "
+            f"on {list(classes or ())}; evaluate on data with these classes, in this order"
+        )
+    data = file.data.model_copy(update={"classes": classes})
+    return trained.model_copy(update={"data": data, "evaluation": file.evaluation})
+
+
+def _read_predictions(request: Request, path: Path) -> tuple[Config, DetectionDataset, Found]:
+    if request.config is None:
+        raise EvaluationError("predictions are held against annotations: give -c FILE whose data section names them")
+    if request.view is not None:
+        raise EvaluationError("--view is how a model looks at images; predictions have been made")
+    config = load_config(request.config, request.overrides)
+    dataset = build_dataset(config, "val")
+    records = dataset.annotations.records
+    detections = _read_results(path, records, dataset.classes, config)
+
+    def read_image(index: int) -> torch.Tensor:
+        return torch.from_numpy(decode(records[index].path, records[index].size)).permute(2, 0, 1)
+
+    return config, dataset, Found(dataset.classes, records, detections, read_image)
+
+
+def _read_results(
+    path: Path, records: tuple[ImageRecord, ...], classes: tuple[str, ...], config: Config
+) -> tuple[ImageDetections, ...]:
+    """Detections of each record from one of the three forms that `Request.predictions` names."""
+    by_number = {number: label for label, number in enumerate(range(1, len(classes) + 1))}
+    if path.is_dir() and (path / "images.json").is_file():
+        renumbered = _renumbered(path / "images.json", records, classes)
+        return read_coco_results(path / "detections.json", renumbered, by_number)
+    if path.is_dir():
+        return read_visdrone_results(path, records, classes)
+    if config.data.format == "coco":
+        by_number = read_category_labels(config.data.root / config.data.val, classes)
+    return read_coco_results(path, records, by_number)
+
+
+def _renumbered(listing: Path, records: tuple[ImageRecord, ...], classes: tuple[str, ...]) -> tuple[ImageRecord, ...]:
+    """Records with the image ids that `mrqm predict` gave to files of their names."""
+    content = json.loads(listing.read_text())
+    found = tuple(category["name"] for category in content["categories"])
+    if found != classes:
+        raise DataError(f"{listing}: the model's classes are {list(found)}, those of the annotations {list(classes)}")
+    stems = Counter(record.path.stem for record in records)
+    if repeated := [stem for stem, times in stems.items() if times > 1]:
+        raise DataError(f"{listing}: several annotated images are named {repeated[0]}; predictions go by that name")
+    ids = {Path(image["file_name"]).stem: image["id"] for image in content["images"]}
+    missing = [record.path for record in records if record.path.stem not in ids]
+    if missing:
+        raise DataError(f"{listing}: {len(missing)} annotated images were not predicted, first {missing[0]}")
+    return tuple(replace(record, image_id=ids[record.path.stem]) for record in records)
+
+
+def _checked_protocol(name: str) -> ProtocolName:
+    if name not in get_args(ProtocolName):
+        raise EvaluationError(f"--protocol {name}: known are {', '.join(get_args(ProtocolName))}")
+    return name  # type: ignore[return-value]
+
+
+def _checked_view(view: str | None, config: Config) -> View:
+    """The view that was asked for; by default that of training."""
+    if view is None:
+        return "tiles" if config.data.tile else "full"
+    if view not in get_args(View):
+        raise EvaluationError(f"--view {view}: known are {', '.join(get_args(View))}")
+    if view != "full" and config.data.tile is None:
+        raise EvaluationError(f"--view {view}: data.tile says how to cut images, and it is null; set data.tile.size")
+    return view  # type: ignore[return-value]
+
+
+def _versions(protocols: Sequence[Protocol]) -> dict[str, str]:
+    return {protocol.name: protocol.version for protocol in protocols}

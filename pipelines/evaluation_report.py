@@ -1,0 +1,176 @@
+"""What an evaluation says: on the console, and as a folder to keep.
+
+folder/
+  metrics.json            metrics by protocol, the protocols' versions, the data's digest, the cost of errors
+  report.md               the same for people
+  precision_recall.png    recall_by_size.png    errors.png    worst_images.jpg
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from mrqm.evaluation.curves import precision_over_recall, recall_by_size
+from mrqm.evaluation.errors import ERRORS, SIZE_BINS, ErrorAnalysis, decompose
+from mrqm.evaluation.judging import RIGHT, judge
+from mrqm.pictures import draw_comparison
+from pipelines.evaluate import Assessment
+from pipelines.evaluation_plots import plot_errors, plot_precision_recall, plot_recall_by_size
+from pipelines.report import metrics_tables, number
+
+CONFIDENT = 0.3
+"""Least score of what the picture of the worst images shows and counts."""
+WORST = 6
+"""Images in that picture."""
+ALL_SIZES = "all sizes"
+
+
+def analyse(assessment: Assessment) -> ErrorAnalysis:
+    """Where AP50 is lost."""
+    found = assessment.found
+    return decompose(judge(found.records, found.detections, len(found.classes)))
+
+
+def print_assessment(assessment: Assessment, analysis: ErrorAnalysis, console: Console) -> None:
+    """Metrics of every protocol, and what each kind of error costs at each size."""
+    for table in metrics_tables(assessment.metrics):
+        console.print()
+        console.print(table)
+    console.print()
+    console.print(_errors_table(analysis))
+    console.print(f"\ndata {assessment.data_digest[:16]}, {len(assessment.found.records)} images", highlight=False)
+
+
+def write_report(assessment: Assessment, analysis: ErrorAnalysis, folder: Path) -> None:
+    """Write the folder; what is in it is replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = assessment.found
+    outcomes = judge(found.records, found.detections, len(found.classes))
+    plot_precision_recall(
+        folder / "precision_recall.png", precision_over_recall(outcomes), analysis.ap50[0], found.classes
+    )
+    plot_recall_by_size(folder / "recall_by_size.png", recall_by_size(outcomes))
+    plot_errors(folder / "errors.png", analysis)
+    draw_worst(assessment).save(folder / "worst_images.jpg", quality=90)
+    (folder / "metrics.json").write_text(json.dumps(_document(assessment, analysis), indent=1))
+    (folder / "report.md").write_text(_markdown(assessment, analysis))
+
+
+def draw_worst(assessment: Assessment) -> Image.Image:
+    """The images with most objects missed and most confident detections wrong, beside their annotations."""
+    found = assessment.found
+    faults = []
+    for record, detections in zip(found.records, found.detections, strict=True):
+        outcomes = judge([record], [detections], len(found.classes))
+        wrong = (outcomes.kinds != RIGHT) & (outcomes.scores >= CONFIDENT)
+        faults.append(int(wrong.sum()) + int((~outcomes.found).sum()))
+    chosen = np.argsort(-np.array(faults), kind="stable")[:WORST].tolist()
+    images, shown, targets = [], [], []
+    for index in chosen:
+        image, record, detections = found.read_image(index), found.records[index], found.detections[index]
+        images.append(image)
+        shown.append(
+            {
+                "boxes": torch.from_numpy(detections.boxes).float(),
+                "scores": torch.from_numpy(detections.scores),
+                "labels": torch.from_numpy(detections.labels),
+            }
+        )
+        targets.append(
+            {
+                "boxes": _normalised(record.boxes, record.size),
+                "labels": torch.from_numpy(record.labels),
+                "ignore_boxes": _normalised(record.ignore_boxes, record.size),
+                "orig_size": torch.tensor(record.size),
+                "size": torch.tensor(image.shape[1:]),
+            }
+        )
+    return draw_comparison(images, shown, targets, found.classes, min_score=CONFIDENT)
+
+
+def _normalised(boxes: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """(N, 4) xyxy px → normalised cxcywh."""
+    height, width = size
+    left, top, right, bottom = torch.from_numpy(boxes).unbind(1)
+    return torch.stack(
+        [(left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height], 1
+    )
+
+
+def _errors_table(analysis: ErrorAnalysis) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("lost AP50")
+    for name in ("AP50", *ERRORS):
+        table.add_column(name, justify="right")
+    for row in _error_rows(analysis):
+        table.add_row(*row)
+    return table
+
+
+def _error_rows(analysis: ErrorAnalysis) -> list[list[str]]:
+    """One row for all sizes and for each size that objects have."""
+    names = (ALL_SIZES, *(f"{name} px" for name in SIZE_BINS))
+    return [
+        [name, number(ap50), *map(number, lost)]
+        for name, ap50, lost in zip(names, analysis.mean_ap50.tolist(), analysis.mean_lost.tolist(), strict=True)
+        if not math.isnan(ap50)
+    ]
+
+
+def _document(assessment: Assessment, analysis: ErrorAnalysis) -> dict[str, object]:
+    lost = {
+        name: {"AP50": ap50, **dict(zip(ERRORS, row, strict=True))}
+        for name, ap50, row in zip(
+            (ALL_SIZES, *SIZE_BINS), analysis.mean_ap50.tolist(), analysis.mean_lost.tolist(), strict=True
+        )
+    }
+    return {
+        "subject": assessment.subject,
+        "view": assessment.view,
+        "images": len(assessment.found.records),
+        "data_digest": assessment.data_digest,
+        "protocols": assessment.versions,
+        "metrics": {name: None if math.isnan(value) else value for name, value in assessment.metrics.items()},
+        "lost_AP50": {
+            name: {key: None if math.isnan(value) else value for key, value in row.items()}
+            for name, row in lost.items()
+        },
+    }
+
+
+def _markdown(assessment: Assessment, analysis: ErrorAnalysis) -> str:
+    parts = [
+        f"# {assessment.subject}",
+        f"{len(assessment.found.records)} images, data `{assessment.data_digest[:16]}`"
+        + (f", looked at as {assessment.view}" if assessment.view else ""),
+    ]
+    for name, version in assessment.versions.items():
+        values = {
+            key.partition("/")[2]: value for key, value in assessment.metrics.items() if key.startswith(f"{name}/")
+        }
+        rows = [[key, number(value)] for key, value in values.items()]
+        parts += [f"## {name}", f"Protocol version {version}", _markdown_table(["metric", "value"], rows)]
+    parts += [
+        "## Where AP50 is lost",
+        "What mending each kind of error alone would add (TIDE, Bolya et al., 2020), by size of object.",
+        _markdown_table(["", "AP50", *ERRORS], _error_rows(analysis)),
+        "![Precision over recall](precision_recall.png)",
+        "![Recall by size](recall_by_size.png)",
+        "![Errors by size](errors.png)",
+        "![The worst images](worst_images.jpg)",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

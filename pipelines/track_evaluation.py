@@ -1,0 +1,47 @@
+"""An evaluation as a run in MLflow, with its report."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+
+from mrqm.config import TrackingConfig
+from mrqm.evaluation.errors import ErrorAnalysis
+from pipelines.evaluate import Assessment
+from pipelines.evaluation_report import write_report
+from pipelines.report import ui_command
+from pipelines.tracking import find_experiment, first_contact, metric_name, resolve_uri
+
+
+def track_evaluation(assessment: Assessment, analysis: ErrorAnalysis) -> str:
+    """Log metrics, tags and the report; returns how to look at them.
+
+    Raises:
+        TrackingError: the store cannot be used.
+    """
+    settings = TrackingConfig()
+    uri = resolve_uri(settings)
+    with first_contact(uri):
+        client = MlflowClient(uri)
+        experiment = find_experiment(client, settings.experiment, uri)
+        name = f"evaluate {assessment.subject}"
+        run_id = client.create_run(experiment, run_name=name, tags=_tags(assessment)).info.run_id
+    now = int(time.time() * 1000)
+    finite = {name: value for name, value in assessment.metrics.items() if math.isfinite(value)}
+    client.log_batch(run_id, metrics=[Metric(metric_name(name), value, now, 0) for name, value in finite.items()])
+    with tempfile.TemporaryDirectory() as folder:
+        write_report(assessment, analysis, Path(folder))
+        client.log_artifacts(run_id, folder, "report")
+    client.set_terminated(run_id)
+    return f"MLflow run {run_id}: {ui_command(uri)}"
+
+
+def _tags(assessment: Assessment) -> dict[str, str]:
+    tags = {f"protocol.{name}": version for name, version in assessment.versions.items()}
+    view = {"evaluation.view": assessment.view} if assessment.view else {}
+    return {"mlflow.source.name": "mrqm evaluate", "data.digest": assessment.data_digest, **view, **tags}

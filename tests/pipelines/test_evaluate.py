@@ -1,0 +1,221 @@
+"""The evaluate command's parts: models and result files of every form against annotations, reports and MLflow."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+from rich.console import Console
+
+from mrqm.checkpoint import save_checkpoint
+from mrqm.config import ConfigError
+from mrqm.data.records import DataError, ImageRecord
+from mrqm.data.visdrone import read_visdrone
+from mrqm.predictions import ImageDetections, write_coco_results, write_visdrone_results
+from pipelines.evaluate import Assessment, EvaluationError, Request, evaluate
+from pipelines.evaluation_report import analyse, print_assessment, write_report
+from pipelines.image_progress import ImageProgress
+
+CLASSES = ("blue", "yellow")
+
+
+@pytest.fixture
+def progress() -> ImageProgress:
+    return ImageProgress(Console(file=io.StringIO()))
+
+
+@pytest.fixture
+def root(squares: Any) -> Path:
+    """Four images of squares in VisDrone's layout."""
+    path: Path = squares(images=4, side=96, objects=5)
+    return path
+
+
+@pytest.fixture
+def config_file(root: Path) -> Path:
+    path = root / "config.yaml"
+    path.write_text(
+        f"data: {{root: {root}, train: train, val: val, classes: [blue, yellow], tile: {{size: 64, overlap: 32}}}}\n"
+    )
+    return path
+
+
+@pytest.fixture
+def checkpoint(tiny_config: Any, make_model: Any, root: Path, tmp_path: Path) -> Path:
+    config = tiny_config(f"data.root={root}", "data.classes=[blue, yellow, red]", "data.tile={size: 64, overlap: 32}")
+    folder = tmp_path / "checkpoint"
+    save_checkpoint(folder, make_model(config).state_dict(), {}, config, {})
+    return folder
+
+
+def perfect(record: ImageRecord) -> ImageDetections:
+    scores = np.linspace(0.9, 0.5, len(record.boxes))
+    return ImageDetections(record.boxes.astype(np.float64), scores, record.labels)
+
+
+def write_results(kind: str, root: Path) -> Path:
+    """Perfect predictions in one of the three forms."""
+    records = read_visdrone(root / "val", CLASSES).records
+    path = root / "found"
+    if kind == "coco":
+        write_coco_results(path, {record.image_id: perfect(record) for record in records}, (1, 2))
+    elif kind == "visdrone":
+        write_visdrone_results(path, {record.path.stem: perfect(record) for record in records})
+    else:
+        path.mkdir()
+        numbered = list(enumerate(reversed(records)))  # predict's own numbers
+        write_coco_results(path / "detections.json", {index: perfect(record) for index, record in numbered}, (1, 2))
+        images = [{"id": index, "file_name": f"/elsewhere/{record.path.name}"} for index, record in numbered]
+        categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES, start=1)]
+        (path / "images.json").write_text(json.dumps({"images": images, "categories": categories}))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["coco", "visdrone", "predict"])
+def test_anybodys_results_are_scored_under_every_protocol(
+    root: Path, config_file: Path, progress: ImageProgress, kind: str
+) -> None:
+    path = write_results(kind, root)
+    protocols = ("coco", "visdrone", "soda-d")
+    scored = evaluate(Request(predictions=path, config=config_file, protocols=protocols), progress)
+    assert {f"{name}/AP": scored.metrics[f"{name}/AP"] for name in protocols} == {
+        f"{name}/AP": pytest.approx(1) for name in protocols
+    }
+    assert scored.versions.keys() == set(protocols)
+    assert len(scored.data_digest) == 64
+
+
+def test_results_for_coco_data_go_by_its_own_category_numbers(root: Path, progress: ImageProgress) -> None:
+    records = read_visdrone(root / "val", CLASSES).records
+    folder = root / "coco"
+    folder.mkdir()
+    images, annotations = [], []
+    for record in records:
+        Image.open(record.path).save(folder / record.path.name)
+        images.append({"id": record.image_id + 50, "file_name": record.path.name, "height": 96, "width": 96})
+        for (left, top, right, bottom), label in zip(record.boxes.tolist(), record.labels.tolist(), strict=True):
+            box = [left, top, right - left, bottom - top]
+            annotations.append({"id": len(annotations) + 1, "image_id": record.image_id + 50, "bbox": box,
+                                "category_id": (7, 3)[label], "area": box[2] * box[3], "iscrowd": 0})  # fmt: skip
+    categories = [{"id": 7, "name": "blue"}, {"id": 3, "name": "yellow"}]
+    (folder / "annotations.json").write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
+    config = root / "coco.yaml"
+    config.write_text(f"data: {{format: coco, root: {root}, train: coco, val: coco, classes: [blue, yellow]}}\n")
+    results = root / "results.json"
+    write_coco_results(results, {record.image_id + 50: perfect(record) for record in records}, (7, 3))
+    assert evaluate(Request(predictions=results, config=config), progress).metrics["coco/AP"] == pytest.approx(1)
+
+
+def test_predictions_of_fewer_images_are_refused(root: Path, config_file: Path, progress: ImageProgress) -> None:
+    path = write_results("predict", root)
+    listing = json.loads((path / "images.json").read_text())
+    (path / "images.json").write_text(json.dumps({**listing, "images": listing["images"][1:]}))
+    with pytest.raises(DataError, match="1 annotated images were not predicted"):
+        evaluate(Request(predictions=path, config=config_file), progress)
+
+
+def test_predictions_of_other_classes_are_refused(root: Path, config_file: Path, progress: ImageProgress) -> None:
+    path = write_results("predict", root)
+    with pytest.raises(DataError, match=r"classes are \['blue', 'yellow'\], those of the annotations \['yellow'"):
+        request = Request(predictions=path, config=config_file, overrides=["data.classes=[yellow, blue]"])
+        evaluate(request, progress)
+
+
+@pytest.mark.parametrize(("view", "images"), [(None, 16), ("tiles", 16), ("sliced", 4), ("full", 4)])
+def test_a_model_is_scored_as_it_looks(
+    checkpoint: Path, progress: ImageProgress, view: str | None, images: int
+) -> None:
+    scored = evaluate(Request(model=str(checkpoint), view=view, device="cpu"), progress)
+    assert len(scored.found.records) == len(scored.found.detections) == images
+    assert 0 <= scored.metrics["coco/AP"] <= 1
+
+
+def test_the_data_of_a_file_replace_the_models(
+    checkpoint: Path, config_file: Path, progress: ImageProgress, root: Path
+) -> None:
+    config_file.write_text(
+        config_file.read_text().replace("size: 64", "size: 96").replace(", classes: [blue, yellow]", "")
+    )
+    text = config_file.read_text().replace("val: val", "val: val, classes: [blue, yellow, red]")
+    config_file.write_text(text)
+    scored = evaluate(Request(model=str(checkpoint), config=config_file, device="cpu"), progress)
+    assert len(scored.found.records) == 4  # one tile each
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "words"),
+    [
+        (Request(), EvaluationError, "name a model or --predictions"),
+        (Request(model="a", predictions=Path("b")), EvaluationError, "one of the two"),
+        (Request(predictions=Path("b")), EvaluationError, "give -c FILE"),
+        (Request(model="CHECKPOINT", protocols=("voc",)), EvaluationError, "--protocol voc: known are coco, visdrone"),
+        (Request(model="CHECKPOINT", view="half"), EvaluationError, "--view half: known are tiles, sliced, full"),
+        (Request(model="CHECKPOINT", view="sliced", overrides=["data.tile=null"]), EvaluationError, "data.tile.size"),
+        (Request(model="CHECKPOINT", overrides=["data.root=/nowhere"]), DataError, "/nowhere"),
+        (Request(model="CHECKPOINT", overrides=["optim.lr=high"]), ConfigError, "optim.lr"),
+    ],
+)
+def test_what_makes_no_sense_is_said(
+    checkpoint: Path, progress: ImageProgress, request_: Request, error: type[Exception], words: str
+) -> None:
+    model = str(checkpoint) if request_.model == "CHECKPOINT" else request_.model
+    with pytest.raises(error, match=words):
+        evaluate(Request(**{**vars(request_), "model": model}), progress)
+
+
+def test_classes_that_do_not_match_the_checkpoint_are_refused(
+    checkpoint: Path, config_file: Path, progress: ImageProgress
+) -> None:
+    with pytest.raises(EvaluationError, match=r"data\.classes .*\['blue', 'yellow'\].* trained on .*'red'"):
+        evaluate(Request(model=str(checkpoint), config=config_file), progress)
+
+
+@pytest.fixture
+def assessment(root: Path, config_file: Path, progress: ImageProgress) -> Assessment:
+    path = write_results("coco", root)
+    return evaluate(Request(predictions=path, config=config_file, protocols=("coco", "visdrone")), progress)
+
+
+def test_the_console_shows_every_protocol_and_the_errors(assessment: Assessment) -> None:
+    log = io.StringIO()
+    print_assessment(assessment, analyse(assessment), Console(file=log, width=120))
+    text = log.getvalue()
+    for words in ("coco", "visdrone", "AP_plain", "lost AP50", "Dupe", "all sizes", assessment.data_digest[:16]):
+        assert words in text
+
+
+def test_the_report_holds_metrics_curves_and_the_worst_images(assessment: Assessment, tmp_path: Path) -> None:
+    folder = tmp_path / "report"
+    write_report(assessment, analyse(assessment), folder)
+    document = json.loads((folder / "metrics.json").read_text())
+    assert document["metrics"]["coco/AP"] == pytest.approx(1)
+    assert document["protocols"] == assessment.versions
+    assert document["lost_AP50"]["all sizes"]["Miss"] == 0
+    text = (folder / "report.md").read_text()
+    for name in ("precision_recall.png", "recall_by_size.png", "errors.png", "worst_images.jpg"):
+        assert name in text
+        with Image.open(folder / name) as picture:
+            assert min(picture.size) > 200
+
+
+@pytest.mark.slow
+def test_an_evaluation_lands_in_mlflow(assessment: Assessment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines.track_evaluation import track_evaluation
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert uri in track_evaluation(assessment, analyse(assessment))
+    client = MlflowClient(uri)
+    (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert run.data.metrics["visdrone/AP"] == pytest.approx(1)
+    assert run.data.tags["data.digest"] == assessment.data_digest
+    assert run.data.tags["protocol.visdrone"] == assessment.versions["visdrone"]
+    assert "report/report.md" in [file.path for file in client.list_artifacts(run.info.run_id, "report")]

@@ -1,0 +1,106 @@
+"""A model held against annotations: tiles as in training, whole images through windows or in one piece."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from mrqm.assessment import Found, count_views, look_at
+from mrqm.config import Config
+from mrqm.data import DataError, build_dataset, build_loader
+from mrqm.detector import Detector
+from mrqm.engine import evaluate
+from mrqm.evaluation import build_protocol
+
+CPU = torch.device("cpu")
+LEFT, RIGHT = "20,60,12,10,1,2,0,0", "50,10,20,14,1,2,0,0"  # the second lies in two tiles of 64 px
+
+
+def write(folder: Path, images: dict[str, str]) -> Path:
+    """Black images of 96×128 px with a white box for every row, in VisDrone's layout, as `val`."""
+    for part in ("images", "annotations"):
+        (folder / "val" / part).mkdir(parents=True)
+    for name, text in images.items():
+        pixels = np.zeros((96, 128, 3), np.uint8)
+        for row in text.splitlines():
+            left, top, width, height = (int(value) for value in row.split(",")[:4])
+            pixels[top : top + height, left : left + width] = 255
+        Image.fromarray(pixels).save(folder / "val" / "images" / f"{name}.png")
+        (folder / "val" / "annotations" / f"{name}.txt").write_text(text)
+    return folder
+
+
+@pytest.fixture
+def make_config(tiny_config: Any, tmp_path: Path) -> Any:
+    def build(*overrides: str) -> Config:
+        tile = "data.tile={size: 64, overlap: 32, min_visible: 0.4}"
+        return tiny_config(f"data.root={tmp_path}", "data.classes=[a, b]", tile, *overrides)
+
+    return build
+
+
+def score(found: Found, config: Config) -> dict[str, float]:
+    return build_protocol("coco", config.evaluation).score(found.records, found.detections, found.classes)
+
+
+def test_tiles_give_the_figures_of_training(make_config: Any, finds_white: nn.Module, tmp_path: Path) -> None:
+    config, root = make_config(), write(tmp_path, {"a": LEFT, "b": f"{RIGHT}\n{LEFT}", "c": ""})
+    assert root
+    dataset = build_dataset(config, "val")
+    trained = evaluate(finds_white, build_loader(config, dataset, training=False), dataset.classes, config, CPU)
+    scored = score(look_at(Detector(finds_white, config, CPU), dataset, "tiles"), config)  # type: ignore[arg-type]
+    assert 0 < trained["AP"] < 1
+    shared = trained.keys() & scored.keys()
+    assert {"AP", "AP50", "AP_small", "AP/b"} <= shared
+    assert {name: scored[name] for name in shared} == pytest.approx({n: trained[n] for n in shared}, nan_ok=True)
+
+
+@pytest.mark.parametrize("view", ["sliced", "full"])
+def test_whole_images_are_scored_in_native_px(
+    make_config: Any, finds_white: nn.Module, tmp_path: Path, view: Any
+) -> None:
+    write(tmp_path, {"a": LEFT, "b": RIGHT})
+    config = make_config("data.scale=2", "data.tile.size=128", "data.tile.overlap=64")
+    dataset = build_dataset(config, "val")
+    seen: list[None] = []
+    found = look_at(Detector(finds_white, config, CPU), dataset, view, lambda: seen.append(None))  # type: ignore[arg-type]
+    assert [record.path.stem for record in found.records] == ["a", "b"]
+    assert len(seen) == count_views(dataset, view) == 2
+    best = found.detections[1]
+    np.testing.assert_allclose(best.boxes[0], [50, 10, 70, 24], atol=1)
+    assert score(found, config)["AP50"] == pytest.approx(1)
+    assert found.read_image(0).shape[0] == 3
+
+
+def test_an_image_that_does_not_decode_is_left_out_where_that_is_tolerated(
+    make_config: Any, finds_white: nn.Module, tmp_path: Path
+) -> None:
+    write(tmp_path, {"a": LEFT, "b": RIGHT})
+    broken = tmp_path / "val" / "images" / "a.png"
+    broken.write_bytes(broken.read_bytes()[:120])
+    detector = Detector(finds_white, make_config("data.max_unreadable=1"), CPU)  # type: ignore[arg-type]
+    found = look_at(detector, build_dataset(detector.config, "val"), "sliced")
+    assert [record.path.stem for record in found.records] == ["b"]
+    assert len(found.detections) == 1
+    with pytest.raises(DataError, match=r"a\.png.*max_unreadable=0"):
+        look_at(detector, build_dataset(make_config(), "val"), "sliced")
+
+
+def test_ignored_regions_are_black_where_training_has_them_black(
+    make_config: Any, finds_white: nn.Module, tmp_path: Path
+) -> None:
+    write(tmp_path, {"a": f"{LEFT}\n90,70,30,20,0,0,0,0"})
+
+    def count(*overrides: str) -> int:
+        config = make_config(*overrides)
+        dataset = build_dataset(config, "val")
+        found = look_at(Detector(finds_white, config, CPU), dataset, "sliced")  # type: ignore[arg-type]
+        return int((found.detections[0].scores > 0.5).sum())
+
+    assert (count(), count("data.tile.blackout_ignored=true")) == (2, 1)
