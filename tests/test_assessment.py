@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,9 +14,12 @@ from torch import nn
 from mrqm.assessment import Found, count_views, look_at
 from mrqm.config import Config
 from mrqm.data import DataError, build_dataset, build_loader
-from mrqm.detector import Detector
+from mrqm.data.records import ImageRecord
+from mrqm.data.tiling import clip_to_window, grid, visible_share
+from mrqm.detector import Detector, to_image_detections
 from mrqm.engine import evaluate
-from mrqm.evaluation import build_protocol
+from mrqm.evaluation import ProtocolName, build_protocol, score_under
+from mrqm.merging import WindowDetections, merge
 
 CPU = torch.device("cpu")
 LEFT, RIGHT = "20,60,12,10,1,2,0,0", "50,10,20,14,1,2,0,0"  # the second lies in two tiles of 64 px
@@ -104,3 +107,25 @@ def test_ignored_regions_are_black_where_training_has_them_black(
         return int((found.detections[0].scores > 0.5).sum())
 
     assert (count(), count("data.tile.blackout_ignored=true")) == (2, 1)
+
+
+def test_perfect_detections_split_over_windows_score_one_under_every_protocol() -> None:
+    rng = np.random.default_rng(0)
+    cells = rng.choice(20 * 20, 60, replace=False)
+    sides = rng.integers(6, 30, (60, 2))
+    boxes = np.concatenate([np.stack([cells % 20, cells // 20], 1) * 32, sides], 1).astype(np.float32)
+    boxes[:, 2:] += boxes[:, :2]
+    none = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+    record = ImageRecord(Path("a.jpg"), 0, (640, 640), boxes, rng.integers(0, 2, 60), *none)
+    found = []
+    for window in grid(record.size, 160, 60):
+        share = visible_share(boxes, window)
+        seen = share > 0.1  # what is cut off is found too, a little less surely
+        inside = torch.from_numpy(clip_to_window(boxes[seen].astype(np.float64), window)).float()
+        detections = {"boxes": inside, "scores": torch.from_numpy(0.5 + 0.4 * share[seen]).float()}
+        found.append(WindowDetections(window, detections | {"labels": torch.from_numpy(record.labels[seen])}))
+    merged = to_image_detections(merge(found))
+    assert sum(len(part.detections["scores"]) for part in found) > len(merged.scores) == 60
+    protocols = [build_protocol(name, Config().evaluation) for name in get_args(ProtocolName)]
+    scores = score_under(protocols, [record], [merged], ("a", "b"))
+    assert [scores[f"{protocol.name}/AP"] for protocol in protocols] == pytest.approx([1, 1, 1])

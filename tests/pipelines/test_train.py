@@ -117,6 +117,8 @@ def test_the_run_is_in_mlflow(finished: "subprocess.CompletedProcess[str]", work
     assert run.info.status == "FINISHED"
     assert run.data.params["scaling.num_workers"] == "2"
     assert {"train/loss", "train/images_per_second", "coco/AP", "coco/AP50", "epoch"} <= run.data.metrics.keys()
+    assert run.data.tags["protocol.coco"].startswith("1 ")
+    assert len(run.data.tags["data.digest"]) == 64
     client = MlflowClient(f"sqlite:///{workplace.folder}/mlflow.db")
     pictures = {file.path for file in client.list_artifacts(run.info.run_id, "pictures")}
     assert pictures == {"pictures/epoch_0001.png", "pictures/epoch_0002.png"}
@@ -149,6 +151,7 @@ def test_the_version_carries_its_metrics(finished: "subprocess.CompletedProcess[
     version = MlflowClient(f"sqlite:///{workplace.folder}/mlflow.db").get_model_version("tiny-detector", "1")
     summary = json.loads((workplace.folder / "runs" / "tiny" / "summary.json").read_text())
     assert float(version.tags["coco/AP"]) == pytest.approx(summary["metrics"]["coco/AP"], abs=1e-4)
+    assert {"protocol.coco", "data.digest"} <= version.tags.keys()
 
 
 def test_a_finished_run_is_not_trained_again(finished: "subprocess.CompletedProcess[str]", inside: Workplace) -> None:
