@@ -27,7 +27,8 @@ from timm.utils import ModelEmaV3
 
 from mrqm.config import Config, ConfigError, load_config
 from mrqm.criterion import build_criterion
-from mrqm.engine import Batch, Learner
+from mrqm.data.loader import Batch
+from mrqm.learner import Learner
 from mrqm.models.mrqm import build_model
 from mrqm.optim import Schedule, build_optimizer
 
@@ -73,7 +74,8 @@ def measure(config: Config, device: torch.device, objects: int, size: int) -> di
     learner, batch = build_learner(config, device), make_batch(objects, size)
     for step in range(2):
         start = time.perf_counter()
-        losses, _ = learner.step([batch], step, progress=0.5)
+        losses = learner.backward([batch])
+        learner.update(step, progress=0.5)
         loss = losses["loss"].item()  # waits for the device
         seconds = time.perf_counter() - start
     if device.type == "cuda":

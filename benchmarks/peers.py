@@ -29,8 +29,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from mrqm.config import Config, ConfigError, load_config
 from mrqm.data import DataError, DetectionLoader, build_dataset, build_loader
-from mrqm.engine import DivergenceError, Progress, to_device
+from mrqm.engine import DivergenceError, Progress
 from mrqm.evaluation import CocoEvaluator
+from mrqm.learner import to_device
 from mrqm.models.backbone import build_backbone
 from mrqm.optim import Schedule, build_optimizer
 from mrqm.trainer import Trainer

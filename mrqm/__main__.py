@@ -133,6 +133,22 @@ def evaluate(
 
 
 @app.command()
+def replay(
+    folder: Annotated[Path, typer.Argument(help="A kept step, such as runs/demo/faults/step_000123/rank_0.")],
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")] = None,
+) -> None:
+    """Run a training step again whose loss or gradient was not finite, and say where that begins."""
+    import torch
+    from rich.console import Console
+
+    from mrqm.faults import replay as run
+    from pipelines.report import print_replay
+
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    print_replay(run(folder, place), Console(highlight=False))
+
+
+@app.command()
 def prepare(
     dataset: Annotated[str, typer.Argument(help="Format of the source: visdrone, coco, soda-d or yolo.")],
     source: Annotated[Path, typer.Argument(help="The folder that holds the splits.")],

@@ -351,6 +351,14 @@ class TrainConfig(Section):
     """Seed of initialisation, sampling, augmentation and noise."""
     evaluate_every: Count = 1
     """Epochs between evaluations; the last epoch is always evaluated."""
+    resume: str = "auto"
+    """`auto` continues the run of this name, `never` refuses to; a checkpoint's folder is gone on from."""
+    on_divergence: Literal["stop", "skip"] = "stop"
+    """A step whose loss or gradient is not finite is kept (`mrqm replay`); the run stops, or goes on without it."""
+    max_skipped: CountOrZero = 10
+    """Steps of a run that `on_divergence=skip` may leave out."""
+    checkpoint_minutes: Positive | None = 15.0
+    """Minutes of training between checkpoints within an epoch, beside those after each; null: none."""
 
 
 class EvaluationConfig(Section):

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.distributed as dist
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
 
 from mrqm.config import Config
-from mrqm.criterion import Criterion, total_loss
 from mrqm.data import DetectionLoader
+from mrqm.data.loader import Batch
 from mrqm.evaluation import CocoEvaluator
-from mrqm.optim import Schedule
+from mrqm.faults import Fault, not_finite, save_fault
+from mrqm.learner import Learner, autocast, to_device, unwrap
 from mrqm.postprocess import postprocess
 
-Batch = tuple[Tensor, Tensor | None, list[dict[str, Tensor]]]
+logger = logging.getLogger(__name__)
 
 
 class DivergenceError(ValueError):
@@ -59,46 +58,6 @@ class StepReport:
 
 
 @dataclass
-class Learner:
-    """A model with all that teaches it."""
-
-    model: nn.Module
-    criterion: Criterion
-    optimizer: Optimizer
-    schedule: Schedule
-    ema: ModelEmaV3 | None
-    config: Config
-    device: torch.device
-
-    def step(self, batches: list[Batch], step: int, progress: float) -> tuple[dict[str, Tensor], float]:
-        """One optimizer step over the accumulated parts of a batch; returns its losses and learning rate."""
-        lr = self.schedule.set(step, progress)
-        sums: dict[str, Tensor] = {}
-        for index, batch in enumerate(batches):
-            with self._gradients_shared(index == len(batches) - 1):
-                losses = self._backward(batch, 1 / len(batches))
-            sums = {name: sums.get(name, 0) + value.detach() / len(batches) for name, value in losses.items()}
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.ema is not None:
-            self.ema.update(unwrap(self.model), step)
-        return sums, lr
-
-    def _backward(self, batch: Batch, share: float) -> dict[str, Tensor]:
-        images, masks, targets = to_device(batch, self.device)
-        with autocast(self.config, self.device):
-            outputs = self.model(images, masks, targets)
-        losses = self.criterion(outputs, targets)
-        total = total_loss(losses, self.config.loss)
-        (total * share).backward()
-        return {"loss": total, **losses}
-
-    def _gradients_shared(self, last: bool) -> AbstractContextManager[None]:
-        return nullcontext() if last or not isinstance(self.model, DistributedDataParallel) else self.model.no_sync()
-
-
-@dataclass
 class Progress:
     """How far a training is, by steps and by time; saved with checkpoints.
 
@@ -106,6 +65,9 @@ class Progress:
         total_steps: optimizer steps of all epochs.
         max_seconds: the time limit, or infinity.
         step, elapsed_seconds, images_seen: since the beginning, over all restarts.
+        epoch_step: steps taken in the epoch that is under way.
+        loss_sums, loss_steps: losses of these steps, and how many had any.
+        skipped: steps since the beginning that taught nothing, because a loss or gradient was not finite.
     """
 
     total_steps: int
@@ -113,6 +75,27 @@ class Progress:
     step: int = 0
     elapsed_seconds: float = 0.0
     images_seen: int = 0
+    epoch_step: int = 0
+    loss_sums: dict[str, float] = field(default_factory=dict)
+    loss_steps: int = 0
+    skipped: int = 0
+
+    def learned(self, losses: dict[str, float]) -> None:
+        """Count the losses of a step."""
+        self.loss_sums = {name: self.loss_sums.get(name, 0.0) + value for name, value in losses.items()}
+        self.loss_steps += 1
+
+    def end_epoch(self) -> dict[str, float]:
+        """Mean losses of the epoch; the next one begins.
+
+        Raises:
+            DivergenceError: not one step of the epoch had finite losses.
+        """
+        if not self.loss_steps:
+            raise DivergenceError(f"all {self.epoch_step} steps of the epoch were skipped: no loss was finite")
+        means = {name: value / self.loss_steps for name, value in self.loss_sums.items()}
+        self.epoch_step, self.loss_steps, self.loss_sums = 0, 0, {}
+        return means
 
     @property
     def share(self) -> float:
@@ -132,57 +115,79 @@ def train_one_epoch(
     epoch: int,
     on_step: Callable[[StepReport], None],
 ) -> dict[str, float]:
-    """Train on every batch of an epoch, or until the time limit.
+    """Train on every batch of an epoch, or what is left of it, or until the time limit.
+
+    The noise of a step depends on seed, epoch, step and rank alone, so that a run that goes on from any step repeats
+    the uninterrupted one.
 
     Args:
         learner: the model and what teaches it.
-        loader: one rank's batches.
+        loader: one rank's batches, those of the steps already taken left out.
         progress: advanced in place.
         epoch: from 1.
-        on_step: called on every rank after every step.
+        on_step: called on every rank after every step, with `progress` up to date.
 
     Returns:
         Mean losses of the epoch over steps and ranks.
 
     Raises:
-        DivergenceError: the loss is NaN or infinite.
+        DivergenceError: a loss or gradient is not finite, and by configuration that ends the run.
     """
     learner.model.train()
     config = learner.config
     epoch_steps = len(loader) // config.train.accumulate
-    sums: dict[str, float] = {}
     begin, before, seen_before = time.perf_counter(), progress.elapsed_seconds, progress.images_seen
-    for epoch_step, batches in enumerate(_grouped(loader, config.train.accumulate), start=1):
-        losses, lr = learner.step(batches, progress.step, progress.share)
+    for batches in _grouped(loader, config.train.accumulate):
+        noise_seed = _seed_noise(config.train.seed, epoch, progress.epoch_step)
+        losses = learner.backward(batches)
         seconds, images, means = _mean_over_ranks(
             losses, time.perf_counter() - begin, sum(len(targets) for _, _, targets in batches), learner.device
         )
+        lr = learner.update(progress.step, progress.share) if math.isfinite(means["loss"]) else None
         progress.step += 1
+        progress.epoch_step += 1
         progress.elapsed_seconds, progress.images_seen = before + seconds, progress.images_seen + images
-        if not math.isfinite(means["loss"]):
-            bad = [name for name, value in means.items() if not math.isfinite(value)]
-            raise DivergenceError(
-                f"step {progress.step}: {', '.join(bad)} not finite; lower optim.lr={config.optim.lr}"
+        if lr is None:
+            own = {name: value.item() for name, value in losses.items()}
+            fault = Fault(epoch, progress.step, _rank(), noise_seed, own, not_finite(means) or ("gradient",))
+            _set_aside(fault, learner, batches, progress)
+        else:
+            progress.learned(means)
+            on_step(
+                StepReport(
+                    epoch=epoch,
+                    epochs=config.train.epochs,
+                    step=progress.step,
+                    epoch_step=progress.epoch_step,
+                    epoch_steps=epoch_steps,
+                    losses=means,
+                    lr=lr,
+                    images_per_second=(progress.images_seen - seen_before) / seconds,
+                    images_seen=progress.images_seen,
+                    elapsed_seconds=progress.elapsed_seconds,
+                    eta_seconds=progress.eta_seconds,
+                )
             )
-        sums = {name: sums.get(name, 0.0) + value for name, value in means.items()}
-        on_step(
-            StepReport(
-                epoch=epoch,
-                epochs=config.train.epochs,
-                step=progress.step,
-                epoch_step=epoch_step,
-                epoch_steps=epoch_steps,
-                losses=means,
-                lr=lr,
-                images_per_second=(progress.images_seen - seen_before) / seconds,
-                images_seen=progress.images_seen,
-                elapsed_seconds=progress.elapsed_seconds,
-                eta_seconds=progress.eta_seconds,
-            )
-        )
         if progress.share >= 1:
             break
-    return {name: value / epoch_step for name, value in sums.items()}
+    return progress.end_epoch()
+
+
+def _set_aside(fault: Fault, learner: Learner, batches: list[Batch], progress: Progress) -> None:
+    """Keep a step that went wrong, and go on without it or stop, as configured."""
+    config = learner.config
+    learner.optimizer.zero_grad(set_to_none=True)
+    progress.skipped += 1
+    folder = config.output / config.name / "faults" / f"step_{fault.step:06d}"
+    if not_finite(fault.losses) or "gradient" in fault.not_finite:
+        save_fault(folder / f"rank_{fault.rank}", unwrap(learner.model), batches, config, fault)
+    what = f"step {fault.step}: {', '.join(fault.not_finite)} not finite; kept for `mrqm replay {folder}/rank_*`"
+    if config.train.on_divergence == "stop" or progress.skipped > config.train.max_skipped:
+        raise DivergenceError(
+            f"{what}\nlower optim.lr={config.optim.lr} or optim.clip_norm={config.optim.clip_norm}, or set "
+            f"train.on_divergence=skip (skipped so far: {progress.skipped - 1})"
+        )
+    logger.warning("%s; skipped, %d of at most %d", what, progress.skipped, config.train.max_skipped)
 
 
 @torch.inference_mode()
@@ -209,22 +214,15 @@ def detect(model: nn.Module, batch: Batch, config: Config, device: torch.device)
     return [{name: value.cpu() for name, value in detections.items()} for detections in found]
 
 
-def autocast(config: Config, device: torch.device) -> torch.autocast:
-    """The configured precision."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.train.precision == "bfloat16")
+def _seed_noise(seed: int, epoch: int, step: int) -> int:
+    """Seed the noise of one step, different on every rank; returns that seed."""
+    noise_seed = int(np.random.SeedSequence((seed, epoch, step, _rank())).generate_state(1)[0])
+    torch.manual_seed(noise_seed)
+    return noise_seed
 
 
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """A batch on the model's device."""
-    images, masks, targets = batch
-    moved = [{name: value.to(device, non_blocking=True) for name, value in target.items()} for target in targets]
-    masks = None if masks is None else masks.to(device, non_blocking=True)
-    return images.to(device, non_blocking=True), masks, moved
-
-
-def unwrap(model: nn.Module) -> nn.Module:
-    """The module inside DistributedDataParallel."""
-    return model.module if isinstance(model, DistributedDataParallel) else model
+def _rank() -> int:
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def _grouped(loader: Iterable[Batch], size: int) -> Iterator[list[Batch]]:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from PIL import Image
@@ -26,11 +26,14 @@ from mrqm.checkpoint import load_training, load_weights, save_checkpoint
 from mrqm.config import Config
 from mrqm.criterion import build_criterion
 from mrqm.data import build_dataset, build_loader, collate
-from mrqm.engine import Learner, Progress, StepReport, detect, evaluate, train_one_epoch, unwrap
+from mrqm.engine import Progress, StepReport, detect, evaluate, train_one_epoch
+from mrqm.learner import Learner, unwrap
 from mrqm.models.mrqm import build_model
 from mrqm.optim import Schedule, build_optimizer
 from mrqm.pictures import draw_comparison
 
+PROGRESS = ("step", "elapsed_seconds", "images_seen", "epoch_step", "loss_sums", "loss_steps", "skipped")
+"""What of `Progress` a checkpoint keeps; the rest is the configuration's."""
 PICTURED = 4
 """Validation images that a picture shows: the ones with the most objects."""
 
@@ -93,11 +96,8 @@ class Trainer:
         return unwrap(self.learner.model) if self.learner.ema is None else self.learner.ema.module
 
     def train_epoch(self, on_step: Callable[[StepReport], None] = lambda report: None) -> dict[str, float]:
-        """Train one epoch; returns its mean losses."""
-        # Noise depends on seed, epoch and rank alone, so that a run continued from a checkpoint repeats it.
-        noise = np.random.SeedSequence((self.config.train.seed, self.epoch, self.rank))
-        torch.manual_seed(int(noise.generate_state(1)[0]))
-        self.train_loader.set_epoch(self.epoch)
+        """Train one epoch, or what is left of it; returns its mean losses."""
+        self.train_loader.set_epoch(self.epoch, self.progress.epoch_step * self.config.train.batch_size)
         losses = train_one_epoch(self.learner, self.train_loader, self.progress, self.epoch + 1, on_step)
         self.epoch += 1
         return losses
@@ -116,19 +116,17 @@ class Trainer:
         return draw_comparison(images, detections, batch[2], self.classes)
 
     def save(self, folder: Path, metrics: dict[str, float]) -> None:
-        """Write a checkpoint folder; call it on rank 0."""
+        """Write a checkpoint folder, between epochs or after any step; call it on rank 0."""
         training: dict[str, Any] = {
             "epoch": self.epoch,
-            "step": self.progress.step,
-            "elapsed_seconds": self.progress.elapsed_seconds,
-            "images_seen": self.progress.images_seen,
+            "progress": {name: getattr(self.progress, name) for name in PROGRESS},
             "optimizer": self.learner.optimizer.state_dict(),
             "model": unwrap(self.learner.model).state_dict(),
         }
         save_checkpoint(folder, self.model.state_dict(), training, self.config, metrics)
 
     def load(self, folder: Path) -> None:
-        """Continue from a checkpoint of the same configuration, exactly where its epoch ended.
+        """Continue from a checkpoint of the same configuration, exactly where it was written.
 
         Raises:
             CheckpointError: the folder is no whole checkpoint of this model.
@@ -138,9 +136,7 @@ class Trainer:
         unwrap(self.learner.model).load_state_dict(training["model"])
         self.learner.optimizer.load_state_dict(training["optimizer"])
         self.epoch = training["epoch"]
-        self.progress.step = training["step"]
-        self.progress.elapsed_seconds = training["elapsed_seconds"]
-        self.progress.images_seen = training["images_seen"]
+        self.progress = replace(self.progress, **training["progress"])
 
 
 def _place() -> tuple[int, int]:

@@ -72,8 +72,9 @@ class Display:
     def started(self, event: Started) -> None:
         """The workers begin, or begin again."""
         self.line(f"model     {event.num_parameters / 1e6:.1f} M parameters, {event.epoch_steps} steps per epoch")
-        if event.epoch:
-            self.line(f"          continues after epoch {event.epoch}")
+        if event.epoch or event.step:
+            within = f", step {event.step}" if event.step else ""
+            self.line(f"          continues after epoch {event.epoch}{within}")
 
     def step(self, report: StepReport) -> None:
         """Progress within an epoch."""

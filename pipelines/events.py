@@ -33,11 +33,13 @@ class Started:
 
     Attributes:
         epoch: epochs already done, above 0 when a run is continued.
+        step: steps done within the next one.
         num_parameters: of the model.
         epoch_steps: optimizer steps of an epoch.
     """
 
     epoch: int
+    step: int
     num_parameters: int
     epoch_steps: int
 

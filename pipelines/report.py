@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from mrqm.faults import Replay
 from pipelines.runs import Summary
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -70,6 +71,22 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
+
+
+def print_replay(result: Replay, console: Console) -> None:
+    """What a kept step did then, and does now."""
+    fault = result.fault
+    console.print(
+        f"epoch {fault.epoch}, step {fault.step}, rank {fault.rank}: {', '.join(fault.not_finite)} not finite"
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("loss", "then", "now"):
+        table.add_column(column, justify="left" if column == "loss" else "right")
+    for name, value in result.losses.items():
+        table.add_row(name, f"{fault.losses.get(name, math.nan):.4g}", f"{value:.4g}")
+    table.add_row("gradient norm", "", f"{result.gradient_norm:.4g}")
+    console.print(table)
+    console.print(f"first part whose output is not finite: {result.first_bad_module or 'none'}")
 
 
 def ui_command(tracking_uri: str) -> str:

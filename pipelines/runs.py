@@ -22,8 +22,11 @@ import yaml
 
 from mrqm.config import Config, make_config
 
-FREE_KEYS = ("output", "keep_checkpoints", "tracking.", "data.loader_workers", "data.cache_mb")
-"""Keys, or beginnings of keys, that change where things go and never what is learned."""
+FREE_KEYS = (
+    "output", "keep_checkpoints", "tracking.", "data.loader_workers", "train.checkpoint_minutes",
+    "train.resume", "train.on_divergence", "train.max_skipped",
+)  # fmt: skip
+"""Keys, or beginnings of keys, that may differ when a run is continued."""
 
 
 class RunError(ValueError):
@@ -70,8 +73,14 @@ class RunFolder:
         """Hold the folder for this process and configuration.
 
         Raises:
-            RunError: another process trains here, or the folder is a run of another configuration.
+            RunError: another process trains here, the folder is a run of another configuration, or it is a run and
+                `train.resume` is `never`.
         """
+        if config.train.resume == "never" and (self.path / "config.yaml").is_file():
+            raise RunError(
+                f"run {self.path.name} exists in {self.path} and train.resume=never; "
+                f"choose another name, such as name={self.path.name}-2, or remove it"
+            )
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("w") as lock:
             try:
@@ -142,6 +151,8 @@ def with_absolute_paths(config: Config) -> Config:
     weights = config.model.backbone.weights
     if weights not in ("none", "hub"):
         values["model"]["backbone"]["weights"] = str(Path(weights).resolve())
+    if config.train.resume not in ("auto", "never"):
+        values["train"]["resume"] = str(Path(config.train.resume).resolve())
     return make_config(values)
 
 

@@ -27,7 +27,7 @@ from ray.train import (
 from ray.train.torch import TorchTrainer
 from rich.console import Console
 
-from mrqm.checkpoint import METRICS
+from mrqm.checkpoint import METRICS, TRAINING
 from mrqm.config import Config, ConfigError
 from mrqm.data import build_dataset
 from mrqm.data.digest import data_digest
@@ -91,6 +91,11 @@ def _check_inputs(config: Config, display: Display) -> str:
     weights = config.model.backbone.weights
     if weights not in ("none", "hub") and not Path(weights).is_file():
         raise ConfigError(f"model.backbone.weights={weights}: no such file; give a .safetensors file, hub or none")
+    resume = config.train.resume
+    if resume not in ("auto", "never") and not (Path(resume) / TRAINING).is_file():
+        raise ConfigError(
+            f"train.resume={resume}: no checkpoint's folder: it has no {TRAINING}; auto, never or a folder"
+        )
     display.phase("reading annotations")
     for split in ("train", "val"):
         data = build_dataset(config, split)

@@ -7,7 +7,7 @@ import logging
 import math
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict
@@ -18,6 +18,7 @@ import torch
 from ray.train import Checkpoint
 
 from mrqm.config import Config
+from mrqm.engine import StepReport
 from mrqm.trainer import Trainer
 from pipelines.events import PROTOCOL, EpochReport, Evaluating, Line, Note, NoteHandler, Refused, Started, StepSender
 
@@ -30,7 +31,7 @@ class Job(TypedDict):
 
 
 def train_worker(job: Job) -> None:
-    """Train to the end, from the run's latest checkpoint if it has one."""
+    """Train to the end: from the run's latest checkpoint, from the one that is to be resumed, or from the beginning."""
     config, line = job["config"], job["line"]
     logging.getLogger("mrqm").addHandler(NoteHandler(lambda text: line.send(Note(text))))
     torch.set_num_threads(config.scaling.cpus_per_worker)
@@ -39,6 +40,8 @@ def train_worker(job: Job) -> None:
         if checkpoint := ray.train.get_checkpoint():
             with checkpoint.as_directory() as folder:
                 trainer.load(Path(folder))
+        elif config.train.resume not in ("auto", "never"):
+            trainer.load(Path(config.train.resume))
         _train_epochs(trainer, line)
     except (RuntimeError, OSError):
         raise  # a worker, a node or a network went away: Ray Train starts the workers again
@@ -50,7 +53,7 @@ def train_worker(job: Job) -> None:
 
 def _train_epochs(trainer: Trainer, line: Line) -> None:
     leads = trainer.rank == 0
-    on_step = StepSender(line) if leads else _ignore
+    on_step = _StepHandler(trainer, StepSender(line) if leads else None)
     if leads:
         line.send(_started(trainer))
     while not trainer.finished:
@@ -61,12 +64,45 @@ def _train_epochs(trainer: Trainer, line: Line) -> None:
             if leads:
                 line.send(Evaluating(trainer.epoch))
             metrics |= {f"{PROTOCOL}/{name}": value for name, value in trainer.evaluate().items()}
-        with _checkpoint(trainer, metrics) as checkpoint:
-            # Ray keeps reports as JSON, which has no NaN: the AP of a class without objects.
-            finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-            ray.train.report(finite, checkpoint, checkpoint_dir_name=f"epoch_{trainer.epoch:04d}")
+        _report(trainer, metrics, f"epoch_{trainer.epoch:04d}")
+        on_step.saved()
         if leads:
             line.send(_epoch_report(trainer, metrics, evaluated))
+
+
+class _StepHandler:
+    """Sends what happens to the driver, and writes a checkpoint when the last one is old: on all ranks at one step.
+
+    Args:
+        trainer: whose steps these are.
+        send: to the driver; None on ranks that have nothing to say.
+    """
+
+    def __init__(self, trainer: Trainer, send: Callable[[StepReport], None] | None) -> None:
+        self._trainer, self._send = trainer, send
+        minutes = trainer.config.train.checkpoint_minutes
+        self._interval = math.inf if minutes is None else 60 * minutes
+        self.saved()
+
+    def saved(self) -> None:
+        """A checkpoint was written just now."""
+        self._saved_at = self._trainer.progress.elapsed_seconds
+
+    def __call__(self, report: StepReport) -> None:
+        if self._send is not None:
+            self._send(report)
+        # `elapsed_seconds` is the mean over ranks: all of them come to the same decision
+        if report.elapsed_seconds - self._saved_at >= self._interval and report.epoch_step < report.epoch_steps:
+            _report(self._trainer, {}, f"epoch_{report.epoch - 1:04d}_step_{report.step:06d}")
+            self.saved()
+
+
+def _report(trainer: Trainer, metrics: dict[str, float], name: str) -> None:
+    """Hand metrics and, from rank 0, a checkpoint to Ray Train; every rank calls it."""
+    # Ray keeps reports as JSON, which has no NaN: the AP of a class without objects.
+    finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
+    with _checkpoint(trainer, metrics) as checkpoint:
+        ray.train.report(finite, checkpoint, checkpoint_dir_name=name)
 
 
 @contextmanager
@@ -82,7 +118,7 @@ def _checkpoint(trainer: Trainer, metrics: dict[str, float]) -> Iterator[Checkpo
 
 def _started(trainer: Trainer) -> Started:
     steps = len(trainer.train_loader) // trainer.config.train.accumulate
-    return Started(trainer.epoch, trainer.num_parameters, steps)
+    return Started(trainer.epoch, trainer.progress.epoch_step, trainer.num_parameters, steps)
 
 
 def _epoch_report(trainer: Trainer, metrics: dict[str, float], evaluated: bool) -> EpochReport:
@@ -90,7 +126,3 @@ def _epoch_report(trainer: Trainer, metrics: dict[str, float], evaluated: bool) 
     if evaluated:
         trainer.picture().save(picture, "png")
     return EpochReport(trainer.epoch, trainer.config.train.epochs, trainer.step, metrics, picture.getvalue() or None)
-
-
-def _ignore(report: object) -> None:
-    """Other ranks have nothing to say."""

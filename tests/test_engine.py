@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mrqm.criterion import build_criterion
-from mrqm.engine import Learner, Progress, detect
+from mrqm.engine import Progress, detect
+from mrqm.learner import Learner
 from mrqm.optim import Schedule
 
 CPU = torch.device("cpu")
@@ -46,8 +47,9 @@ def test_accumulation_equals_the_big_batch(tiny_config: Any, make_model: Any, ma
         [make_target([(8, 8, 20, 20), (30, 30, 50, 44)]), make_target([(9, 9, 30, 30)] * 2)]
     )
     whole, parts = (make_learner(config, make_model(config)) for _ in range(2))
-    losses, _ = whole.step([(images, None, targets)], 0, 0.0)
-    summed, _ = parts.step([(images[i : i + 1], None, targets[i : i + 1]) for i in range(2)], 0, 0.0)
+    losses = whole.backward([(images, None, targets)])
+    summed = parts.backward([(images[i : i + 1], None, targets[i : i + 1]) for i in range(2)])
+    assert whole.update(0, 0.0) == parts.update(0, 0.0)
     for name, value in losses.items():
         torch.testing.assert_close(summed[name], value, rtol=1e-4, atol=1e-5)
     for accumulated, expected in zip(parts.optimizer.seen[0], whole.optimizer.seen[0], strict=True):
@@ -59,7 +61,8 @@ def test_accumulation_equals_the_big_batch(tiny_config: Any, make_model: Any, ma
 def test_gradients_are_clipped_and_cleared(tiny_config: Any, make_model: Any, random_target: Any) -> None:
     config = tiny_config("optim.clip_norm=0.01")
     learner = make_learner(config, make_model(config))
-    learner.step([random_batch([random_target(3)])], 0, 0.0)
+    learner.backward([random_batch([random_target(3)])])
+    learner.update(0, 0.0)
     norm = torch.stack([gradient.norm() for gradient in learner.optimizer.seen[0]]).norm()
     assert norm.item() == pytest.approx(0.01, rel=1e-3)
     assert all(parameter.grad is None for parameter in learner.model.parameters())

@@ -15,6 +15,7 @@ import mrqm
 from mrqm import engine
 from mrqm.config import Config
 from mrqm.engine import DivergenceError, StepReport
+from mrqm.learner import unwrap
 from mrqm.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -37,7 +38,7 @@ def run(trainer: Trainer) -> list[dict[str, float]]:
 
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
-    return engine.unwrap(trainer.learner.model).state_dict()
+    return unwrap(trainer.learner.model).state_dict()
 
 
 def make_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
@@ -78,6 +79,37 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_exactly(config: Any, tmp_pa
     assert run(resumed) == losses[2:]
     for name, value in weights(whole).items():
         assert torch.equal(value, weights(resumed)[name]), name
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), f"average of {name}"
+
+
+@pytest.mark.parametrize("stopped_at", [1, 3])
+def test_a_run_resumed_within_an_epoch_repeats_the_uninterrupted_one_exactly(
+    config: Any, tmp_path: Path, stopped_at: int
+) -> None:
+    options = ("optim.schedule=cosine", "data.augment.color_jitter=0.3", "optim.ema_decay=0.9", "train.batch_size=1")
+    whole, means = Trainer(config(*options), CPU), []
+    losses: list[dict[str, float]] = []
+    while not whole.finished:
+        means.append(whole.train_epoch(lambda report: losses.append(report.losses)))
+
+    class Stopped(Exception):
+        pass
+
+    interrupted = Trainer(whole.config, CPU)
+
+    def stop(report: StepReport) -> None:
+        if report.step == stopped_at:
+            interrupted.save(tmp_path / "checkpoint", {})
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        interrupted.train_epoch(stop)
+    resumed, again = Trainer(whole.config, CPU), list[StepReport]()
+    resumed.load(tmp_path / "checkpoint")
+    assert resumed.train_epoch(again.append) == means[0]
+    assert [(r.epoch, r.epoch_step) for r in again] == [(1, step) for step in range(stopped_at + 1, 5)]
+    assert [r.losses for r in again] + run(resumed) == losses[stopped_at:]
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), f"average of {name}"
 
@@ -151,11 +183,53 @@ def test_a_step_in_bfloat16_works(config: Any) -> None:
     assert all(math.isfinite(step["loss"]) for step in losses)
 
 
-def test_a_loss_that_is_no_number_stops_the_run(config: Any) -> None:
-    trainer = Trainer(config(), CPU)
-    with torch.no_grad():
-        engine.unwrap(trainer.learner.model).decoder.class_head.bias.fill_(float("nan"))
-    with pytest.raises(DivergenceError, match=r"step 1: .*loss_class.*optim\.lr=0\.001"):
+def break_at(trainer: Trainer, monkeypatch: pytest.MonkeyPatch, *steps: int, gradient: bool = False) -> None:
+    """Make the loss, or only the gradient, of these steps NaN."""
+    criterion, calls = trainer.learner.criterion.forward, itertools.count(1)
+
+    def broken(outputs: Any, targets: Any) -> dict[str, torch.Tensor]:
+        losses: dict[str, torch.Tensor] = criterion(outputs, targets)
+        if next(calls) not in steps:
+            return losses
+        if gradient:
+            losses["loss_bbox"].register_hook(lambda grad: grad * math.nan)
+            return losses
+        return {**losses, "loss_class": losses["loss_class"] * math.nan}
+
+    monkeypatch.setattr(trainer.learner.criterion, "forward", broken)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_step(
+    config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(config(f"output={tmp_path}"), CPU)
+    break_at(trainer, monkeypatch, 2)
+    with pytest.raises(
+        DivergenceError, match=r"(?s)step 2: loss, loss_class not finite; .*mrqm replay.*optim\.lr=0\.001"
+    ):
+        trainer.train_epoch()
+    assert (tmp_path / "tiny" / "faults" / "step_000002" / "rank_0" / "fault.json").is_file()
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_steps_without_a_finite_loss_and_gradient_are_skipped_where_that_is_configured(
+    config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gradient: bool
+) -> None:
+    trainer = Trainer(config(f"output={tmp_path}", "train.on_divergence=skip", "train.batch_size=1"), CPU)
+    break_at(trainer, monkeypatch, 2, gradient=gradient)
+    reports: list[StepReport] = []
+    means = trainer.train_epoch(reports.append)
+    assert [report.step for report in reports] == [1, 3, 4]
+    assert trainer.progress.skipped == 1
+    assert means["loss"] == pytest.approx(sum(report.losses["loss"] for report in reports) / 3)
+    assert all(value.isfinite().all() for value in weights(trainer).values())
+
+
+def test_too_many_skipped_steps_stop_the_run(config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("train.on_divergence=skip", "train.max_skipped=1", "train.batch_size=1")
+    trainer = Trainer(config(f"output={tmp_path}", *options), CPU)
+    break_at(trainer, monkeypatch, 1, 3)
+    with pytest.raises(DivergenceError, match=r"(?s)step 3: .*skipped so far: 1"):
         trainer.train_epoch()
 
 

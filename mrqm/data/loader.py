@@ -74,11 +74,14 @@ class TrainingSampler(Sampler[tuple[int, int]]):
             )
         self._images, self._pool, self._used = images, pool, length // step_size * step_size
         self._seed, self._rank, self._world_size = seed, rank, world_size
-        self._epoch = 0
+        self._epoch, self._begin = 0, 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order, and the augmentation, of the next iteration."""
-        self._epoch = epoch
+    def set_epoch(self, epoch: int, begin: int = 0) -> None:
+        """Choose the order, and the augmentation, of the next iteration, which leaves out the first `begin` items.
+
+        The order does not depend on the number of ranks: where one run stopped, a run with other ranks can go on.
+        """
+        self._epoch, self._begin = epoch, begin
 
     def __len__(self) -> int:
         return self._used // self._world_size
@@ -87,16 +90,17 @@ class TrainingSampler(Sampler[tuple[int, int]]):
         rng = np.random.default_rng((self._seed, self._epoch))
         turn = rng.permutation(self._images.max() + 1)[self._images] // self._pool
         order = np.lexsort((rng.random(len(turn)), turn))
-        return iter([(self._epoch, index) for index in order[self._rank : self._used : self._world_size].tolist()])
+        share = order[self._begin + self._rank : self._used : self._world_size]
+        return iter([(self._epoch, index) for index in share.tolist()])
 
 
 class DetectionLoader(DataLoader[Sample | None]):
     """A `DataLoader` whose workers' errors read like its own and that passes over batches without an image."""
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order and augmentation of the next iteration; evaluation has but one."""
+    def set_epoch(self, epoch: int, begin: int = 0) -> None:
+        """Choose the order and augmentation of the next iteration, without its first items; evaluation has but one."""
         if isinstance(self.sampler, TrainingSampler):
-            self.sampler.set_epoch(epoch)
+            self.sampler.set_epoch(epoch, begin)
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """Iterate over the batches of the sampler's epoch.

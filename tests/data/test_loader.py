@@ -117,6 +117,16 @@ def test_images_take_turns_in_pools() -> None:
     assert any((np.diff(pool) != 0).sum() > 1 for pool in pools), "shuffled within a pool"
 
 
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_an_epoch_goes_on_with_any_number_of_ranks(ranks: int) -> None:
+    def rest(rank: int) -> list[int]:
+        sampler = TrainingSampler(np.arange(23), 23, step_size=4, seed=0, rank=rank, world_size=ranks)
+        sampler.set_epoch(0, begin=8)
+        return [index for _, index in sampler]
+
+    assert sorted(order()[8:]) == sorted(index for rank in range(ranks) for index in rest(rank))
+
+
 def test_every_item_has_its_turn() -> None:
     assert {index for epoch in range(10) for index in order(epoch=epoch)} == set(range(23))
 

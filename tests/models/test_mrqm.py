@@ -11,7 +11,7 @@ from torch import Tensor
 from mrqm.config import make_config
 from mrqm.criterion import build_criterion, total_loss
 from mrqm.data import collate
-from mrqm.engine import autocast
+from mrqm.learner import autocast
 from mrqm.models.encoder import FullEncoder, ScaleAwareEncoder
 from mrqm.models.mrqm import build_model
 

@@ -39,11 +39,18 @@ def test_a_refused_configuration_leaves_the_folder_as_it_was(config: Config, tin
 
 
 @pytest.mark.parametrize(
-    "override", ["keep_checkpoints=5", "tracking.experiment=other", "data.loader_workers=3", "data.cache_mb=1"]
+    "override", ["keep_checkpoints=5", "tracking.experiment=other", "data.loader_workers=3", "train.on_divergence=skip"]
 )
 def test_what_cannot_change_the_result_may_change(config: Config, tiny_config: TinyConfig, override: str) -> None:
     claim(config)
     claim(tiny_config(f"output={config.output}", override))
+
+
+def test_a_run_is_not_continued_where_that_is_unwanted(config: Config, tiny_config: TinyConfig) -> None:
+    never = tiny_config(f"output={config.output}", "train.resume=never")
+    claim(never)
+    with pytest.raises(RunError, match=r"tiny exists in .*train\.resume=never"):
+        claim(never)
 
 
 def test_a_folder_is_claimed_by_one_at_a_time(config: Config) -> None:

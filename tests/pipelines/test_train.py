@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from rich.console import Console
 from safetensors.torch import save_file
 
-from mrqm.config import Config, load_config
+from mrqm.config import Config, ConfigError, load_config
 from mrqm.data.scenes import SCENE_CLASSES, write_scenes
 from pipelines.errors import is_users_error
 from pipelines.resources import ResourceError
@@ -101,6 +101,13 @@ def wait_for_line(process: "subprocess.Popen[str]", word: str) -> None:
     assert any(word in line for line in process.stdout), f"{word!r} was never printed"
 
 
+def wait_for_checkpoint(folder: Path, pattern: str) -> None:
+    deadline = time.monotonic() + 60
+    while not any((path / "training.pt").is_file() for path in folder.glob(pattern)):
+        assert time.monotonic() < deadline, f"no {pattern} in {folder}"
+        time.sleep(0.01)
+
+
 def test_a_run_ends_with_its_summary(finished: "subprocess.CompletedProcess[str]") -> None:
     assert finished.returncode == 0, finished.stderr
     for words in ("2/2", "AP50", "best checkpoint", "tiny-detector version 1", "mlflow ui", "mrqm evaluate runs/tiny/"):
@@ -178,6 +185,21 @@ def test_its_checkpoint_is_evaluated_to_the_same_metrics(
     assert f"{metrics['coco/AP']:.3f}" in result.stdout, result.stderr
 
 
+def test_a_run_begins_from_the_checkpoint_of_another(
+    finished: "subprocess.CompletedProcess[str]", inside: Workplace
+) -> None:
+    overrides = ["name=more", "train.epochs=3", "train.resume=runs/tiny/epoch_0002", "scaling.num_workers=1"]
+    log = io.StringIO()
+    summary = train(load_config(inside.config_file, overrides), Console(file=log))
+    assert "continues after epoch 2" in log.getvalue()
+    assert summary.epoch == 3
+
+
+def test_a_folder_that_is_no_checkpoint_cannot_be_resumed(inside: Workplace) -> None:
+    with pytest.raises(ConfigError, match=r"train\.resume=.*data: no checkpoint's folder"):
+        train(load_config(inside.config_file, ["name=nothing", "train.resume=data"]))
+
+
 def test_too_many_workers_are_refused_with_what_the_cluster_has(inside: Workplace) -> None:
     config = load_config(inside.config_file, ["name=crowd", "scaling.num_workers=512", "train.batch_size=512"])
     with pytest.raises(ResourceError, match=r"512 workers × 1 CPU .* it has 1 node with \d+ CPU"):
@@ -194,6 +216,7 @@ def test_weights_that_do_not_fit_are_said_as_workers_say_it(inside: Workplace) -
 
 
 LONG = ["name=long", "train.epochs=15", "train.evaluate_every=15", "scaling.num_workers=1"]
+LONG += ["train.checkpoint_minutes=0.0001"]  # after every step
 
 
 @pytest.fixture
@@ -225,6 +248,7 @@ def test_a_stopped_and_killed_run_continues(
     killed = start_long_run()
     wait_for_line(killed, "continues after epoch")
     wait_for_line(killed, "/15 ")
+    wait_for_checkpoint(inside.folder / "runs" / "long", "epoch_*_step_*")
     killed.kill()
     killed.communicate()
 
