@@ -209,14 +209,14 @@ def test_a_killed_command_goes_on_and_ends_as_if_it_had_not_been(here: list[Path
     for part in ("images", "annotations"):
         (source / "train" / part).mkdir(parents=True)
     rng = np.random.default_rng(0)
-    for number in range(60):
-        noise = rng.integers(0, 255, (300, 300, 3), dtype=np.uint8)
+    for number in range(40):
+        noise = rng.integers(0, 255, (500, 500, 3), dtype=np.uint8)
         Image.fromarray(noise).save(source / "train" / "images" / f"{number}.png")
-        rows = [f"{x},{y},9,9,1,4,0,0" for x in range(5, 290, 20) for y in range(5, 290, 20)]
+        rows = [f"{x},{y},9,9,1,4,0,0" for x in range(5, 490, 50) for y in range(5, 490, 50)]
         (source / "train" / "annotations" / f"{number}.txt").write_text("\n".join(rows))
-    run(source, tmp_path / "whole", tiles=20, overlap=0)
+    run(source, tmp_path / "whole", tiles=100, overlap=0)
 
-    arguments = ["prepare", "visdrone", str(source), str(tmp_path / "new"), "--tiles", "20"]
+    arguments = ["prepare", "visdrone", str(source), str(tmp_path / "new"), "--tiles", "100"]
     command = [sys.executable, "-m", "mrqm", *arguments]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     progress = tmp_path / "new" / PROGRESS
@@ -228,9 +228,9 @@ def test_a_killed_command_goes_on_and_ends_as_if_it_had_not_been(here: list[Path
     assert process.returncode == -signal.SIGKILL
     assert not list((tmp_path / "new").rglob(ANNOTATIONS))
     done = progress.read_text().count("\n")
-    assert 3 <= done < 60
+    assert 3 <= done < 40
 
     again = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
-    assert f"continuing: {done} of 60 images are done" in again.stdout
+    assert f"continuing: {done} of 40 images are done" in again.stdout
     assert files_of(tmp_path / "new") == files_of(tmp_path / "whole")

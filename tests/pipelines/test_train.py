@@ -216,7 +216,7 @@ def test_weights_that_do_not_fit_are_said_as_workers_say_it(inside: Workplace) -
 
 
 LONG = ["name=long", "train.epochs=15", "train.evaluate_every=15", "scaling.num_workers=1"]
-LONG += ["train.checkpoint_minutes=0.0001"]  # after every step
+LONG += ["train.checkpoint_minutes=0.004"]  # every quarter of a second
 
 
 @pytest.fixture
