@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from pipelines.registry_commands import app as registry
+
 
 class Commands(TyperGroup):
     """Says a user's error in one message instead of a traceback."""
@@ -35,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(registry, name="registry")
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings that win over the file, such as optim.lr=1e-4."),

@@ -17,6 +17,7 @@ from mlflow.types import Schema, TensorSpec
 
 import mrqm
 from mrqm.checkpoint import CONFIG, METRICS, WEIGHTS
+from pipelines.provenance import provenance
 from pipelines.tracking import Tracker, metric_name
 
 REQUIREMENTS = (
@@ -43,7 +44,7 @@ class RegisteredModel:
 def register(
     tracker: Tracker, checkpoint: Path, metrics: Mapping[str, float], name: str | None, stamp: Mapping[str, str]
 ) -> RegisteredModel:
-    """Log a checkpoint as a model of the tracker's run and, under a name, register it with its metrics as tags.
+    """Log a checkpoint as a model of the tracker's run and, under a name, register it with metrics and origin as tags.
 
     A run that registered its model before gets that model again.
 
@@ -60,7 +61,8 @@ def register(
         return RegisteredModel(logged.model_uri, None, None)
     if not tracker.client.search_registered_models(f"name = '{name}'"):
         tracker.client.create_registered_model(name)
-    tags = {metric_name(key): f"{value:.4f}" for key, value in metrics.items()} | dict(stamp)
+    tags = {metric_name(key): f"{value:.4f}" for key, value in metrics.items()} | provenance(checkpoint) | dict(stamp)
+    tags["run.name"] = tracker.client.get_run(tracker.run_id).info.run_name
     made = tracker.client.create_model_version(
         name, logged.model_uri, tracker.run_id, tags=tags, model_id=logged.model_id
     )

@@ -42,7 +42,7 @@ class TrackingError(ValueError):
 def resolve_uri(settings: TrackingConfig) -> str:
     """The tracking URI: MLFLOW_TRACKING_URI if set, else the configuration's; SQLite files by absolute path."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or settings.uri
-    path = _sqlite_path(uri)
+    path = sqlite_path(uri)
     return uri.replace(f":///{path}", f":///{path.resolve()}", 1) if path else uri
 
 
@@ -151,7 +151,7 @@ def first_contact(uri: str) -> Iterator[None]:
     os.environ.update({name: value for name, value in FIRST_CONTACT.items() if before[name] is None})
     logging.getLogger("alembic").setLevel(logging.WARNING)  # one line for each of fifty migrations of a new database
     try:
-        if path := _sqlite_path(uri):
+        if path := sqlite_path(uri):
             path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except (MlflowException, OSError) as error:
@@ -169,7 +169,7 @@ def find_experiment(client: MlflowClient, name: str, uri: str) -> str:
     """Id of the experiment of that name, made if there is none; `TrackingError` if it is deleted."""
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        path = _sqlite_path(uri)
+        path = sqlite_path(uri)
         # A file store keeps artifacts beside its database, wherever the command is run.
         return client.create_experiment(name, (path.parent / "mlruns").absolute().as_uri() if path else None)
     if experiment.lifecycle_stage != "active":
@@ -189,6 +189,6 @@ def _exists(client: MlflowClient, run_id: str) -> bool:
         raise
 
 
-def _sqlite_path(uri: str) -> Path | None:
+def sqlite_path(uri: str) -> Path | None:
     """The database file of a SQLite URI."""
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None

@@ -1,0 +1,69 @@
+"""A version of a registered model, as the tags tell it that `pipelines.register` wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import get_args
+
+from mrqm.evaluation import ProtocolName
+from pipelines.provenance import VIEW
+
+DATA = "data.digest"
+DIGEST_DIGITS = 12
+"""Of a digest, where people read it."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version.
+
+    Attributes:
+        name: of the registered model.
+        number: of the version.
+        aliases: that point at it.
+        created: when it was registered, local time.
+        run_id: of the MLflow run that trained it.
+        tags: all of them.
+    """
+
+    name: str
+    number: str
+    aliases: tuple[str, ...]
+    created: datetime
+    run_id: str | None
+    tags: Mapping[str, str]
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.number}"
+
+    @property
+    def uri(self) -> str:
+        """What MLflow and `mrqm predict` take."""
+        return f"models:/{self.name}/{self.number}"
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """As `coco/AP`, in alphabetical order."""
+        protocols = tuple(f"{name}/" for name in get_args(ProtocolName))
+        return {key: float(self.tags[key]) for key in sorted(self.tags) if key.startswith(protocols)}
+
+    def conditions(self, protocol: str) -> dict[str, str | None]:
+        """What figures under a protocol depend on beside the model; None for what is not known."""
+        return {key: self.tags.get(key) for key in (f"protocol.{protocol}", DATA, VIEW)}
+
+
+def differences(first: Version, second: Version, protocol: str) -> list[str]:
+    """Why figures of two versions under a protocol are not comparable, a line for each reason; none if they are."""
+    ours, theirs = first.conditions(protocol), second.conditions(protocol)
+    return [
+        f"{key}: {_shown(key, ours[key])} (version {first.number}), "
+        f"{_shown(key, theirs[key])} (version {second.number})"
+        for key in ours
+        if ours[key] is None or ours[key] != theirs[key]
+    ]
+
+
+def _shown(key: str, value: str | None) -> str:
+    return "unknown" if value is None else value[:DIGEST_DIGITS] if key == DATA else value

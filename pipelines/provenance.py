@@ -1,0 +1,55 @@
+"""Where a checkpoint comes from, as tags for the registry: enough to know code, configuration and weights again."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import mrqm
+from mrqm.checkpoint import CONFIG, WEIGHTS, load_checkpoint_config
+from mrqm.config import DataConfig
+from mrqm.data.digest import file_digest
+
+VIEW = "evaluation.view"
+
+
+def provenance(checkpoint: Path) -> dict[str, str]:
+    """Tags of a checkpoint.
+
+    Returns:
+        `checkpoint.sha256` of the weights' file, `config.digest` of the configuration's, `evaluation.view`,
+        `mrqm.version` and, where `mrqm` runs from a git checkout, `code.commit`.
+    """
+    tags = {
+        "checkpoint.sha256": file_digest(checkpoint / WEIGHTS),
+        "config.digest": file_digest(checkpoint / CONFIG),
+        VIEW: describe_view(load_checkpoint_config(checkpoint).data),
+        "mrqm.version": version("mrqm"),
+    }
+    commit = code_commit(Path(mrqm.__file__).parent)
+    return tags | {"code.commit": commit} if commit else tags
+
+
+def describe_view(data: DataConfig) -> str:
+    """How the model looked at images when it was scored: what is cut differently is scored on other objects."""
+    if data.tile is None:
+        return "full"
+    cut = data.tile.model_dump(exclude={"keep_empty"}) | {"scale": data.scale}  # empty tiles: of training only
+    return " ".join(["tiles", *(f"{key}={value}" for key, value in cut.items())])
+
+
+def code_commit(folder: Path) -> str | None:
+    """The commit of a folder of code, with `-dirty` after it if tracked files were changed; None outside of git.
+
+    Code that lies in somebody else's repository, as an installed package may, is not that repository's.
+    """
+    if shutil.which("git") is None or _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
+        return None
+    return _git(folder, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    ended = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True)
+    return ended.stdout.strip() if ended.returncode == 0 else None

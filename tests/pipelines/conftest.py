@@ -1,0 +1,76 @@
+"""A store with registered models, for the tests of the registry."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from mrqm.checkpoint import save_checkpoint
+from mrqm.config import Config
+
+from .registered import register_run
+
+TinyConfig = Callable[..., Config]
+AddVersion = Callable[..., str]
+NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def spotter_checkpoint(tiny_config: TinyConfig, make_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = tiny_config("data.classes=[a, b, c]")
+    folder = tmp_path_factory.mktemp("model") / "checkpoint"
+    save_checkpoint(folder, make_model(config).state_dict(), {}, config, {})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def registry_store(spotter_checkpoint: Path, tiny_config: TinyConfig, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A database with the model `spotter`, which has one version."""
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        register_run(tiny_config(f"output={folder}/runs", "name=flight-7"), spotter_checkpoint)
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+@pytest.fixture
+def away_from_the_run(registry_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands run in a folder that holds nothing of the run."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry_store)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def client(registry_store: str) -> MlflowClient:
+    return MlflowClient(registry_store)
+
+
+@pytest.fixture
+def add_version(client: MlflowClient) -> AddVersion:
+    """Register the checkpoint again, in a model of the test's own, with other tags; returns NAME/VERSION."""
+    name = f"model-{next(NUMBERS)}"
+    client.create_registered_model(name)
+    original = client.get_model_version("spotter", "1")
+
+    def add(ap: float | None = None, source: str | None = None, **tags: str | None) -> str:
+        wanted = original.tags | ({} if ap is None else {"coco/AP": f"{ap:.4f}"}) | tags
+        kept = {key: value for key, value in wanted.items() if value is not None}
+        made = client.create_model_version(name, source or original.source, original.run_id, tags=kept)
+        return f"{name}/{made.version}"
+
+    return add
+
+
+@pytest.fixture
+def model_files(registry_store: str, tmp_path: Path) -> Path:
+    """The files of `spotter`, to change."""
+    mlflow.set_tracking_uri(registry_store)
+    path = mlflow.artifacts.download_artifacts(artifact_uri="models:/spotter/1", dst_path=str(tmp_path / "files"))
+    return Path(path)

@@ -1,0 +1,52 @@
+"""`mrqm registry` in this process, and a run that registers a model."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from mrqm.__main__ import app
+from mrqm.config import Config
+from pipelines.register import register
+from pipelines.runs import RunFolder
+from pipelines.tracking import Tracker
+
+STAMP = {"protocol.coco": "1 maxDets=1,10,100", "data.digest": "ab12" * 16}
+METRICS = {"coco/AP": 0.31, "coco/AP50": 0.52, "coco/AP_large": float("nan"), "coco/AP/a": 0.4}
+
+
+def registry(*words: str) -> tuple[int, str]:
+    """Exit code and output of `mrqm registry …`."""
+    result = CliRunner().invoke(app, ["registry", *words])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def succeed(*words: str) -> str:
+    code, output = registry(*words)
+    assert code == 0, output
+    return output
+
+
+def refuse(*words: str) -> str:
+    code, output = registry(*words)
+    assert code == 2, output
+    assert output.startswith("error: ")
+    return output
+
+
+def register_run(config: Config, checkpoint: Path) -> None:
+    """What the end of a training does: a version of the model `spotter`."""
+    folder = RunFolder(config)
+    folder.path.mkdir(parents=True)
+    with Tracker(config, folder) as tracker:
+        register(tracker, checkpoint, METRICS, "spotter", STAMP)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
