@@ -49,6 +49,7 @@ def away_from_the_run(registry_store: str, tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.fixture
 def client(registry_store: str) -> MlflowClient:
+    mlflow.set_tracking_uri(registry_store)  # which resolves what a version is made of, whatever a test used before
     return MlflowClient(registry_store)
 
 
