@@ -141,14 +141,13 @@ def replay(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")] = None,
 ) -> None:
     """Run a training step again whose loss or gradient was not finite, and say where that begins."""
-    import torch
     from rich.console import Console
 
     from mrqm.faults import replay as run
+    from pipelines.device import pick_device
     from pipelines.report import print_replay
 
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    print_replay(run(folder, place), Console(highlight=False))
+    print_replay(run(folder, pick_device(device)), Console(highlight=False))
 
 
 @app.command()

@@ -18,7 +18,7 @@ from mrqm.data import DetectionLoader
 from mrqm.data.loader import Batch
 from mrqm.evaluation import CocoEvaluator
 from mrqm.faults import Fault, not_finite, save_fault
-from mrqm.learner import Learner, autocast, to_device, unwrap
+from mrqm.learner import Learner, autocast, place, to_device, unwrap
 from mrqm.postprocess import postprocess
 
 logger = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ def train_one_epoch(
         progress.elapsed_seconds, progress.images_seen = before + seconds, progress.images_seen + images
         if lr is None:
             own = {name: value.item() for name, value in losses.items()}
-            fault = Fault(epoch, progress.step, _rank(), noise_seed, own, not_finite(means) or ("gradient",))
+            fault = Fault(epoch, progress.step, place()[0], noise_seed, own, not_finite(means) or ("gradient",))
             _set_aside(fault, learner, batches, progress)
         else:
             progress.learned(means)
@@ -216,13 +216,9 @@ def detect(model: nn.Module, batch: Batch, config: Config, device: torch.device)
 
 def _seed_noise(seed: int, epoch: int, step: int) -> int:
     """Seed the noise of one step, different on every rank; returns that seed."""
-    noise_seed = int(np.random.SeedSequence((seed, epoch, step, _rank())).generate_state(1)[0])
+    noise_seed = int(np.random.SeedSequence((seed, epoch, step, place()[0])).generate_state(1)[0])
     torch.manual_seed(noise_seed)
     return noise_seed
-
-
-def _rank() -> int:
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def _grouped(loader: Iterable[Batch], size: int) -> Iterator[list[Batch]]:

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -88,3 +89,10 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 def unwrap(model: nn.Module) -> nn.Module:
     """The module inside DistributedDataParallel."""
     return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def place() -> tuple[int, int]:
+    """This process's rank and the number of ranks."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic takes typing's own from Python 3.12 on
 
+from mrqm.data.files import read_lines, write_whole
 from mrqm.data.records import DataError, ImageRecord, require_none
 from mrqm.data.visdrone import VISDRONE_CLASSES
 
@@ -134,9 +135,7 @@ def write_coco_results(path: Path, detections: Mapping[int, ImageDetections], ca
             _xywh(found.boxes).tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
         )
     ]
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_text(json.dumps(results))
-    unfinished.replace(path)
+    write_whole(path, json.dumps(results))
 
 
 def write_visdrone_results(folder: Path, detections: Mapping[str, ImageDetections]) -> None:
@@ -187,10 +186,7 @@ def _require_known(path: Path, what: str, ids: NDArray[np.int64], known: Sequenc
 
 
 def _read_text(path: Path, classes: Sequence[str]) -> ImageDetections:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file: {error}") from error
+    lines = read_lines(path)
     parsed = [_parse_line(path, number, line, classes) for number, line in enumerate(lines, start=1) if line.strip()]
     rows = np.array(parsed, dtype=np.float64).reshape(-1, 8)
     rows = rows[np.argsort(-rows[:, 4], kind="stable")]

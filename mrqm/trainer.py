@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from PIL import Image
 from timm.utils import ModelEmaV3
 from torch import nn
@@ -27,7 +26,7 @@ from mrqm.config import Config
 from mrqm.criterion import build_criterion
 from mrqm.data import build_dataset, build_loader, collate
 from mrqm.engine import Progress, StepReport, detect, evaluate, train_one_epoch
-from mrqm.learner import Learner, unwrap
+from mrqm.learner import Learner, place, unwrap
 from mrqm.models.mrqm import build_model
 from mrqm.optim import Schedule, build_optimizer
 from mrqm.pictures import draw_comparison
@@ -53,7 +52,7 @@ class Trainer:
 
     def __init__(self, config: Config, device: torch.device) -> None:
         self.device = device
-        self.rank, self.world_size = _place()
+        self.rank, self.world_size = place()
         train_data, self.val_data = build_dataset(config, "train"), build_dataset(config, "val")
         self.classes = train_data.classes
         self.config = config = config.model_copy(
@@ -137,13 +136,6 @@ class Trainer:
         self.learner.optimizer.load_state_dict(training["optimizer"])
         self.epoch = training["epoch"]
         self.progress = replace(self.progress, **training["progress"])
-
-
-def _place() -> tuple[int, int]:
-    """This process's rank and the number of ranks."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
 
 
 def _distributed(model: nn.Module, device: torch.device) -> DistributedDataParallel:

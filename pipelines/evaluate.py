@@ -26,6 +26,7 @@ from mrqm.data.records import DataError, ImageRecord
 from mrqm.detector import Detector
 from mrqm.evaluation import Protocol, ProtocolName, build_protocol, score_under
 from mrqm.predictions import ImageDetections, read_coco_results, read_visdrone_results
+from pipelines.device import pick_device
 from pipelines.image_progress import ImageProgress
 from pipelines.model_source import checkpoint_folder
 
@@ -105,7 +106,7 @@ def _look(request: Request, progress: ImageProgress) -> tuple[Config, DetectionD
         config = _with_data_of(request, load_checkpoint_config(checkpoint, tuple(request.overrides)))
         view = _checked_view(request.view, config)
         dataset = build_dataset(config, "val")
-        device = torch.device(request.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = pick_device(request.device)
         detector = Detector(mrqm.load(checkpoint, device).model, config, device)
     with progress.counting(count_views(dataset, view), done=0):
         found = look_at(detector, dataset, view, progress.advance)

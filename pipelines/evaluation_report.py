@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from mrqm.evaluation.curves import precision_over_recall, recall_by_size
 from mrqm.evaluation.errors import ERRORS, SIZE_BINS, ErrorAnalysis, decompose
-from mrqm.evaluation.judging import RIGHT, judge
+from mrqm.evaluation.judging import RIGHT, Outcomes, judge
 from mrqm.pictures import draw_comparison
 from pipelines.evaluate import Assessment
 from pipelines.evaluation_plots import plot_errors, plot_precision_recall, plot_recall_by_size
@@ -34,35 +35,42 @@ WORST = 6
 ALL_SIZES = "all sizes"
 
 
-def analyse(assessment: Assessment) -> ErrorAnalysis:
-    """Where AP50 is lost."""
+class Analysis(NamedTuple):
+    """What became of every detection and object, and where AP50 is lost."""
+
+    outcomes: Outcomes
+    errors: ErrorAnalysis
+
+
+def analyse(assessment: Assessment) -> Analysis:
+    """Judge every detection once, for the console and the report."""
     found = assessment.found
-    return decompose(judge(found.records, found.detections, len(found.classes)))
+    outcomes = judge(found.records, found.detections, len(found.classes))
+    return Analysis(outcomes, decompose(outcomes))
 
 
-def print_assessment(assessment: Assessment, analysis: ErrorAnalysis, console: Console) -> None:
+def print_assessment(assessment: Assessment, analysis: Analysis, console: Console) -> None:
     """Metrics of every protocol, and what each kind of error costs at each size."""
     for table in metrics_tables(assessment.metrics):
         console.print()
         console.print(table)
     console.print()
-    console.print(_errors_table(analysis))
+    console.print(_errors_table(analysis.errors))
     console.print(f"\ndata {assessment.data_digest[:16]}, {len(assessment.found.records)} images", highlight=False)
 
 
-def write_report(assessment: Assessment, analysis: ErrorAnalysis, folder: Path) -> None:
+def write_report(assessment: Assessment, analysis: Analysis, folder: Path) -> None:
     """Write the folder; what is in it is replaced."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = assessment.found
-    outcomes = judge(found.records, found.detections, len(found.classes))
+    outcomes, errors = analysis
     plot_precision_recall(
-        folder / "precision_recall.png", precision_over_recall(outcomes), analysis.ap50[0], found.classes
+        folder / "precision_recall.png", precision_over_recall(outcomes), errors.ap50[0], assessment.found.classes
     )
     plot_recall_by_size(folder / "recall_by_size.png", recall_by_size(outcomes))
-    plot_errors(folder / "errors.png", analysis)
+    plot_errors(folder / "errors.png", errors)
     draw_worst(assessment).save(folder / "worst_images.jpg", quality=90)
-    (folder / "metrics.json").write_text(json.dumps(_document(assessment, analysis), indent=1))
-    (folder / "report.md").write_text(_markdown(assessment, analysis))
+    (folder / "metrics.json").write_text(json.dumps(_document(assessment, errors), indent=1))
+    (folder / "report.md").write_text(_markdown(assessment, errors))
 
 
 def draw_worst(assessment: Assessment) -> Image.Image:

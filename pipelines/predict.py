@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import mrqm
 from mrqm.checkpoint import WEIGHTS
 from mrqm.config import Config
 from mrqm.detector import Detector
+from pipelines.device import pick_device
 from pipelines.image_list import find_images, name_results
 from pipelines.image_progress import ImageProgress
 from pipelines.looking import look
@@ -109,8 +108,8 @@ def _look_everywhere(detector: Detector, images: Sequence[tuple[int, Path]], opt
 
         yield from look_on_ray(detector, images, options.draw_from, options.workers, options.device)
         return
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    yield from look(Detector(detector.model, detector.config, torch.device(device)), images, options.draw_from)
+    here = Detector(detector.model, detector.config, pick_device(options.device))
+    yield from look(here, images, options.draw_from)
 
 
 def _deciding(config: Config) -> dict[str, Any]:

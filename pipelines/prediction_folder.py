@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from mrqm.data.files import write_whole
 from mrqm.predictions import ImageDetections, write_coco_results, write_visdrone_results
 
 
@@ -67,7 +68,7 @@ class PredictionFolder:
         file = self.path / "predict.json"
         if not file.is_file():
             self.path.mkdir(parents=True, exist_ok=True)
-            _write(file, json.dumps(asked, indent=1).encode())
+            write_whole(file, json.dumps(asked, indent=1))
             return
         kept = json.loads(file.read_text())
         differing = [key for key in sorted(kept.keys() | asked.keys()) if kept.get(key) != asked.get(key)]
@@ -89,8 +90,8 @@ class PredictionFolder:
         write_visdrone_results(self.path / ".parts", {name: found})
         (self.path / ".parts" / f"{name}.txt").replace(self.path / "visdrone" / f"{name}.txt")
         if result.picture:
-            _write(self.path / "pictures" / f"{name}.jpg", result.picture)
-        _write(self._part(name), result.part)
+            write_whole(self.path / "pictures" / f"{name}.jpg", result.picture)
+        write_whole(self._part(name), result.part)
 
     def finish(self, classes: Sequence[str]) -> int:
         """Write the listing and the COCO results of every image that is done; returns the number of detections."""
@@ -101,7 +102,7 @@ class PredictionFolder:
                 images.append({"id": index, "file_name": str(image), "name": name, "width": width, "height": height})
         categories = [{"id": number, "name": label} for number, label in enumerate(classes, start=1)]
         listing = {"images": images, "categories": categories}
-        _write(self.path / "images.json", json.dumps(listing, indent=1).encode())
+        write_whole(self.path / "images.json", json.dumps(listing, indent=1))
         write_coco_results(self.path / "detections.json", detections, range(1, len(classes) + 1))
         return sum(len(found.scores) for found in detections.values())
 
@@ -121,13 +122,6 @@ def unpack(part: bytes) -> tuple[ImageDetections, tuple[int, int]]:
     with np.load(io.BytesIO(part), allow_pickle=False) as arrays:
         height, width = arrays["size"].tolist()
         return ImageDetections(arrays["boxes"], arrays["scores"], arrays["labels"]), (height, width)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """All or nothing, whenever the process ends."""
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
 
 
 def _shown(value: Any) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from mrqm.config import DataFormat
-from mrqm.data.prepared import ImageJob, ImageOutcome, write_whole
+from mrqm.data.files import write_whole
+from mrqm.data.prepared import ImageJob, ImageOutcome
 from mrqm.data.statistics import SplitReport
 from pipelines.prepare_report import to_markdown
 
@@ -115,7 +116,7 @@ class Preparation:
     def finish(self, reports: Mapping[str, SplitReport]) -> None:
         """Write the reports; the progress is no longer needed."""
         write_whole(self._folder / READABLE, to_markdown(self._settings, reports))
-        write_whole(self._folder / REPORT, _REPORTS.dump_json(dict(reports), indent=1).decode())
+        write_whole(self._folder / REPORT, _REPORTS.dump_json(dict(reports), indent=1))
         (self._folder / PROGRESS).unlink(missing_ok=True)
 
     def _require_same(self, earlier: dict[str, Any]) -> None:

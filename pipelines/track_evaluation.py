@@ -11,14 +11,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from mrqm.config import TrackingConfig
-from mrqm.evaluation.errors import ErrorAnalysis
 from pipelines.evaluate import Assessment
-from pipelines.evaluation_report import write_report
+from pipelines.evaluation_report import Analysis, write_report
 from pipelines.report import ui_command
 from pipelines.tracking import find_experiment, first_contact, metric_name, resolve_uri
 
 
-def track_evaluation(assessment: Assessment, analysis: ErrorAnalysis) -> str:
+def track_evaluation(assessment: Assessment, analysis: Analysis) -> str:
     """Log metrics, tags and the report; returns how to look at them.
 
     Raises:

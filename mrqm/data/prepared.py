@@ -20,6 +20,7 @@ from PIL import Image
 
 from mrqm.data.coco import IGNORED_CATEGORIES, MARKER
 from mrqm.data.digest import file_digest
+from mrqm.data.files import part_of, write_whole
 from mrqm.data.images import UnreadableImageError, decode
 from mrqm.data.items import Item, black_out_regions
 from mrqm.data.records import ImageRecord
@@ -105,14 +106,6 @@ def write_annotations(folder: Path, classes: Sequence[str], images: Sequence[Wri
     write_whole(folder / ANNOTATIONS, json.dumps(content))
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that it appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = _part_of(path)
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-
-
 def _image_entry(image: WrittenImage) -> dict[str, Any]:
     record = image.record
     entry = {"id": record.image_id, "file_name": image.name, "height": record.size[0], "width": record.size[1]}
@@ -143,16 +136,12 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source.resolve(), target)
     except OSError:  # another file system, or one without hard links
-        part = _part_of(target)
+        part = part_of(target)
         shutil.copyfile(source, part)
         part.replace(target)
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
-    part = _part_of(path)
+    part = part_of(path)
     Image.fromarray(pixels).save(part, format="PNG", compress_level=1)
     part.replace(path)
-
-
-def _part_of(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part")

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mrqm.data.files import read_lines
 from mrqm.data.images import SUFFIXES, read_sizes
 from mrqm.data.records import (
     IGNORED_REGION,
@@ -90,10 +91,7 @@ def read_rows(path: Path, classes: tuple[str, ...], repairs: Repairs) -> Rows:
     Raises:
         DataError: it is not text, a line does not parse, or a category number is unknown.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file: {error}") from error
+    lines = read_lines(path)
     rows, places = [], []
     for number, line in enumerate(lines, start=1):
         if text := line.strip():

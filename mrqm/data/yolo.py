@@ -16,6 +16,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from mrqm.data.files import read_lines
 from mrqm.data.images import SUFFIXES, read_sizes
 from mrqm.data.records import AnnotationSet, DataError, ImageRecord, Repairs, require_folder, require_none
 
@@ -122,10 +123,7 @@ def _make_record(
 
 def _read_lines(path: Path, num_classes: int) -> Iterator[tuple[str, int, NDArray[np.float64]]]:
     """Place, label and xyxy shares of every line."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file: {error}") from error
+    lines = read_lines(path)
     for number, line in enumerate(lines, start=1):
         if line.strip():
             yield f"{path}:{number}", *_parse_line(f"{path}:{number}", line, num_classes)
