@@ -1,6 +1,6 @@
 """What the Scale-Aware Encoder costs beside the six-layer full encoder: FLOPs, seconds and their ratios.
 
-    python benchmarks/encoder_cost.py                    # one 800×800 image, forward and forward + backward
+    python benchmarks/encoder_cost.py                    # one 800×800 image: some minutes on two cores
     python benchmarks/encoder_cost.py --device cuda
     python benchmarks/encoder_cost.py --size 256         # where memory is short: 800 px takes about 14 GB
 
@@ -80,41 +80,45 @@ def count_flops(run: Callable[..., None], encoder: nn.Module, dim: int, size: in
     return counter.get_total_flops()
 
 
-def measure_seconds(run: Callable[..., None], encoder: nn.Module, *tokens: Any, repeats: int) -> float:
-    """The fastest of several runs, after one that warms up."""
+def measure_seconds(
+    run: Callable[..., None], encoder: nn.Module, warm_up: tuple[Any, ...], tokens: tuple[Any, ...], repeats: int
+) -> float:
+    """The fastest of several runs, after one on few tokens that warms up."""
+    run(encoder, *warm_up)
     seconds = []
-    for _ in range(repeats + 1):
+    for _ in range(repeats):
         start = time.perf_counter()
         run(encoder, *tokens)
         if tokens[0].is_cuda:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
         encoder.zero_grad()
-    return min(seconds[1:])
+    return min(seconds)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=800, help="side of the image in px, a multiple of 32")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--repeats", type=int, default=2, help="timed runs, of which the fastest counts")
+    parser.add_argument("--repeats", type=int, default=1, help="timed runs, of which the fastest counts")
     args = parser.parse_args()
 
     model = ModelConfig()
-    tokens = make_tokens(model.hidden_dim, args.size, args.device)
-    table = Table(box=SIMPLE)
+    warm_up, tokens = (make_tokens(model.hidden_dim, size, args.device) for size in (128, args.size))
+    console, table = Console(), Table(box=SIMPLE)
     for column in ("encoder", "pass", "GFLOPs", "ratio", "seconds", "ratio"):
         table.add_column(column, justify="left" if column in ("encoder", "pass") else "right")
     for label, run in (("forward", run_forward), ("forward + backward", run_backward)):
         reference: tuple[float, float] | None = None
         for name, encoder in build_encoders(model).items():
-            seconds = measure_seconds(run, encoder.to(args.device), *tokens, repeats=args.repeats)
+            with console.status(f"{name}, {label}"):
+                seconds = measure_seconds(run, encoder.to(args.device), warm_up, tokens, args.repeats)
             flops = count_flops(run, encoder, model.hidden_dim, args.size)
             reference = reference or (flops, seconds)
             ratios = f"{flops / reference[0]:.3f}", f"{seconds / reference[1]:.3f}"
             table.add_row(name, label, f"{flops / 1e9:.1f}", ratios[0], f"{seconds:.3f}", ratios[1])
     print(f"one {args.size}×{args.size} image, {args.device}")
-    Console().print(table)
+    console.print(table)
 
 
 if __name__ == "__main__":

@@ -109,15 +109,16 @@ def main() -> None:
     if args.only is not None:
         print(json.dumps(measure(config, torch.device(args.device), args.only, args.size)))
         return
-    table = Table(box=SIMPLE)
+    console, table = Console(), Table(box=SIMPLE)
     for column in ("objects", "peak MB", "seconds", "loss"):
         table.add_column(column, justify="right")
     for objects in COUNTS:
-        result = measure_apart(objects, sys.argv[1:])
+        with console.status(f"one step with {objects:,} objects"):
+            result = measure_apart(objects, sys.argv[1:])
         cells = ["failed", "", ""] if result is None else [f"{result[key]:.1f}" for key in ("peak", "seconds", "loss")]
         table.add_row(str(objects), *cells)
     print(f"one training step, one {args.size}×{args.size} image, {args.config}, {args.device}")
-    Console().print(table)
+    console.print(table)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image
@@ -20,7 +21,7 @@ from rich.table import Table
 
 from mrqm.config import Config, make_config
 from mrqm.data import DetectionDataset, build_loader
-from mrqm.data.images import ImageCache
+from mrqm.data.images import decode
 from mrqm.data.items import Item, drop_empty, item_record, tile_items, whole_items
 from mrqm.data.readers import read_annotations
 from mrqm.data.records import AnnotationSet
@@ -58,10 +59,10 @@ def main() -> None:
 
 def write(items: list[Item], folder: Path, suffix: str, tile: int) -> tuple:
     """Tiles on disk, and their records."""
-    cache, records = ImageCache(1), []
+    read, records = lru_cache(1)(decode), []
     for number, item in enumerate(items):
         path = folder / f"{number}.{suffix}"
-        pixels = cut(cache.get(item.record.path, item.size), item.window, (tile, tile))
+        pixels = cut(read(item.record.path, item.size), item.window, (tile, tile))
         options = {"compress_level": 1} if suffix == "png" else {"quality": 95}
         Image.fromarray(pixels).save(path, **options)
         records.append(item_record(item, path, number, (tile, tile), 0.4))

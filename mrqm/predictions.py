@@ -19,7 +19,7 @@ from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic takes typing's own from Python 3.12 on
 
 from mrqm.data.files import read_lines, write_whole
-from mrqm.data.records import DataError, ImageRecord, require_none
+from mrqm.data.records import DataError, ImageRecord, require_none, xywh_to_xyxy, xyxy_to_xywh
 from mrqm.data.visdrone import VISDRONE_CLASSES
 
 DECIMALS = 4  # of px in result files
@@ -88,7 +88,7 @@ def read_coco_results(
     found = []
     for record in records:
         part = slice(*np.searchsorted(image_ids, [record.image_id, record.image_id + 1]))
-        found.append(ImageDetections(_xyxy(xywh[part]), scores[part], label[part]))
+        found.append(ImageDetections(xywh_to_xyxy(xywh[part]), scores[part], label[part]))
     return tuple(found)
 
 
@@ -131,9 +131,7 @@ def write_coco_results(path: Path, detections: Mapping[int, ImageDetections], ca
     results = [
         {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
         for image_id, found in detections.items()
-        for box, score, label in zip(
-            _xywh(found.boxes).tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
-        )
+        for box, score, label in zip(_bboxes(found.boxes), found.scores.tolist(), found.labels.tolist(), strict=True)
     ]
     write_whole(path, json.dumps(results))
 
@@ -148,11 +146,13 @@ def write_visdrone_results(folder: Path, detections: Mapping[str, ImageDetection
     folder.mkdir(parents=True, exist_ok=True)
     for stem, found in detections.items():
         order = np.argsort(-found.scores, kind="stable")
-        rows = zip(
-            _xywh(found.boxes[order]).tolist(), found.scores[order].tolist(), found.labels[order].tolist(), strict=True
-        )
+        rows = zip(_bboxes(found.boxes[order]), found.scores[order].tolist(), found.labels[order].tolist(), strict=True)
         lines = [_line(box, score, label + 1) for box, score, label in rows]
         (folder / f"{stem}.txt").write_text("".join(lines))
+
+
+def _bboxes(boxes_xyxy: NDArray[np.float64]) -> list[list[float]]:
+    return xyxy_to_xywh(boxes_xyxy).round(DECIMALS).tolist()
 
 
 def _line(xywh: list[float], score: float, category: int) -> str:
@@ -190,7 +190,7 @@ def _read_text(path: Path, classes: Sequence[str]) -> ImageDetections:
     parsed = [_parse_line(path, number, line, classes) for number, line in enumerate(lines, start=1) if line.strip()]
     rows = np.array(parsed, dtype=np.float64).reshape(-1, 8)
     rows = rows[np.argsort(-rows[:, 4], kind="stable")]
-    return ImageDetections(_xyxy(rows[:, :4]), rows[:, 4], rows[:, 5].astype(np.int64) - 1)
+    return ImageDetections(xywh_to_xyxy(rows[:, :4]), rows[:, 4], rows[:, 5].astype(np.int64) - 1)
 
 
 def _parse_line(path: Path, number: int, line: str, classes: Sequence[str]) -> list[float]:
@@ -204,11 +204,3 @@ def _parse_line(path: Path, number: int, line: str, classes: Sequence[str]) -> l
         names = ", ".join(f"{category} {name}" for category, name in enumerate(classes, start=1))
         raise DataError(f"{path}:{number}: unknown category {row[5]:g}; known are {names}")
     return row
-
-
-def _xyxy(xywh: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
-
-
-def _xywh(xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1).round(DECIMALS)

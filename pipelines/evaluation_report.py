@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from mrqm.boxes import to_cxcywh
 from mrqm.evaluation.curves import precision_over_recall, recall_by_size
 from mrqm.evaluation.errors import ERRORS, SIZE_BINS, ErrorAnalysis, decompose
 from mrqm.evaluation.judging import RIGHT, Outcomes, judge
@@ -107,11 +108,7 @@ def draw_worst(assessment: Assessment) -> Image.Image:
 
 def _normalised(boxes: np.ndarray, size: tuple[int, int]) -> Tensor:
     """(N, 4) xyxy px → normalised cxcywh."""
-    height, width = size
-    left, top, right, bottom = torch.from_numpy(boxes).unbind(1)
-    return torch.stack(
-        [(left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height], 1
-    )
+    return to_cxcywh(torch.from_numpy(boxes)) / torch.tensor(size).flip(0).repeat(2)
 
 
 def _errors_table(analysis: ErrorAnalysis) -> Table:

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, FiniteFloat, ValidationError
 
 from mrqm.data.images import read_sizes
-from mrqm.data.records import AnnotationSet, DataError, ImageRecord, Repairs, require_none
+from mrqm.data.records import AnnotationSet, DataError, ImageRecord, Repairs, require_none, xywh_to_xyxy
 
 
 class Category(BaseModel):
@@ -150,7 +150,7 @@ def _make_record(
     repairs: Repairs,
 ) -> ImageRecord:
     xywh = np.array([annotation.bbox for annotation in annotations], dtype=np.float64).reshape(-1, 4)
-    boxes, kept = repairs.clip(np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1), size, places)
+    boxes, kept = repairs.clip(xywh_to_xyxy(xywh), size, places)
     label = np.array([labels[annotation.category_id] for annotation in annotations], dtype=np.int64)[kept]
     is_crowd = np.array([annotation.iscrowd != 0 for annotation in annotations], dtype=bool)[kept]
     ignored = is_crowd | (label < 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,17 @@ _BOX_REPAIRS = ("of zero or negative size dropped", "outside the image dropped",
 
 class DataError(ValueError):
     """Data that cannot be used; the message names the file and what is wrong with it."""
+
+
+def xywh_to_xyxy(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 4) left, top, width, height → left, top, right, bottom."""
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+
+
+def xyxy_to_xywh(boxes: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """(N, 4) left, top, right, bottom → left, top, width, height."""
+    boxes = boxes.astype(np.float64)
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
 @dataclass(frozen=True)

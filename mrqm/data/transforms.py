@@ -109,7 +109,7 @@ def take_view(view: View, image: NDArray[np.uint8], boxes_xyxy: NDArray[np.float
     """Cut, resize, flip and colour an image, and carry boxes along.
 
     Args:
-        image: (H, W, 3), not written to.
+        image: (3, H, W), not written to.
         boxes_xyxy: (N, 4) in px of the image.
 
     Returns:
@@ -117,9 +117,9 @@ def take_view(view: View, image: NDArray[np.uint8], boxes_xyxy: NDArray[np.float
         lie outside.
     """
     left, top, width, height = view.window
-    picture = F.crop(torch.from_numpy(image).permute(2, 0, 1), top, left, height, width)
+    picture = F.crop(torch.from_numpy(image), top, left, height, width)
     boxes = tv_tensors.BoundingBoxes(
-        torch.from_numpy(boxes_xyxy), format=tv_tensors.BoundingBoxFormat.XYXY, canvas_size=image.shape[:2]
+        torch.from_numpy(boxes_xyxy), format=tv_tensors.BoundingBoxFormat.XYXY, canvas_size=image.shape[1:]
     )
     boxes = F.crop(boxes, top, left, height, width)
     if view.size != (height, width):

@@ -25,6 +25,7 @@ from mrqm.data.records import (
     Repairs,
     require_folder,
     require_none,
+    xywh_to_xyxy,
 )
 
 VISDRONE_CLASSES = (
@@ -140,8 +141,7 @@ def _parse_line(place: str, line: str, classes: tuple[str, ...]) -> list[float]:
 def _make_record(
     image: Path, number: int, size: tuple[int, int], rows: Rows, num_classes: int, repairs: Repairs
 ) -> ImageRecord:
-    xywh = rows.fields[:, :4]
-    boxes, kept = repairs.clip(np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1), size, rows.places)
+    boxes, kept = repairs.clip(xywh_to_xyxy(rows.fields[:, :4]), size, rows.places)
     score, category = rows.fields[kept, 4], rows.fields[kept, 5].astype(np.int64)
     is_object = (category >= 1) & (category <= num_classes) & (score != 0)
     labels = np.where(category == 0, IGNORED_REGION, np.where(category > num_classes, OTHER_OBJECT, category - 1))

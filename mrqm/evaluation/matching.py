@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask
 
-from mrqm.data.records import ImageRecord
+from mrqm.data.records import ImageRecord, xyxy_to_xywh
 from mrqm.predictions import ImageDetections
 
 Array = NDArray[Any]
@@ -32,12 +32,12 @@ def pair(record: ImageRecord, detections: ImageDetections) -> ScoredImage:
     """An image's annotation and what was found in it, in the form that is scored."""
     order = np.argsort(-detections.scores, kind="stable")
     return ScoredImage(
-        _xywh(detections.boxes[order]),
+        xyxy_to_xywh(detections.boxes[order]),
         detections.scores[order],
         detections.labels[order],
-        _xywh(record.boxes),
+        xyxy_to_xywh(record.boxes),
         record.labels,
-        _xywh(record.ignore_boxes),
+        xyxy_to_xywh(record.ignore_boxes),
         record.ignore_labels,
     )
 
@@ -91,8 +91,3 @@ def match(ious: Array, thresholds: Array, ignored: Array, crowd: Array) -> Array
                 matches[t, d] = best
                 taken.add(best)
     return matches
-
-
-def _xywh(xyxy: Array) -> Array:
-    xyxy = xyxy.astype(np.float64)
-    return np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)

@@ -22,7 +22,7 @@ STILL = Augmentation(
 
 
 def take(view: View, image: NDArray[np.uint8], *boxes: tuple[float, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-    return take_view(view, image, np.array(boxes, dtype=np.float32).reshape(-1, 4))
+    return take_view(view, image.transpose(2, 0, 1), np.array(boxes, dtype=np.float32).reshape(-1, 4))
 
 
 def extent(image: torch.Tensor) -> list[int] | None:
