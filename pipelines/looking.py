@@ -5,15 +5,12 @@ from __future__ import annotations
 import io
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 
-from mrqm.data.images import UnreadableImageError
+from mrqm.data.images import UnreadableImageError, decode
 from mrqm.detector import Detector, OpenImage, to_image_detections
 from mrqm.merging import Detections
 from mrqm.pictures import draw_detections
@@ -41,44 +38,32 @@ def look(detector: Detector, images: Iterable[tuple[int, Path]], draw_from: floa
             except UnreadableImageError as error:
                 faults.append(Result(index, fault=str(error)))
                 continue
-            opened.append(_Opened(index, image.size, None if draw_from is None else _shrink(image)))
+            opened.append(_Opened(index, path, image.size))
             yield image
 
     for detections in detector.detect_open(readable()):
         image = opened.popleft()
-        picture = b"" if draw_from is None else image.draw(detections, detector.classes, draw_from)
+        picture = b"" if draw_from is None else _draw(image, detections, detector.classes, draw_from)
         yield Result(image.index, pack(to_image_detections(detections), image.size), picture)
         yield from faults
         faults.clear()
     yield from faults
 
 
-@dataclass(frozen=True)
-class _Opened:
-    """What is kept of an image until its detections are known.
-
-    Attributes:
-        index: of the image.
-        size: native (height, width).
-        picture: uint8 (3, h, w), shrunk; None if nothing is to be drawn.
-    """
+class _Opened(NamedTuple):
+    """What is kept of an image until its detections are known."""
 
     index: int
+    path: Path
     size: tuple[int, int]
-    picture: Tensor | None
-
-    def draw(self, detections: Detections, classes: Sequence[str], draw_from: float) -> bytes:
-        """JPEG of the detections."""
-        assert self.picture is not None, "kept for drawing"
-        factor = torch.tensor(self.picture.shape[:0:-1]) / torch.tensor(self.size[::-1])  # width, height
-        placed = detections | {"boxes": detections["boxes"] * factor.repeat(2)}
-        buffer = io.BytesIO()
-        draw_detections(self.picture, placed, classes, draw_from).save(buffer, "jpeg", quality=90)
-        return buffer.getvalue()
 
 
-def _shrink(image: OpenImage) -> Tensor:
-    """uint8 (3, h, w), no side above `LARGEST_PICTURE`."""
-    picture = Image.fromarray(image.pixels)
-    picture.thumbnail((LARGEST_PICTURE, LARGEST_PICTURE), Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+def _draw(image: _Opened, detections: Detections, classes: Sequence[str], draw_from: float) -> bytes:
+    """JPEG of the detections on the image at its own size, whatever the scale at which the model looked."""
+    zoom = min(1.0, LARGEST_PICTURE / max(image.size))
+    height, width = (round(side * zoom) for side in image.size)
+    pixels = torch.from_numpy(decode(image.path, (height, width))).permute(2, 0, 1)
+    placed = detections | {"boxes": detections["boxes"] * zoom}
+    buffer = io.BytesIO()
+    draw_detections(pixels, placed, classes, draw_from).save(buffer, "jpeg", quality=90)
+    return buffer.getvalue()

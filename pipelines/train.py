@@ -33,6 +33,7 @@ from mrqm.data import build_dataset
 from mrqm.data.digest import data_digest
 from mrqm.engine import StepReport
 from mrqm.evaluation import build_protocol
+from mrqm.models.backbone import build_backbone
 from pipelines.display import Display
 from pipelines.events import PROTOCOL, EpochReport, Evaluating, Event, FailureNotes, Line, Note, Refused, Started
 from pipelines.register import register
@@ -88,9 +89,7 @@ def _check_inputs(config: Config, display: Display) -> str:
     Returns:
         The digest of the validation data, on which every metric depends.
     """
-    weights = config.model.backbone.weights
-    if weights not in ("none", "hub") and not Path(weights).is_file():
-        raise ConfigError(f"model.backbone.weights={weights}: no such file; give a .safetensors file, hub or none")
+    build_backbone(config.model.backbone, channels_last=config.model.channels_last)
     resume = config.train.resume
     if resume not in ("auto", "never") and not (Path(resume) / TRAINING).is_file():
         raise ConfigError(

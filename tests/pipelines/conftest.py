@@ -1,9 +1,9 @@
-"""A store with registered models, for the tests of the registry."""
+"""A Ray session, and a store with registered models for the tests of the registry."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,22 @@ from mlflow import MlflowClient
 
 from mrqm.checkpoint import save_checkpoint
 from mrqm.config import Config
+from pipelines.resources import ray_session
 
 from .registered import register_run
 
 TinyConfig = Callable[..., Config]
 AddVersion = Callable[..., str]
 NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    """A Ray session in which the tests of a file run what they would start one for each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        with ray_session():
+            yield
 
 
 @pytest.fixture(scope="session")

@@ -121,6 +121,13 @@ def test_large_images_are_drawn_small_with_boxes_in_place(
         assert 700 <= picture.width < 760
 
 
+def test_pictures_have_the_image_s_own_size_at_whatever_scale_the_model_looks(run: Predict, tmp_path: Path) -> None:
+    Image.new("RGB", (900, 60)).save(tmp_path / "long.png")
+    run("data.scale=0.1", images=[str(tmp_path / "long.png")])
+    with Image.open(tmp_path / "out/pictures/long.jpg") as picture:
+        assert 900 <= picture.width < 960
+
+
 # ------------------------------------------------------------------------------------------------- resuming
 
 
@@ -265,7 +272,7 @@ def test_names_differ_by_as_many_folders_as_it_takes() -> None:
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
-def test_ray_finds_what_one_process_finds(run: Predict, flight: Path, tmp_path: Path) -> None:
+def test_ray_finds_what_one_process_finds(ray_here: None, run: Predict, flight: Path, tmp_path: Path) -> None:
     (flight / "text.png").write_text("no pixels")
     alone = run(draw_from=None)
     before = contents(tmp_path / "out")

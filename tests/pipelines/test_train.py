@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from mrqm.config import Config, ConfigError, load_config
+from mrqm.data import DataError
 from mrqm.data.scenes import SCENE_CLASSES, write_scenes
 from pipelines.errors import is_users_error
 from pipelines.resources import ResourceError
@@ -186,7 +188,7 @@ def test_its_checkpoint_is_evaluated_to_the_same_metrics(
 
 
 def test_a_run_begins_from_the_checkpoint_of_another(
-    finished: "subprocess.CompletedProcess[str]", inside: Workplace
+    finished: "subprocess.CompletedProcess[str]", ray_here: None, inside: Workplace
 ) -> None:
     overrides = ["name=more", "train.epochs=3", "train.resume=runs/tiny/epoch_0002", "scaling.num_workers=1"]
     log = io.StringIO()
@@ -200,19 +202,28 @@ def test_a_folder_that_is_no_checkpoint_cannot_be_resumed(inside: Workplace) -> 
         train(load_config(inside.config_file, ["name=nothing", "train.resume=data"]))
 
 
-def test_too_many_workers_are_refused_with_what_the_cluster_has(inside: Workplace) -> None:
+def test_too_many_workers_are_refused_with_what_the_cluster_has(ray_here: None, inside: Workplace) -> None:
     config = load_config(inside.config_file, ["name=crowd", "scaling.num_workers=512", "train.batch_size=512"])
     with pytest.raises(ResourceError, match=r"512 workers × 1 CPU .* it has 1 node with \d+ CPU"):
         train(config)
 
 
-def test_weights_that_do_not_fit_are_said_as_workers_say_it(inside: Workplace) -> None:
+def test_weights_that_do_not_fit_are_refused_before_ray_starts(inside: Workplace) -> None:
     save_file({"conv1.weight": torch.zeros(1)}, "other.safetensors")
-    overrides = ["name=misfit", "model.backbone.weights=other.safetensors", "scaling.num_workers=1"]
-    with pytest.raises(ValueError, match=r"other\.safetensors") as raised:
+    overrides = ["name=misfit", "model.backbone.weights=other.safetensors"]
+    with pytest.raises(ConfigError, match=r"other\.safetensors: \d+ of \d+ tensors do not fit"):
         train(load_config(inside.config_file, overrides))
+    assert not (inside.folder / "runs" / "misfit" / "mlflow.json").exists()
+
+
+def test_what_only_workers_notice_is_said_as_they_say_it(ray_here: None, inside: Workplace) -> None:
+    shutil.copytree("data", "torn")
+    for image in Path("torn/train/images").iterdir():
+        image.write_bytes(image.read_bytes()[:-400])
+    with pytest.raises(DataError, match=r"torn/train/images/.* does not decode") as raised:
+        train(load_config(inside.config_file, ["name=torn", "data.root=torn", "scaling.num_workers=1"]))
     assert is_users_error(raised.value)
-    assert inside.mlflow_run("misfit").info.status == "FAILED"
+    assert inside.mlflow_run("torn").info.status == "FAILED"
 
 
 LONG = ["name=long", "train.epochs=15", "train.evaluate_every=15", "scaling.num_workers=1"]
@@ -235,7 +246,7 @@ def start_long_run(workplace: Workplace) -> Iterator[Callable[[], "subprocess.Po
 
 
 def test_a_stopped_and_killed_run_continues(
-    start_long_run: Callable[[], "subprocess.Popen[str]"], inside: Workplace
+    start_long_run: Callable[[], "subprocess.Popen[str]"], ray_here: None, inside: Workplace
 ) -> None:
     stopped = start_long_run()
     wait_for_line(stopped, "2/15 ")
