@@ -44,7 +44,7 @@ def look(detector: Detector, images: Iterable[tuple[int, Path]], draw_from: floa
     for detections in detector.detect_open(readable()):
         image = opened.popleft()
         picture = b"" if draw_from is None else _draw(image, detections, detector.classes, draw_from)
-        yield Result(image.index, pack(to_image_detections(detections), image.size), picture)
+        yield Result(image.number, pack(to_image_detections(detections), image.size), picture)
         yield from faults
         faults.clear()
     yield from faults
@@ -53,7 +53,7 @@ def look(detector: Detector, images: Iterable[tuple[int, Path]], draw_from: floa
 class _Opened(NamedTuple):
     """What is kept of an image until its detections are known."""
 
-    index: int
+    number: int
     path: Path
     size: tuple[int, int]
 
