@@ -1,5 +1,7 @@
 # From a fresh clone, with Python 3.11 to 3.13 and nothing else:
 #   make train       generate the demo data, train on Ray, look at it in MLflow
+#   make sweep       search the demo's knobs with Ray Tune and Optuna, a quarter of an hour on two cores
+#   make cluster     a Ray head and an MLflow server on this machine, for `mrqm submit`    make cluster-down   ends them
 #   make test        every test                make test-fast   those without Ray that take seconds
 #   make check       style, types, layers      make install     only install
 # ARGS="train.epochs=5" goes to `mrqm train`, ARGS="-k boxes" to pytest.
@@ -10,20 +12,32 @@ CANDIDATES := python3 python3.13 python3.12 python3.11
 SUPPORTED = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(firstword $(foreach p,$(CANDIDATES),$(shell $(p) -c '$(SUPPORTED)' 2>/dev/null && echo $(p))))
 # -qq: pip has nothing to say but errors.
+# Two processes of one thread each; a file's tests share a process, and files go in the order of tests/conftest.py.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e
 
-.PHONY: train test test-fast check install
+.PHONY: train sweep cluster cluster-down test test-fast check install
 .DELETE_ON_ERROR:
 
 train: install
 	@$(BIN)/mrqm demo-data data/demo
 	@$(BIN)/mrqm train -c configs/demo.yaml $(ARGS)
 
+sweep: install
+	@$(BIN)/mrqm demo-data data/demo-sweep --train 40 --val 16
+	@$(BIN)/mrqm tune -c configs/demo.yaml --space tune/spaces/quick.yaml $(ARGS)
+
+cluster: install
+	@$(BIN)/mrqm cluster up
+
+cluster-down: install
+	@$(BIN)/mrqm cluster down
+
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-fast: $(VENV)/dev.stamp
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray and not slow" $(ARGS)
+	$(PYTEST) -m "not ray and not slow" $(ARGS)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -40,7 +54,7 @@ $(VENV)/run.stamp: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV) what tests need, which takes some minutes"
-	@$(INSTALL) '.[demo,dev]'
+	@$(INSTALL) '.[demo,dev,export]'
 	@touch $@ $(VENV)/run.stamp
 
 $(BIN)/python:

@@ -3,13 +3,20 @@
 Layers are imported inside the commands, so that `--help` and a mistyped configuration answer at once.
 """
 
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from cluster import commands as clusters
+from cluster.place import JOB
 from pipelines.registry_commands import app as registry
 
 
@@ -38,6 +45,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(registry, name="registry")
+app.add_typer(clusters.jobs, name="jobs")
+app.add_typer(clusters.cluster, name="cluster")
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings that win over the file, such as optim.lr=1e-4."),
@@ -81,12 +90,76 @@ def train(
 
 
 @app.command()
+def tune(
+    config: Annotated[Path, typer.Option("--config", "-c", help="A YAML file such as configs/demo.yaml.")],
+    space: Annotated[Path, typer.Option("--space", "-s", help="What is searched, such as tune/spaces/mrqm.yaml.")],
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the plan.")] = False,
+    add_trials: Annotated[int, typer.Option(min=0, help="So many more trials for a sweep that is finished.")] = 0,
+) -> None:
+    """Search the configuration's keys on Ray, report, register the best. The same command continues a sweep."""
+    from rich.console import Console
+
+    from tune.space import load_space, sweep_config
+
+    sweep_config(config, load_space(space), overrides or ())  # what is mistyped is said before seconds of loading
+    console = Console(highlight=False)
+    with console.status("loading Ray, MLflow and Optuna"):
+        from tune.results import print_outcome
+        from tune.sweep import Request
+        from tune.sweep import sweep as run
+    try:
+        outcome = run(Request(config, space, overrides or (), add_trials, dry_run), console)
+    except KeyboardInterrupt as interrupt:
+        console.print("stopped; the same command continues the sweep")
+        raise typer.Exit(130) from interrupt
+    if outcome is not None:
+        print_outcome(outcome, console)
+
+
+@app.command()
+def plan(
+    config: Annotated[Path, typer.Option("--config", "-c", help="A YAML file such as configs/demo.yaml.")],
+    overrides: Overrides = None,
+    space: Annotated[Path | None, typer.Option("--space", "-s", help="Of a sweep.")] = None,
+    gpu_memory: Annotated[
+        str | None, typer.Option(help="Of a GPU, such as 24GB.  [default: as the cluster's nodes say]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Check what a training or sweep needs: data, memory, cluster, storage, MLflow; exit with 1 if it would fail."""
+    from rich.console import Console
+
+    status = Console(stderr=True).status("loading Ray and MLflow")
+    with status:
+        from pipelines.plan import failed, parse_bytes, print_checks, to_json
+        from pipelines.plan import plan as run
+
+        def read() -> Any:
+            from mrqm.config import load_config
+
+            if space is None:
+                return load_config(config, overrides or ()), None
+            from tune.checks import SweepToPlan
+
+            sweep = SweepToPlan(config, space, overrides or ())
+            return sweep.config, sweep
+
+        checks = run(read, parse_bytes(gpu_memory) if gpu_memory else None, status.update)
+    if as_json:
+        typer.echo(to_json(checks))
+    else:
+        print_checks(checks, Console(highlight=False))
+    raise typer.Exit(1 if failed(checks) else 0)
+
+
+@app.command()
 def evaluate(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[MODEL] [KEY=VALUE]...",
-            help="A checkpoint's folder, models:/NAME/VERSION or models:/NAME@ALIAS; settings such as data.root=DIR.",
+            help="A checkpoint's folder, models:/NAME@ALIAS or runs:/RUN_ID/model; settings such as data.root=DIR.",
         ),
     ] = None,
     config: Annotated[
@@ -126,13 +199,17 @@ def evaluate(
     assessment = evaluate(request, ImageProgress(console))
     analysis = analyse(assessment)
     print_assessment(assessment, analysis, console)
-    if report is not None:
-        write_report(assessment, analysis, report)
-        console.print(f"report {report / 'report.md'}")
-    if track:
-        from pipelines.track_evaluation import track_evaluation
+    if report is None and not track:
+        return
+    with ExitStack() as temporary:
+        folder = report or Path(temporary.enter_context(TemporaryDirectory()))
+        files = write_report(assessment, analysis, folder)
+        if report is not None:
+            console.print(f"report {report / 'report.md'}")
+        if track:
+            from pipelines.track_evaluation import track_evaluation
 
-        console.print(track_evaluation(assessment, analysis))
+            console.print(track_evaluation(assessment, files))
 
 
 @app.command()
@@ -140,7 +217,7 @@ def replay(
     folder: Annotated[Path, typer.Argument(help="A kept step, such as runs/demo/faults/step_000123/rank_0.")],
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")] = None,
 ) -> None:
-    """Run a training step again whose loss or gradient was not finite, and say where that begins."""
+    """Run a training step again whose loss or gradient was not finite or exploded, and say where that begins."""
     from rich.console import Console
 
     from mrqm.faults import replay as run
@@ -153,7 +230,7 @@ def replay(
 @app.command()
 def prepare(
     dataset: Annotated[str, typer.Argument(help="Format of the source: visdrone, coco, soda-d or yolo.")],
-    source: Annotated[Path, typer.Argument(help="The folder that holds the splits.")],
+    source: Annotated[str, typer.Argument(help="The folder that holds the splits, or its URI.")],
     destination: Annotated[Path | None, typer.Argument(help="A new folder; not needed with --check.")] = None,
     split: Annotated[list[str] | None, typer.Option(help="Only this split; may be given several times.")] = None,
     classes: Annotated[str | None, typer.Option(help="Class names in label order, with commas between.")] = None,
@@ -174,7 +251,7 @@ def prepare(
         raise typer.BadParameter("give a destination, or --check without one")
     console = Console(highlight=False)
     settings = make_settings(
-        dataset=dataset, source=source.absolute(), splits=tuple(split or ()),
+        dataset=dataset, source=source if "://" in source else Path(source).absolute(), splits=tuple(split or ()),
         classes=tuple(name.strip() for name in classes.split(",")) if classes else None,
         tiles=tiles, overlap=overlap, scale=scale,
         blackout_ignored=dataset == "soda-d" if blackout_ignored is None else blackout_ignored,
@@ -192,15 +269,15 @@ def prepare(
 
 @app.command()
 def predict(
-    model: Annotated[str, typer.Argument(help="A checkpoint's folder, models:/NAME/VERSION or models:/NAME@ALIAS.")],
+    model: Annotated[str, typer.Argument(help="A checkpoint's folder, models:/NAME@ALIAS or runs:/RUN_ID/model.")],
     images: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGES... [KEY=VALUE]...", help="Files, folders, globs; settings such as data.scale=2"),
+        typer.Argument(metavar="IMAGES... [KEY=VALUE]...", help="Files, folders, globs, URIs; settings: data.scale=2"),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")],
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Windows that the model sees at once.")] = None,
-    merge: Annotated[str | None, typer.Option(help="Of windows: nms, wbf or soft_nms.")] = None,
+    merge: Annotated[str | None, typer.Option(help="Of windows: window_nms, nms, wbf or soft_nms.")] = None,
     score_threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score of what pictures show.")] = 0.3,
     draw: Annotated[bool, typer.Option(help="Whether to draw pictures.")] = True,
     workers: Annotated[int, typer.Option(min=0, help="Ray actors, a GPU each if there are any; 0: no Ray.")] = 0,
@@ -224,9 +301,45 @@ def predict(
         console.print(f"stopped; the same command continues in {out}")
         raise typer.Exit(130) from interrupt
     skipped = f", {len(summary.faults)} unreadable images skipped" if summary.faults else ""
-    typer.echo(f"{summary.folder}: {summary.detections} detections in {summary.images} images{skipped}")
+    looked_at = summary.images - len(summary.faults)
+    typer.echo(f"{summary.folder}: {summary.detections} detections in {looked_at} images{skipped}")
     if summary.faults:
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A checkpoint's folder, models:/NAME@ALIAS or runs:/RUN_ID/model.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The file.")],
+    overrides: Overrides = None,
+    size: Annotated[
+        tuple[int, int] | None,
+        typer.Option(metavar="HEIGHT WIDTH", help="Of batches, in px.  [default: the training's tiles or max_side]"),
+    ] = None,
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Images to check with: a file, folder or pattern.  [default: the training's validation data]"
+        ),
+    ] = None,
+) -> None:
+    """Write the model as ONNX, and check the file against PyTorch.
+
+    In: images, uint8 (batch, 3, HEIGHT, WIDTH) RGB, and sizes, int64 (batch, 2), height and width of each image in it.
+    Out: boxes (batch, N, 4) left, top, right, bottom in px, scores (batch, N), labels (batch, N), best first.
+    Normalisation, the choice of the best and non-maximum suppression are inside.
+    """
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    with console.status("loading the model"):
+        from pipelines.export import Request
+        from pipelines.export import export as run
+    agreement = run(Request(model, out, size, tuple(images or ()), overrides or ()), console.print)
+    console.print(
+        f"{out}: {agreement.detections} detections on {agreement.images} images, in batches of 1 and 3; largest "
+        f"difference from PyTorch {agreement.scores:.1e} in scores, {agreement.boxes:.1e} px in boxes"
+    )
 
 
 @app.command()
@@ -250,9 +363,35 @@ def demo_data(
     typer.echo(f"{folder}: {train} training and {val} validation scenes, weights of the demo's backbone")
 
 
+def _check_submitted(words: Sequence[str], folder: Path) -> None:
+    """Refuse what the command line would refuse on a cluster; raises as the command itself would."""
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    known = sorted(commands.keys() - {"submit", "jobs", "cluster"})
+    if words[0] not in known:
+        raise typer.BadParameter(f"{words[0]}: no command that a cluster runs; those are {', '.join(known)}")
+    given = commands[words[0]].make_context(f"mrqm {words[0]}", list(words[1:])).params
+    if words[0] == "train" and (folder / given["config"]).exists():
+        from mrqm.config import load_config
+
+        load_config(folder / given["config"], given["overrides"] or ())
+
+
+app.command("submit", context_settings={"allow_interspersed_args": False})(clusters.make_submit(_check_submitted))
+
+
 def main() -> None:
-    """The `mrqm` command."""
-    app(prog_name="mrqm")
+    """The `mrqm` command; as a job of a cluster it works in the cluster's folder."""
+    arguments = sys.argv[1:]
+    if JOB in os.environ:
+        from cluster.errors import ClusterError
+        from cluster.place import enter_place
+
+        try:
+            arguments = enter_place(arguments)
+        except ClusterError as error:
+            typer.echo(f"error: {error}", err=True)
+            sys.exit(2)
+    app(arguments, prog_name="mrqm")
 
 
 if __name__ == "__main__":

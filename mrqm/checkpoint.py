@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +22,97 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mrqm.checkpoint_files import CONFIG, METRICS, TRAINING, WEIGHTS
 from mrqm.config import Config, load_config
 from mrqm.models.mrqm import MRQM, build_model
-
-WEIGHTS, TRAINING, CONFIG, METRICS = "model.safetensors", "training.pt", "config.yaml", "metrics.json"
+from mrqm.optim import build_optimizer
 
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the message names the file."""
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """A moment of a training in memory of its own: the training goes on while this is written.
+
+    Attributes:
+        weights: to predict with.
+        training: what only continuing needs.
+        config: of the training.
+        metrics: known so far.
+    """
+
+    weights: dict[str, Tensor]
+    training: dict[str, Any]
+    config: Config
+    metrics: dict[str, float]
+
+    def write(self, folder: Path) -> None:
+        """Write a checkpoint's folder.
+
+        Raises:
+            OSError: the disk is full, gone or not writable.
+        """
+        save_checkpoint(folder, self.weights, self.training, self.config, self.metrics)
+
+
 def save_checkpoint(
     folder: Path, weights: dict[str, Tensor], training: dict[str, Any], config: Config, metrics: dict[str, float]
 ) -> None:
-    """Write a checkpoint into `folder`, which is made."""
+    """Write a checkpoint into `folder`, which is made.
+
+    Raises:
+        OSError: the disk is full, gone or not writable.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
-    torch.save(training, folder / TRAINING)
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
+        torch.save(training, folder / TRAINING)
+    except (SafetensorError, RuntimeError) as error:  # what the libraries make of a disk's error
+        raise OSError(f"{folder}: {error}") from error
     (folder / CONFIG).write_text(config.to_yaml())
     (folder / METRICS).write_text(json.dumps(metrics, indent=2))
+
+
+def check_resumable(folder: Path, config: Config, classes: Sequence[str]) -> None:
+    """Find out whether a training of this configuration and of these classes can go on from a checkpoint.
+
+    Raises:
+        CheckpointError: it is not whole, of another architecture or other classes, other parameters learned, or all
+            of the epochs are done.
+    """
+    known = load_checkpoint_config(folder).data.classes
+    if known != tuple(classes):
+        raise CheckpointError(f"{folder}: its classes are {list(known or ())}, not {list(classes)}")
+    model = build_unloaded(config, len(classes))
+    read_weights(model, folder)
+    training = load_training(folder)
+    learning = [len(group["params"]) for group in build_optimizer(model, config.optim).param_groups]
+    if learning != [len(group["params"]) for group in training["optimizer"]["param_groups"]]:
+        raise CheckpointError(f"{folder}: other parameters were frozen or decayed")
+    if training["epoch"] >= config.train.epochs:
+        raise CheckpointError(f"{folder}: {training['epoch']} of train.epochs={config.train.epochs} are done")
+
+
+def copy_to_host(value: Any) -> Any:
+    """A copy of nested tensors in the host's memory."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {key: copy_to_host(item) for key, item in value.items()}
+    return [copy_to_host(item) for item in value] if isinstance(value, list) else value
+
+
+def checkpoint_bytes(config: Config, num_classes: int) -> int:
+    """How large a checkpoint of this configuration is, nearly.
+
+    It holds the weights, the same again as they are trained, and AdamW's two moments of those that learn.
+    """
+    model = build_unloaded(config, num_classes)
+    build_optimizer(model, config.optim)  # which freezes what it leaves out
+    state = sum(tensor.nbytes for tensor in model.state_dict().values())
+    return 2 * state + 2 * sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
 
 
 def load_checkpoint_config(folder: Path, overrides: tuple[str, ...] = ()) -> Config:
@@ -59,15 +133,29 @@ def load_model(folder: Path, config: Config) -> MRQM:
         CheckpointError: the weights are missing, unreadable or of another architecture.
     """
     assert config.data.classes is not None, "checkpoints name their classes"
-    backbone = config.model.backbone.model_copy(update={"weights": "none"})
-    model = config.model.model_copy(update={"backbone": backbone})
-    detector = build_model(config.model_copy(update={"model": model}), len(config.data.classes))
+    detector = build_unloaded(config, len(config.data.classes))
     load_weights(detector, folder)
     return detector
 
 
+def build_unloaded(config: Config, num_classes: int) -> MRQM:
+    """The model of a configuration with random weights, whatever its backbone's would be."""
+    backbone = config.model.backbone.model_copy(update={"weights": "none"})
+    model = config.model.model_copy(update={"backbone": backbone})
+    return build_model(config.model_copy(update={"model": model}), num_classes)
+
+
 def load_weights(model: nn.Module, folder: Path) -> None:
     """Load a checkpoint's weights in place.
+
+    Raises:
+        CheckpointError: the weights are missing, unreadable or of another architecture.
+    """
+    model.load_state_dict(read_weights(model, folder))
+
+
+def read_weights(model: nn.Module, folder: Path) -> dict[str, Tensor]:
+    """A checkpoint's weights, which fit the model.
 
     Raises:
         CheckpointError: the weights are missing, unreadable or of another architecture.
@@ -80,7 +168,7 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     except SafetensorError as error:
         raise CheckpointError(f"{path}: damaged: {error}") from error
     check_fit(model.state_dict(), weights, path)
-    model.load_state_dict(weights)
+    return weights
 
 
 def load_training(folder: Path) -> dict[str, Any]:

@@ -21,15 +21,16 @@ from torch import Tensor
 from mrqm.checkpoint import load_checkpoint_config, load_model
 from mrqm.config import Config
 from mrqm.data import collate
-from mrqm.data.images import UnreadableImageError, decode, read_sizes
+from mrqm.data.images import Source, UnreadableImageError, decode, describe, read_size
 from mrqm.data.items import scaled_size
 from mrqm.data.tiling import Window, grid
 from mrqm.engine import detect
-from mrqm.merging import Detections, WindowDetections, merge
+from mrqm.fragments import Detections, WindowDetections
+from mrqm.merging import merge
 from mrqm.models.mrqm import MRQM
 from mrqm.predictions import ImageDetections
 
-Picture = str | Path | Image.Image | NDArray[np.uint8] | Tensor
+Picture = str | Path | bytes | Image.Image | NDArray[np.uint8] | Tensor
 
 _MARGIN = 4  # px around a window that take part in resizing it
 
@@ -86,7 +87,8 @@ class Detector:
         """Detect.
 
         Args:
-            image: a path, a PIL image, a uint8 array (H, W, 3) or a uint8 tensor (3, H, W); RGB.
+            image: a path, the content of a file, a PIL image, a uint8 array (H, W, 3) or a uint8 tensor (3, H, W);
+                RGB.
 
         Returns:
             `boxes` (k, 4) xyxy px of the image, `scores` (k,) and `labels` (k,), indices into `classes`; best first.
@@ -131,10 +133,11 @@ class Detector:
         data = self.config.data
         tile = data.tile if self.config.evaluation.view == "sliced" else None
         max_side = None if tile else data.max_side
-        if isinstance(image, str | Path):
-            size = _read_size(Path(image))
+        if isinstance(image, str | Path | bytes):
+            source = Path(image) if isinstance(image, str) else image
+            size = _read_size(source)
             scaled = scaled_size(size, data.scale, max_side)
-            pixels = decode(Path(image), (min(size[0], scaled[0]), min(size[1], scaled[1])))
+            pixels = decode(source, (min(size[0], scaled[0]), min(size[1], scaled[1])))
         else:
             pixels = _to_array(image)
             size = (pixels.shape[0], pixels.shape[1])
@@ -196,12 +199,12 @@ def to_image_detections(detections: Detections) -> ImageDetections:
     )
 
 
-def _read_size(path: Path) -> tuple[int, int]:
-    if not path.is_file():
-        raise UnreadableImageError(f"{path}: no such file")
-    (size,) = read_sizes([path])
+def _read_size(source: Source) -> tuple[int, int]:
+    if isinstance(source, Path) and not source.is_file():
+        raise UnreadableImageError(f"{source}: no such file")
+    size = read_size(source)
     if size is None:
-        raise UnreadableImageError(f"{path}: the image does not decode: no image header")
+        raise UnreadableImageError(f"{describe(source)}: the image does not decode: no image header")
     return size
 
 

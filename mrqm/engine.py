@@ -6,7 +6,8 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,12 +21,9 @@ from mrqm.evaluation import CocoEvaluator
 from mrqm.faults import Fault, not_finite, save_fault
 from mrqm.learner import Learner, autocast, place, to_device, unwrap
 from mrqm.postprocess import postprocess
+from mrqm.progress import DivergenceError, Progress
 
 logger = logging.getLogger(__name__)
-
-
-class DivergenceError(ValueError):
-    """The loss is no longer a number."""
 
 
 @dataclass(frozen=True)
@@ -57,63 +55,13 @@ class StepReport:
     eta_seconds: float
 
 
-@dataclass
-class Progress:
-    """How far a training is, by steps and by time; saved with checkpoints.
-
-    Attributes:
-        total_steps: optimizer steps of all epochs.
-        max_seconds: the time limit, or infinity.
-        step, elapsed_seconds, images_seen: since the beginning, over all restarts.
-        epoch_step: steps taken in the epoch that is under way.
-        loss_sums, loss_steps: losses of these steps, and how many had any.
-        skipped: steps since the beginning that taught nothing, because a loss or gradient was not finite.
-    """
-
-    total_steps: int
-    max_seconds: float
-    step: int = 0
-    elapsed_seconds: float = 0.0
-    images_seen: int = 0
-    epoch_step: int = 0
-    loss_sums: dict[str, float] = field(default_factory=dict)
-    loss_steps: int = 0
-    skipped: int = 0
-
-    def learned(self, losses: dict[str, float]) -> None:
-        """Count the losses of a step."""
-        self.loss_sums = {name: self.loss_sums.get(name, 0.0) + value for name, value in losses.items()}
-        self.loss_steps += 1
-
-    def end_epoch(self) -> dict[str, float]:
-        """Mean losses of the epoch; the next one begins.
-
-        Raises:
-            DivergenceError: not one step of the epoch had finite losses.
-        """
-        if not self.loss_steps:
-            raise DivergenceError(f"all {self.epoch_step} steps of the epoch were skipped: no loss was finite")
-        means = {name: value / self.loss_steps for name, value in self.loss_sums.items()}
-        self.epoch_step, self.loss_steps, self.loss_sums = 0, 0, {}
-        return means
-
-    @property
-    def share(self) -> float:
-        """Share of the training that is done, in [0, 1]."""
-        return min(1.0, max(self.step / self.total_steps, self.elapsed_seconds / self.max_seconds))
-
-    @property
-    def eta_seconds(self) -> float:
-        """Estimated time until the training ends."""
-        return self.elapsed_seconds * (1 / self.share - 1) if self.share else math.inf
-
-
 def train_one_epoch(
     learner: Learner,
     loader: DetectionLoader,
     progress: Progress,
     epoch: int,
     on_step: Callable[[StepReport], None],
+    on_fault: Callable[[Fault, Path], None],
 ) -> dict[str, float]:
     """Train on every batch of an epoch, or what is left of it, or until the time limit.
 
@@ -126,12 +74,13 @@ def train_one_epoch(
         progress: advanced in place.
         epoch: from 1.
         on_step: called on every rank after every step, with `progress` up to date.
+        on_fault: called instead after a step that taught nothing, with the folder in which it is kept.
 
     Returns:
         Mean losses of the epoch over steps and ranks.
 
     Raises:
-        DivergenceError: a loss or gradient is not finite, and by configuration that ends the run.
+        DivergenceError: a loss or gradient is not finite, or a loss exploded, and by configuration that ends the run.
     """
     learner.model.train()
     config = learner.config
@@ -143,14 +92,17 @@ def train_one_epoch(
         seconds, images, means = _mean_over_ranks(
             losses, time.perf_counter() - begin, sum(len(targets) for _, _, targets in batches), learner.device
         )
-        lr = learner.update(progress.step, progress.share) if math.isfinite(means["loss"]) else None
+        usual = _exceeded(means["loss"], progress.usual_loss(), config.train.explosion_factor)
+        usable = math.isfinite(means["loss"]) and usual is None
+        lr = learner.update(progress.step, progress.share) if usable else None
         progress.step += 1
         progress.epoch_step += 1
         progress.elapsed_seconds, progress.images_seen = before + seconds, progress.images_seen + images
         if lr is None:
             own = {name: value.item() for name, value in losses.items()}
-            fault = Fault(epoch, progress.step, place()[0], noise_seed, own, not_finite(means) or ("gradient",))
-            _set_aside(fault, learner, batches, progress)
+            causes = not_finite(means) or (() if usual is not None else ("gradient",))
+            fault = Fault(epoch, progress.step, place()[0], noise_seed, own, causes, usual)
+            _set_aside(fault, learner, batches, progress, on_fault)
         else:
             progress.learned(means)
             on_step(
@@ -173,19 +125,35 @@ def train_one_epoch(
     return progress.end_epoch()
 
 
-def _set_aside(fault: Fault, learner: Learner, batches: list[Batch], progress: Progress) -> None:
+def _exceeded(loss: float, usual: float | None, factor: float | None) -> float | None:
+    """The usual loss, if this one is that many times as high."""
+    return usual if usual is not None and factor is not None and loss > factor * usual else None
+
+
+def _set_aside(
+    fault: Fault,
+    learner: Learner,
+    batches: list[Batch],
+    progress: Progress,
+    on_fault: Callable[[Fault, Path], None],
+) -> None:
     """Keep a step that went wrong, and go on without it or stop, as configured."""
     config = learner.config
     learner.optimizer.zero_grad(set_to_none=True)
     progress.skipped += 1
-    folder = config.output / config.name / "faults" / f"step_{fault.step:06d}"
-    if not_finite(fault.losses) or "gradient" in fault.not_finite:
-        save_fault(folder / f"rank_{fault.rank}", unwrap(learner.model), batches, config, fault)
-    what = f"step {fault.step}: {', '.join(fault.not_finite)} not finite; kept for `mrqm replay {folder}/rank_*`"
+    folder = learner.faults / f"step_{fault.step:06d}"
+    if not_finite(fault.losses) or "gradient" in fault.not_finite or fault.usual_loss is not None:
+        try:
+            save_fault(folder / f"rank_{fault.rank}", unwrap(learner.model), batches, config, fault)
+        except OSError as error:
+            logger.warning("step %d could not be kept: %s", fault.step, error)
+    on_fault(fault, folder)
+    what = f"step {fault.step}: {fault.what}; kept for `mrqm replay {folder}/rank_*`"
     if config.train.on_divergence == "stop" or progress.skipped > config.train.max_skipped:
         raise DivergenceError(
             f"{what}\nlower optim.lr={config.optim.lr} or optim.clip_norm={config.optim.clip_norm}, or set "
-            f"train.on_divergence=skip (skipped so far: {progress.skipped - 1})"
+            + ("" if fault.usual_loss is None else f"train.explosion_factor={config.train.explosion_factor} higher or ")
+            + f"train.on_divergence=skip (skipped so far: {progress.skipped - 1} of at most {config.train.max_skipped})"
         )
     logger.warning("%s; skipped, %d of at most %d", what, progress.skipped, config.train.max_skipped)
 

@@ -1,9 +1,9 @@
-"""A training step whose loss or gradient is no number, kept so that it can be run again: `mrqm replay FOLDER`.
+"""A training step whose loss or gradient is no number, or whose loss exploded, kept for `mrqm replay FOLDER`.
 
 model.safetensors   the weights before the step
 batch.safetensors   images, masks and targets of one rank
 config.yaml         of the training
-fault.json          where it happened, the seed of its noise, and what was not finite
+fault.json          where it happened, the seed of its noise, and what was wrong
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mrqm.checkpoint import CONFIG, WEIGHTS, CheckpointError, load_checkpoint_config, load_model
+from mrqm.checkpoint import CheckpointError, load_checkpoint_config, load_model
+from mrqm.checkpoint_files import CONFIG, WEIGHTS
 from mrqm.config import Config
 from mrqm.criterion import build_criterion, total_loss
 from mrqm.data.loader import Batch
@@ -35,7 +37,8 @@ class Fault:
         epoch, step, rank: where.
         noise_seed: for `torch.manual_seed`, before the forward pass.
         losses: of this rank.
-        not_finite: names of losses, or `gradient`.
+        not_finite: names of losses, or `gradient`; none if the loss exploded.
+        usual_loss: that an exploded loss was too many times as high as.
     """
 
     epoch: int
@@ -44,6 +47,14 @@ class Fault:
     noise_seed: int
     losses: dict[str, float]
     not_finite: tuple[str, ...]
+    usual_loss: float | None = None
+
+    @property
+    def what(self) -> str:
+        """What was wrong, in words."""
+        if self.usual_loss is not None:
+            return f"the loss is {self.losses['loss']:.4g}, usually {self.usual_loss:.4g}"
+        return f"{', '.join(self.not_finite)} not finite"
 
 
 @dataclass(frozen=True)
@@ -64,10 +75,17 @@ class Replay:
 
 
 def save_fault(folder: Path, model: nn.Module, batches: Sequence[Batch], config: Config, fault: Fault) -> None:
-    """Keep a step; `batches` are the parts it was accumulated from."""
+    """Keep a step; `batches` are the parts it was accumulated from.
+
+    Raises:
+        OSError: the disk is full, gone or not writable.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
-    save_file(dict(_flatten(batches)), folder / BATCH)
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
+        save_file(dict(_flatten(batches)), folder / BATCH)
+    except SafetensorError as error:  # what the library makes of a disk's error
+        raise OSError(f"{folder}: {error}") from error
     (folder / CONFIG).write_text(config.to_yaml())
     (folder / FAULT).write_text(json.dumps(asdict(fault), indent=2))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -20,7 +21,11 @@ from mrqm.optim import Schedule
 
 @dataclass
 class Learner:
-    """A model with all that teaches it."""
+    """A model with all that teaches it.
+
+    Attributes:
+        faults: where steps that are not finite are kept.
+    """
 
     model: nn.Module
     criterion: Criterion
@@ -29,6 +34,7 @@ class Learner:
     ema: ModelEmaV3 | None
     config: Config
     device: torch.device
+    faults: Path
 
     def backward(self, batches: list[Batch]) -> dict[str, Tensor]:
         """Add up the gradients of the accumulated parts of a batch; returns their mean losses."""

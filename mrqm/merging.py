@@ -1,8 +1,8 @@
 """One image's detections from the overlapping windows it was looked at through.
 
 Two things go wrong at windows. An object in the overlap is found twice: class-wise suppression or fusion keeps one. An
-object on a border is found whole through one window and cut off through another, and the fragment overlaps the whole
-too little to be suppressed: `drop_fragments` goes before.
+object on a border is found whole through one window and cut off through another, or whole through none: that is what
+`mrqm.fragments` sees to, before.
 
 N detections of one image over all its windows, P overlapping pairs of them.
 """
@@ -11,42 +11,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from heapq import heapify, heappop, heappush
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.ops import box_iou
 
-from mrqm.data.tiling import Window
+from mrqm.fragments import Detections, WindowDetections, drop_fragments, join_views
 
-MergeMethod = Literal["nms", "wbf", "soft_nms"]
-Detections = dict[str, Tensor]
+MergeMethod = Literal["window_nms", "nms", "wbf", "soft_nms"]
 
-BORDER = 2.0
-"""A detection that ends within this many px of its window's border may be cut off there."""
-TRUSTED = 0.5
-"""A detection replaces a fragment if it scores at least this share of it: noise does not remove what is certain."""
 LEAST_SCORE = 1e-3
 """Soft suppression drops what falls below."""
 _CHUNK = 2**21  # candidate pairs looked at together, to bound memory
 
 
-class WindowDetections(NamedTuple):
-    """What was found through one window; boxes in px of the image, not of the window."""
-
-    window: Window
-    detections: Detections
-
-
-def merge(found: Sequence[WindowDetections], method: MergeMethod = "nms", iou: float = 0.5) -> Detections:
+def merge(found: Sequence[WindowDetections], method: MergeMethod = "window_nms", iou: float = 0.5) -> Detections:
     """Merge what was found through the windows of one image; the order of the windows does not matter.
 
     Args:
         found: at least one window, none twice. A single one is returned as it is.
-        method: `nms` keeps the best of boxes that overlap (as SODA-D does, at 0.5), `wbf` averages them (weighted boxes
-            fusion), `soft_nms` lowers the scores of all but the best.
+        method: `nms` keeps the best of boxes that overlap (as SODA-D does, at 0.5), `window_nms` too, but never holds
+            two detections of one window for one object: crowds overlap, and a window's detector told them apart. `wbf`
+            averages overlapping boxes (weighted boxes fusion), `soft_nms` lowers the scores of all but the best.
         iou: from where on two detections of one class are one object.
 
     Returns:
@@ -54,67 +42,37 @@ def merge(found: Sequence[WindowDetections], method: MergeMethod = "nms", iou: f
     """
     if len(found) == 1:
         return found[0].detections
-    whole = drop_fragments(found, iou)
-    together = _in_order({name: torch.cat([part[name] for part in whole]) for name in whole[0]})
-    return {"nms": suppress, "wbf": fuse, "soft_nms": suppress_softly}[method](together, iou)
+    whole = drop_fragments(join_views(sorted(found, key=lambda part: part.window), iou), iou)
+    placed = [part.detections | {"frames": _frames(part)} for part in whole]
+    together = _in_order({name: torch.cat([part[name] for part in placed]) for name in placed[0]})
+    frames = together.pop("frames")
+    match method:
+        case "window_nms":
+            return suppress(together, iou, frames)
+        case "nms":
+            return suppress(together, iou)
+        case "wbf":
+            return fuse(together, iou)
+        case "soft_nms":
+            return suppress_softly(together, iou)
 
 
-def drop_fragments(found: Sequence[WindowDetections], iou: float = 0.5) -> list[Detections]:
-    """Drop the detections of what a window cuts off and a neighbouring window shows more of.
-
-    A detection that ends at a border of its window inside the image is a fragment if a larger detection of its class
-    from another window goes on beyond that border and, clipped to the fragment's window, overlaps the fragment by at
-    least `iou`: it is what that larger object looks like from here. Intersection over the smaller area, which SAHI
-    matches by, would also drop a small object that stands at the border before a large one. An object larger than the
-    overlap, which no window shows whole, keeps its largest view, and a second one that shows mostly other parts;
-    joining them, as SAHI does, makes chains in crowds.
-
-    Args:
-        found: as for `merge`.
-        iou: least overlap.
-
-    Returns:
-        What is left of each window's detections, in the order of `found`.
-    """
-    corners = np.array([(w.left, w.top, w.left + w.width, w.top + w.height) for w, _ in found], dtype=np.float32)
-    kept = []
-    for index, (_, detections) in enumerate(found):
-        apart = (corners[:, :2] >= corners[index, 2:]).any(1) | (corners[:, 2:] <= corners[index, :2]).any(1)
-        others = [found[other].detections for other in np.flatnonzero(~apart).tolist() if other != index]
-        frame = torch.from_numpy(corners[index])
-        fragment = _is_fragment(detections, others, frame, iou) if others else None
-        kept.append(
-            detections if fragment is None else {name: values[~fragment] for name, values in detections.items()}
-        )
-    return kept
-
-
-def _is_fragment(detections: Detections, others: Sequence[Detections], frame: Tensor, iou: float) -> Tensor:
-    """(n,) bool: which detections of a window with corners `frame` (4,) are fragments of the others."""
-    outside = torch.tensor([-1.0, -1.0, 1.0, 1.0])  # the direction in which each side leaves the window
-    cut = (frame - detections["boxes"]) * outside <= BORDER  # (n, 4)
-    candidates = {name: torch.cat([other[name] for other in others]) for name in others[0]}
-    beyond = (candidates["boxes"] - frame) * outside > 0  # (m, 4), never at a border of the image
-    clipped = torch.minimum(torch.maximum(candidates["boxes"], frame[:2].repeat(2)), frame[2:].repeat(2))
-    which, across = cut.any(1), beyond.any(1) & (clipped[:, 2:] > clipped[:, :2]).all(1)
-    mine, theirs = {k: v[which] for k, v in detections.items()}, {k: v[across] for k, v in candidates.items()}
-    replaced = (cut[which].float() @ beyond[across].float().T) > 0  # (a, b), beyond a border where the first ends
-    replaced &= mine["labels"][:, None] == theirs["labels"]
-    replaced &= _areas(mine["boxes"])[:, None] < _areas(theirs["boxes"])
-    replaced &= theirs["scores"] >= TRUSTED * mine["scores"][:, None]
-    replaced &= box_iou(mine["boxes"], clipped[across]) >= iou
-    fragment = torch.zeros_like(which)
-    fragment[which] = replaced.any(1)
-    return fragment
-
-
-def suppress(detections: Detections, iou: float) -> Detections:
+def suppress(detections: Detections, iou: float, frames: Tensor | None = None) -> Detections:
     """Class-wise NMS of detections by falling score, the same as torchvision's but over close pairs only.
 
     In rounds, all detections without a better rival left are kept and what they overlap by more than `iou` goes.
+
+    Args:
+        detections: by falling score.
+        iou: least overlap of rivals, exclusive.
+        frames: (N, 4) corners of the windows that detections were found through; two that one window shows are no
+            rivals. Without, all are.
     """
     first, second, overlap = overlapping_pairs(detections, iou)
-    first, second = first[overlap > iou], second[overlap > iou]
+    rivals = overlap > iou
+    if frames is not None:
+        rivals &= ~_nested(frames.numpy()[first], frames.numpy()[second])
+    first, second = first[rivals], second[rivals]
     better, worse = np.minimum(first, second), np.maximum(first, second)
     kept = np.ones(len(detections["scores"]), dtype=bool)
     while len(better):
@@ -238,8 +196,15 @@ def _iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
-def _areas(boxes: Tensor) -> Tensor:
-    return (boxes[:, 2:] - boxes[:, :2]).prod(1)
+def _frames(part: WindowDetections) -> Tensor:
+    """(n, 4) corners of the window, for each of its detections."""
+    return torch.tensor(part.window.corners).expand(len(part.detections["scores"]), 4)
+
+
+def _nested(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """(P,): whether one of two windows lies in the other: what was joined over several stands for each of them."""
+    beyond = (a - b) * np.array([-1, -1, 1, 1])  # how far each side of a is outside b
+    return np.asarray((beyond <= 0).all(1) | (beyond >= 0).all(1))
 
 
 def _in_order(detections: Detections) -> Detections:

@@ -41,7 +41,7 @@ def draw_detections(
     boxes = _confident(detections, (picture.height, picture.width), min_score)
     panel = _panel(picture, max(LEAST_SIDE, *picture.size), boxes, ignored=[])
     swatches = _swatches(classes, {label for _, label in boxes}, with_ignored=False)
-    return _sheet([[panel]], [_detections_title(min_score)], swatches)
+    return sheet([[panel]], [_detections_title(min_score)], swatches)
 
 
 def draw_comparison(
@@ -79,7 +79,7 @@ def draw_comparison(
         rows.append([_panel(picture, side, boxes, ignored) for boxes in columns])
         labels |= {label for boxes in columns for _, label in boxes}
     with_ignored = any(len(target["ignore_boxes"]) for target in targets)
-    return _sheet(rows, [_detections_title(min_score), "ground truth"], _swatches(classes, labels, with_ignored))
+    return sheet(rows, [_detections_title(min_score), "ground truth"], _swatches(classes, labels, with_ignored))
 
 
 def _confident(detections: Mapping[str, Tensor], size: Sequence[int], min_score: float) -> list[Box]:
@@ -150,10 +150,16 @@ def _legend(swatches: Iterable[tuple[Image.Image, str]], width: int) -> Image.Im
     return legend
 
 
-def _sheet(
+def sheet(
     rows: Sequence[Sequence[Image.Image]], titles: Sequence[str], swatches: Iterable[tuple[Image.Image, str]]
 ) -> Image.Image:
-    """Titles, rows of panels and the legend, on paper."""
+    """Put panels on paper.
+
+    Args:
+        rows: panels of one size in each row.
+        titles: of the columns.
+        swatches: pattern and name of what the legend explains.
+    """
     column = max(panel.width for row in rows for panel in row) + MARGIN
     width = len(titles) * column + MARGIN
     legend = _legend(swatches, width - 2 * MARGIN)

@@ -1,15 +1,34 @@
-"""From the model's outputs to detections in px of the original image."""
+"""From the model's outputs to detections in px of the original image.
+
+Legend: B batch, Q queries, K classes, N detections.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from mrqm.boxes import to_xyxy
+from mrqm.suppression import suppress
+
+
+class Ranked(NamedTuple):
+    """Detections of a batch by falling score.
+
+    Attributes:
+        boxes: (B, N, 4) xyxy px.
+        scores: (B, N).
+        labels: (B, N).
+        kept: (B, N), False where a better detection of the class suppresses one.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    kept: Tensor
 
 
 @torch.no_grad()
@@ -28,19 +47,22 @@ def postprocess(
     Returns:
         For each image `boxes` (k, 4) xyxy px, clipped to it, `scores` (k,) and `labels` (k,), falling scores.
     """
-    scores = outputs["pred_logits"].float().sigmoid()
-    num_classes = scores.shape[-1]
-    top, index = scores.flatten(1).topk(min(max_detections, scores[0].numel()), 1)
-    scale = orig_sizes.to(scores.device).flip(-1).repeat(1, 2).unsqueeze(1)  # (B, 1, 4), width and height twice
-    boxes = to_xyxy(outputs["pred_boxes"].float()).clamp(0, 1) * scale
-    boxes = boxes.take_along_dim((index // num_classes).unsqueeze(-1), 1)
-    found = [
-        {"boxes": b, "scores": s, "labels": label} for b, s, label in zip(boxes, top, index % num_classes, strict=True)
+    ranked = rank(outputs["pred_logits"], outputs["pred_boxes"], orig_sizes, max_detections, nms_iou)
+    return [
+        {"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept]}
+        for boxes, scores, labels, kept in zip(*ranked, strict=True)
     ]
-    return found if nms_iou is None else [suppress(detections, nms_iou) for detections in found]
 
 
-def suppress(detections: dict[str, Tensor], iou: float) -> dict[str, Tensor]:
-    """Class-wise non-maximum suppression."""
-    kept = batched_nms(detections["boxes"], detections["scores"], detections["labels"], iou)
-    return {name: values[kept] for name, values in detections.items()}
+def rank(logits: Tensor, boxes: Tensor, orig_sizes: Tensor, max_detections: int, nms_iou: float | None) -> Ranked:
+    """`postprocess` before suppressed detections are taken out: N = min(max_detections, Q · K)."""
+    scores = logits.float().sigmoid()
+    num_queries, num_classes = scores.shape[1:]
+    top, index = scores.flatten(1).topk(min(max_detections, num_queries * num_classes), 1)
+    scale = orig_sizes.to(scores.device).flip(-1).repeat(1, 2).unsqueeze(1)  # (B, 1, 4), width and height twice
+    placed = to_xyxy(boxes.float()).clamp(0, 1) * scale
+    placed = placed.gather(1, (index // num_classes).unsqueeze(-1).expand(-1, -1, 4))
+    labels = index % num_classes
+    if nms_iou is None:
+        return Ranked(placed, top, labels, torch.ones_like(labels, dtype=torch.bool))
+    return Ranked(placed, top, labels, suppress(placed, top, labels, num_classes, nms_iou))

@@ -10,7 +10,6 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from typing_extensions import TypedDict  # pydantic takes typing's own from Pyth
 
 from mrqm.data.files import read_lines, write_whole
 from mrqm.data.records import DataError, ImageRecord, require_none, xywh_to_xyxy, xyxy_to_xywh
-from mrqm.data.visdrone import VISDRONE_CLASSES
+from mrqm.data.visdrone import VISDRONE_CLASSES, parse_row
 
 DECIMALS = 4  # of px in result files
 _FIELDS = "left,top,width,height,score,category,-1,-1"
@@ -194,12 +193,9 @@ def _read_text(path: Path, classes: Sequence[str]) -> ImageDetections:
 
 
 def _parse_line(path: Path, number: int, line: str, classes: Sequence[str]) -> list[float]:
-    try:
-        row = [float(text) for text in line.strip().removesuffix(",").split(",")]
-    except ValueError:
-        row = []
-    if len(row) != 8 or not all(map(isfinite, row)) or min(row[2:4]) < 0:
-        raise DataError(f"{path}:{number}: cannot read {line!r}; expected eight numbers {_FIELDS}")
+    row = parse_row(f"{path}:{number}", line, _FIELDS)
+    if min(row[2:4]) < 0:
+        raise DataError(f"{path}:{number}: negative width or height in {line!r}; expected {_FIELDS} in px")
     if row[5] not in range(1, len(classes) + 1):
         names = ", ".join(f"{category} {name}" for category, name in enumerate(classes, start=1))
         raise DataError(f"{path}:{number}: unknown category {row[5]:g}; known are {names}")

@@ -21,17 +21,31 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mrqm.checkpoint import load_training, load_weights, save_checkpoint
+from mrqm.checkpoint import Snapshot, copy_to_host, load_training, read_weights
 from mrqm.config import Config
 from mrqm.criterion import build_criterion
 from mrqm.data import build_dataset, build_loader, collate
-from mrqm.engine import Progress, StepReport, detect, evaluate, train_one_epoch
+from mrqm.data.loader import Batch
+from mrqm.engine import StepReport, detect, evaluate, train_one_epoch
+from mrqm.faults import Fault
 from mrqm.learner import Learner, place, unwrap
 from mrqm.models.mrqm import build_model
 from mrqm.optim import Schedule, build_optimizer
 from mrqm.pictures import draw_comparison
+from mrqm.progress import Progress
+from mrqm.query_pictures import draw_densities, locate_queries
 
-PROGRESS = ("step", "elapsed_seconds", "images_seen", "epoch_step", "loss_sums", "loss_steps", "skipped")
+PROGRESS = (
+    "step",
+    "elapsed_seconds",
+    "images_seen",
+    "epoch_step",
+    "loss_sums",
+    "loss_steps",
+    "skipped",
+    "recent_losses",
+    "epochs",
+)
 """What of `Progress` a checkpoint keeps; the rest is the configuration's."""
 PICTURED = 4
 """Validation images that a picture shows: the ones with the most objects."""
@@ -39,6 +53,11 @@ PICTURED = 4
 
 class Trainer:
     """Everything a run needs, built from its configuration.
+
+    Args:
+        config: of the run.
+        device: that it computes on.
+        faults: where steps that are not finite are kept; by default in the run's folder.
 
     Attributes:
         config: with the class names resolved.
@@ -50,7 +69,7 @@ class Trainer:
         ConfigError, DataError: what the configuration names cannot be used.
     """
 
-    def __init__(self, config: Config, device: torch.device) -> None:
+    def __init__(self, config: Config, device: torch.device, faults: Path | None = None) -> None:
         self.device = device
         self.rank, self.world_size = place()
         train_data, self.val_data = build_dataset(config, "train"), build_dataset(config, "val")
@@ -74,6 +93,7 @@ class Trainer:
             ema=ModelEmaV3(model, config.optim.ema_decay, use_warmup=True) if config.optim.ema_decay else None,
             config=config,
             device=device,
+            faults=faults or Path(config.output) / config.name / "faults",
         )
         self.epoch = 0
         steps = config.train.epochs * (len(self.train_loader) // config.train.accumulate)
@@ -94,44 +114,63 @@ class Trainer:
         """The weights that are evaluated and kept: the moving average where there is one."""
         return unwrap(self.learner.model) if self.learner.ema is None else self.learner.ema.module
 
-    def train_epoch(self, on_step: Callable[[StepReport], None] = lambda report: None) -> dict[str, float]:
+    def train_epoch(
+        self,
+        on_step: Callable[[StepReport], None] = lambda report: None,
+        on_fault: Callable[[Fault, Path], None] = lambda fault, folder: None,
+    ) -> dict[str, float]:
         """Train one epoch, or what is left of it; returns its mean losses."""
         self.train_loader.set_epoch(self.epoch, self.progress.epoch_step * self.config.train.batch_size)
-        losses = train_one_epoch(self.learner, self.train_loader, self.progress, self.epoch + 1, on_step)
+        losses = train_one_epoch(self.learner, self.train_loader, self.progress, self.epoch + 1, on_step, on_fault)
         self.epoch += 1
         return losses
 
     def evaluate(self) -> dict[str, float]:
         """Metrics on the validation data, the same on every rank; see `CocoEvaluator`."""
-        return evaluate(self.model, self.val_loader, self.classes, self.config, self.device)
+        scores = evaluate(self.model, self.val_loader, self.classes, self.config, self.device)
+        self.progress.evaluated(scores)
+        return scores
 
     def picture(self) -> Image.Image:
         """Detections beside ground truth on the fullest validation images."""
-        fullest = sorted(range(len(self.val_data)), key=self.val_data.count_objects, reverse=True)
-        batch = collate([self.val_data[index] for index in fullest[:PICTURED]])
+        batch = self._fullest()
         self.model.eval()
         detections = detect(self.model, batch, self.config, self.device)
-        images = [image[:, : t["size"][0], : t["size"][1]] for image, t in zip(batch[0], batch[2], strict=True)]
-        return draw_comparison(images, detections, batch[2], self.classes)
+        return draw_comparison(list(batch[0]), detections, batch[2], self.classes)
 
-    def save(self, folder: Path, metrics: dict[str, float]) -> None:
-        """Write a checkpoint folder, between epochs or after any step; call it on rank 0."""
+    def picture_queries(self) -> Image.Image:
+        """Where the model's queries are on the same images: Figure 2 of Fu et al. (2024)."""
+        batch = self._fullest()
+        self.model.eval()
+        return draw_densities(batch[0], batch[2], locate_queries(self.model, batch, self.config, self.device))
+
+    def _fullest(self) -> Batch:
+        """The validation images with the most objects."""
+        fullest = sorted(range(len(self.val_data)), key=self.val_data.count_objects, reverse=True)
+        return collate([self.val_data[index] for index in fullest[:PICTURED]])
+
+    def snapshot(self, metrics: dict[str, float]) -> Snapshot:
+        """A copy of everything that a checkpoint holds, between epochs or after any step; rank 0's is enough."""
         training: dict[str, Any] = {
             "epoch": self.epoch,
             "progress": {name: getattr(self.progress, name) for name in PROGRESS},
             "optimizer": self.learner.optimizer.state_dict(),
             "model": unwrap(self.learner.model).state_dict(),
         }
-        save_checkpoint(folder, self.model.state_dict(), training, self.config, metrics)
+        return Snapshot(copy_to_host(self.model.state_dict()), copy_to_host(training), self.config, metrics)
+
+    def save(self, folder: Path, metrics: dict[str, float]) -> None:
+        """Write a checkpoint folder, between epochs or after any step; call it on rank 0."""
+        self.snapshot(metrics).write(folder)
 
     def load(self, folder: Path) -> None:
         """Continue from a checkpoint of the same configuration, exactly where it was written.
 
         Raises:
-            CheckpointError: the folder is no whole checkpoint of this model.
+            CheckpointError: the folder is no whole checkpoint of this model; nothing has changed then.
         """
-        load_weights(self.model, folder)
-        training = load_training(folder)
+        weights, training = read_weights(self.model, folder), load_training(folder)
+        self.model.load_state_dict(weights)
         unwrap(self.learner.model).load_state_dict(training["model"])
         self.learner.optimizer.load_state_dict(training["optimizer"])
         self.epoch = training["epoch"]

@@ -45,6 +45,34 @@ MakeTarget = Callable[..., dict[str, Tensor]]
 MakeGrid = Callable[..., TokenGrid]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start Ray go first: they take longest, and the processes that share the tests should end together."""
+    with_ray = {item.path for item in items if item.get_closest_marker("ray")}
+    items.sort(key=lambda item: item.path not in with_ray)
+
+
+def shared_data(name: str) -> Path:
+    folder = Path(__file__).parents[1].parent / "shared" / "data" / name
+    if not folder.exists():
+        pytest.skip(f"the real data set {name} is not at hand; it is not part of the project")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def visdrone_mini() -> Path:
+    return shared_data("visdrone_mini")
+
+
+@pytest.fixture(scope="session")
+def visdrone_annotations() -> Path:
+    return shared_data("visdrone_annotations.tar.gz")
+
+
+@pytest.fixture(scope="session")
+def coco_river_people() -> Path:
+    return shared_data("coco_river_people")
+
+
 def randomise(model: nn.Module, std: float = 0.1) -> None:
     """Shake every parameter, so that no head answers zero."""
     with torch.no_grad():

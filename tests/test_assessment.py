@@ -19,7 +19,8 @@ from mrqm.data.tiling import clip_to_window, grid, visible_share
 from mrqm.detector import Detector, to_image_detections
 from mrqm.engine import evaluate
 from mrqm.evaluation import ProtocolName, build_protocol, score_under
-from mrqm.merging import WindowDetections, merge
+from mrqm.fragments import WindowDetections
+from mrqm.merging import merge
 
 CPU = torch.device("cpu")
 LEFT, RIGHT = "20,60,12,10,1,2,0,0", "50,10,20,14,1,2,0,0"  # the second lies in two tiles of 64 px

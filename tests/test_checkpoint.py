@@ -11,12 +11,15 @@ import torch
 
 from mrqm.checkpoint import (
     CheckpointError,
+    checkpoint_bytes,
     load_checkpoint_config,
     load_model,
     load_training,
     load_weights,
     save_checkpoint,
 )
+from mrqm.config import ConfigError
+from mrqm.trainer import Trainer
 
 TRAINING = {"epoch": 3, "seconds": 1.5, "state": {0: {"exp_avg": torch.arange(3.0)}}}
 
@@ -113,3 +116,52 @@ def test_a_malicious_pickle_executes_nothing(zipped: bool, folder: Path, tmp_pat
     with pytest.raises(CheckpointError, match=r"training\.pt: damaged or not a checkpoint"):
         load_training(folder)
     assert not trap.exists()
+
+
+def test_weights_that_are_a_pickle_execute_nothing(folder: Path, config: Any, tmp_path: Path) -> None:
+    trap = tmp_path / "executed"
+    (folder / "model.safetensors").write_bytes(pickle.dumps(Malicious(trap)))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: damaged"):
+        load_model(folder, config)
+    assert not trap.exists()
+
+
+def test_a_malicious_configuration_executes_nothing(folder: Path, tmp_path: Path) -> None:
+    trap = tmp_path / "executed"
+    (folder / "config.yaml").write_text(f"name: !!python/object/apply:os.mkdir [{trap}]\n")
+    with pytest.raises(ConfigError, match=r"config\.yaml: not valid YAML"):
+        load_checkpoint_config(folder)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("overrides", [(), ("optim.backbone_lr_factor=0",), ("optim.ema_decay=0",)])
+def test_the_size_is_known_before(overrides: tuple[str, ...], squares: Any, tiny_config: Any, tmp_path: Path) -> None:
+    config = tiny_config(f"data.root={squares()}", "data.classes=[blue, yellow]", *overrides)
+    trainer = Trainer(config, torch.device("cpu"))
+    trainer.train_epoch()
+    trainer.save(tmp_path / "checkpoint", {})
+    size = sum(path.stat().st_size for path in (tmp_path / "checkpoint").iterdir())
+    assert checkpoint_bytes(config, 2) == pytest.approx(size, rel=0.1)
+
+
+def test_a_snapshot_does_not_change_with_the_training(squares: Any, tiny_config: Any, tmp_path: Path) -> None:
+    trainer = Trainer(tiny_config(f"data.root={squares()}", "data.classes=[blue, yellow]"), torch.device("cpu"))
+    trainer.train_epoch()
+    trainer.save(tmp_path / "at once", {})
+    snapshot = trainer.snapshot({})
+    trainer.train_epoch()
+    snapshot.write(tmp_path / "later")
+    for name in ("model.safetensors", "training.pt"):
+        assert (tmp_path / "at once" / name).read_bytes() == (tmp_path / "later" / name).read_bytes()
+
+
+def test_a_damaged_checkpoint_changes_nothing(squares: Any, tiny_config: Any, tmp_path: Path) -> None:
+    trainer = Trainer(tiny_config(f"data.root={squares()}", "data.classes=[blue, yellow]"), torch.device("cpu"))
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.train_epoch()
+    trainer.save(tmp_path, {})
+    (tmp_path / "training.pt").write_bytes((tmp_path / "training.pt").read_bytes()[:-100])
+    fresh = Trainer(trainer.config, torch.device("cpu"))
+    with pytest.raises(CheckpointError, match=r"training\.pt: damaged"):
+        fresh.load(tmp_path)
+    assert all(torch.equal(value, before[name]) for name, value in fresh.model.state_dict().items())

@@ -39,7 +39,10 @@ def assert_error(result: "subprocess.CompletedProcess[str]", *words: str) -> Non
 def test_help_lists_the_commands(mrqm: Mrqm) -> None:
     result = mrqm("--help")
     assert result.returncode == 0
-    assert all(command in result.stdout for command in ("train", "evaluate", "prepare", "demo-data", "registry"))
+    assert all(
+        command in result.stdout
+        for command in ("train", "evaluate", "prepare", "demo-data", "registry", "submit", "jobs")
+    )
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -124,3 +124,16 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_worker_gets_its_share_of_the_batch() -> None:
     assert make_config({}, ["train.batch_size=24", "scaling.num_workers=3", "train.accumulate=2"]).micro_batch_size == 4
+
+
+def test_elastic_workers_need_an_image_each() -> None:
+    elastic = ["scaling.num_workers=[2,3]", "train.accumulate=2"]
+    config = make_config({}, [*elastic, "train.batch_size=8"])
+    assert (config.scaling.min_workers, config.scaling.max_workers, config.micro_batch_size) == (2, 3, 2)
+    with pytest.raises(ConfigError, match=r"train\.batch_size=4 .*every one of at most 3 workers"):
+        make_config({}, [*elastic, "train.batch_size=4"])
+
+
+def test_fewest_workers_come_first() -> None:
+    with pytest.raises(ConfigError, match=r"scaling: num_workers=\[3, 2\] must be \[least, most\]"):
+        make_config({}, ["scaling.num_workers=[3,2]", "train.batch_size=6"])

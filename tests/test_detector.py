@@ -121,7 +121,7 @@ def test_the_full_view_looks_past_the_tiles(make_detector: Any) -> None:
     assert [tuple(window) for window in image.windows] == [(0, 0, 100, 75)]
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 8])
+@pytest.mark.parametrize("batch_size", [1, pytest.param(3, marks=pytest.mark.slow), 8])
 def test_batching_over_windows_and_images_changes_nothing(batch_size: int, make_real_detector: Any) -> None:
     rng = np.random.default_rng(0)
     sizes = [(64, 64), (150, 100), (40, 64), (64, 64), (64, 110), (30, 30)]

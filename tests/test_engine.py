@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from mrqm.criterion import build_criterion
-from mrqm.engine import Progress, detect
+from mrqm.engine import detect
 from mrqm.learner import Learner
 from mrqm.optim import Schedule
+from mrqm.progress import Progress
 
 CPU = torch.device("cpu")
 
@@ -29,9 +31,8 @@ class KeepGradients(torch.optim.Optimizer):
 
 def make_learner(config: Any, model: nn.Module) -> Learner:
     optimizer = KeepGradients(model)
-    return Learner(
-        model.train(), build_criterion(config.loss), optimizer, Schedule(optimizer, config.optim), None, config, CPU
-    )
+    schedule = Schedule(optimizer, config.optim)
+    return Learner(model.train(), build_criterion(config.loss), optimizer, schedule, None, config, CPU, Path("faults"))
 
 
 def random_batch(targets: list[dict[str, Tensor]]) -> Any:

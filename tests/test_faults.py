@@ -11,9 +11,9 @@ import torch
 
 from mrqm.checkpoint import CheckpointError
 from mrqm.config import Config
-from mrqm.engine import DivergenceError
 from mrqm.faults import Fault, replay, save_fault
 from mrqm.learner import unwrap
+from mrqm.progress import DivergenceError
 from mrqm.trainer import Trainer
 
 CPU = torch.device("cpu")

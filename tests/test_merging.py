@@ -1,8 +1,8 @@
-"""Merging against naive loops, against torchvision, and on objects that windows cut."""
+"""Merging against naive loops, against torchvision, and of whole images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou
 
-from mrqm.data.tiling import Window, grid
+from mrqm.data.readers import read_annotations
+from mrqm.data.tiling import clip_to_window, grid, visible_share
+from mrqm.fragments import Detections, WindowDetections
 from mrqm.merging import (
     LEAST_SCORE,
-    WindowDetections,
-    drop_fragments,
     fuse,
     merge,
     overlapping_pairs,
@@ -22,20 +22,9 @@ from mrqm.merging import (
     suppress_softly,
 )
 
-Detections = dict[str, Tensor]
-METHODS = ("nms", "wbf", "soft_nms")
-LEFT, RIGHT = Window(0, 0, 100, 100), Window(70, 0, 100, 100)  # of an image of 170 × 100 px
+from .detections import LEFT, RIGHT, found
 
-
-def found(
-    *boxes: Sequence[float], scores: Sequence[float] | None = None, labels: Sequence[int] | None = None
-) -> Detections:
-    count = len(boxes)
-    return {
-        "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-        "scores": torch.tensor([0.9] * count if scores is None else scores),
-        "labels": torch.tensor([0] * count if labels is None else labels, dtype=torch.int64),
-    }
+METHODS = ("window_nms", "nms", "wbf", "soft_nms")
 
 
 def crowd(seed: int, count: int = 120, classes: int = 2, side: float = 60) -> Detections:
@@ -89,6 +78,21 @@ def test_suppression_is_torchvisions(seed: int, iou: float) -> None:
     assert rows(suppress(detections, iou)) == rows({name: values[kept] for name, values in detections.items()})
 
 
+def test_what_one_window_shows_is_no_rival_of_what_it_shows_beside_it() -> None:
+    """Two in a crowd, seen through both windows: neither by `window_nms`, one by `nms`, is taken for the other."""
+    crowd = found([75, 40, 95, 60], [80, 40, 100, 60], scores=[0.9, 0.8])
+    parts = [WindowDetections(window, crowd) for window in (LEFT, RIGHT)]
+    assert merge(parts, "window_nms", 0.5)["boxes"].tolist() == crowd["boxes"].tolist()
+    assert merge(parts, "nms", 0.5)["boxes"].tolist() == crowd["boxes"][:1].tolist()
+
+
+@pytest.mark.parametrize("frames", [[[0, 0, 9, 9], [8, 0, 17, 9]], [[0, 0, 9, 9], [0, 0, 17, 9]]])
+def test_windows_that_lie_in_one_another_are_one(frames: list[list[int]]) -> None:
+    twins = found([1, 1, 9, 9], [1, 1, 9, 9])
+    is_one = frames[1][0] == 0
+    assert len(suppress(twins, 0.5, torch.tensor(frames))["scores"]) == (2 if is_one else 1)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_soft_suppression_is_a_plain_loop(seed: int) -> None:
     detections = crowd(seed)
@@ -126,64 +130,6 @@ def test_fusion_is_a_plain_loop(seed: int) -> None:
     torch.testing.assert_close(merged["boxes"], torch.stack([fused(c) for c in clusters]).float())
     assert merged["scores"].tolist() == [detections["scores"][c[0]] for c in clusters]
     assert merged["labels"].tolist() == [detections["labels"][c[0]] for c in clusters]
-
-
-# ----------------------------------------------------------------------------------------------- fragments
-
-
-def test_a_fragment_goes_when_another_window_shows_the_whole() -> None:
-    # 80..120 across: cut at 100 from the left, whole from the right; IoU 0.5 of 20 × 20 and 40 × 20 px, and 0.25.
-    for left in (80, 90):
-        parts = [
-            WindowDetections(LEFT, found([left, 40, 100, 60], scores=[0.95])),
-            WindowDetections(RIGHT, found([left, 40, left + 40, 60], scores=[0.8])),
-        ]
-        for method in METHODS:
-            merged = merge(parts, method, 0.6)  # type: ignore[arg-type]
-            assert merged["boxes"].tolist() == [[left, 40, left + 40, 60]], method
-
-
-@pytest.mark.parametrize(
-    ("fragment", "whole", "why"),
-    [
-        (found([80, 40, 96, 60]), found([80, 40, 120, 60]), "it does not end at the border"),
-        (found([80, 40, 100, 60]), found([80, 40, 120, 60], labels=[1]), "it is of another class"),
-        (found([80, 40, 100, 60]), found([80, 40, 120, 60], scores=[0.1]), "nothing sure is there"),
-        (found([92, 40, 100, 48]), found([75, 10, 120, 90]), "it is a small object before a large one"),
-        (found([10, 40, 100, 60]), found([70, 40, 110, 60]), "it shows more of the object"),
-    ],
-)
-def test_what_is_no_fragment_stays(fragment: Detections, whole: Detections, why: str) -> None:
-    left, _ = drop_fragments([WindowDetections(LEFT, fragment), WindowDetections(RIGHT, whole)])
-    assert rows(left) == rows(fragment), why
-
-
-def test_the_images_own_border_cuts_nothing() -> None:
-    # The same boxes, but the image ends where the left window does.
-    parts = [
-        WindowDetections(LEFT, found([80, 40, 100, 60])),
-        WindowDetections(Window(70, 0, 30, 100), found([80, 38, 100, 62])),
-    ]
-    assert [len(part["scores"]) for part in drop_fragments(parts)] == [1, 1]
-
-
-def test_of_two_fragments_of_one_object_exactly_the_larger_is_kept() -> None:
-    parts = [WindowDetections(LEFT, found([60, 40, 100, 60])), WindowDetections(RIGHT, found([70, 40, 112, 60]))]
-    assert [len(part["scores"]) for part in drop_fragments(parts)] == [0, 1]
-    # A better score does not save the smaller one.
-    parts = [
-        WindowDetections(LEFT, found([58, 40, 100, 60], scores=[0.6])),
-        WindowDetections(RIGHT, found([70, 40, 110, 60])),
-    ]
-    assert [len(part["scores"]) for part in drop_fragments(parts)] == [1, 0]
-
-
-def test_of_an_object_larger_than_the_overlap_the_largest_view_is_kept() -> None:
-    parts = [
-        WindowDetections(LEFT, found([30, 40, 100, 60])),
-        WindowDetections(RIGHT, found([70, 40, 110, 60], scores=[0.5])),
-    ]
-    assert merge(parts)["boxes"].tolist() == [[30, 40, 100, 60]]
 
 
 # --------------------------------------------------------------------------------------------- whole images
@@ -251,3 +197,17 @@ def test_windows_without_detections_merge_to_nothing(method: str) -> None:
 def test_a_single_window_is_left_as_it_is() -> None:
     twice = found([10, 10, 20, 20], [10, 10, 20, 20])
     assert merge([WindowDetections(LEFT, twice)]) is twice
+
+
+def test_perfect_detections_of_real_objects_come_back(visdrone_mini: Path) -> None:
+    """Crowds whose members overlap by more than the limit, and objects larger than the overlap, among them."""
+    for record in read_annotations("visdrone", visdrone_mini / "VisDrone2019-DET-val").records:
+        parts = []
+        for window in grid(record.size, 640, 100):
+            shown = clip_to_window(record.boxes.astype(np.float64), window)
+            seen = visible_share(record.boxes, window) >= 0.25
+            detections = found(*shown[seen].tolist(), labels=record.labels[seen].tolist())
+            parts.append(WindowDetections(window, detections))
+        merged = merge(parts, "window_nms")
+        back = sorted([*box, label] for *box, _, label in rows(merged))
+        assert back == sorted([*box, label] for box, label in zip(record.boxes.tolist(), record.labels, strict=True))

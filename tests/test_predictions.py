@@ -144,13 +144,16 @@ def test_visdrone_rows_are_sorted_by_score_and_keep_the_files_order_where_equal(
     assert found.labels.tolist() == [1, 1, 1, 1]
 
 
-@pytest.mark.parametrize(
-    "line", ["1,2,3,4,0.5,1", "1,2,nan,4,0.5,1,-1,-1", "1,2,-3,4,0.5,1,-1,-1", "1 2 3 4 0.5 1 -1 -1", "a,b", "[]"]
-)
+@pytest.mark.parametrize("line", ["1,2,3,4,0.5,1", "1,2,nan,4,0.5,1,-1,-1", "1 2 3 4 0.5 1 -1 -1", "a,b", "[]"])
 def test_a_visdrone_line_that_does_not_parse_is_named(tmp_path: Path, line: str) -> None:
     folder = write_texts(tmp_path, c=f"{LINE}\n\n{line}\n")
     with pytest.raises(DataError, match=r"c\.txt:3: cannot read .*; expected eight numbers left,top,width,height"):
         read_visdrone_results(folder, RECORDS, CLASSES)
+
+
+def test_a_negative_width_of_a_visdrone_result_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"c\.txt:2: negative width or height in '1,2,-3,4,0\.5,1,-1,-1'"):
+        read_visdrone_results(write_texts(tmp_path, c=f"{LINE}\n1,2,-3,4,0.5,1,-1,-1"), RECORDS, CLASSES)
 
 
 @pytest.mark.parametrize("category", ["0", "3", "1.5"])

@@ -12,10 +12,12 @@ import torch
 from PIL import Image
 
 import mrqm
-from mrqm import engine
+from mrqm import engine, progress
 from mrqm.config import Config
-from mrqm.engine import DivergenceError, StepReport
+from mrqm.engine import StepReport
+from mrqm.faults import Fault, replay
 from mrqm.learner import unwrap
+from mrqm.progress import DivergenceError
 from mrqm.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -183,8 +185,10 @@ def test_a_step_in_bfloat16_works(config: Any) -> None:
     assert all(math.isfinite(step["loss"]) for step in losses)
 
 
-def break_at(trainer: Trainer, monkeypatch: pytest.MonkeyPatch, *steps: int, gradient: bool = False) -> None:
-    """Make the loss, or only the gradient, of these steps NaN."""
+def break_at(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, *steps: int, gradient: bool = False, factor: float = math.nan
+) -> None:
+    """Make the loss, or only the gradient, of these steps NaN, or the loss so many times as high."""
     criterion, calls = trainer.learner.criterion.forward, itertools.count(1)
 
     def broken(outputs: Any, targets: Any) -> dict[str, torch.Tensor]:
@@ -194,7 +198,7 @@ def break_at(trainer: Trainer, monkeypatch: pytest.MonkeyPatch, *steps: int, gra
         if gradient:
             losses["loss_bbox"].register_hook(lambda grad: grad * math.nan)
             return losses
-        return {**losses, "loss_class": losses["loss_class"] * math.nan}
+        return {**losses, "loss_class": losses["loss_class"] * factor}
 
     monkeypatch.setattr(trainer.learner.criterion, "forward", broken)
 
@@ -231,6 +235,46 @@ def test_too_many_skipped_steps_stop_the_run(config: Any, tmp_path: Path, monkey
     break_at(trainer, monkeypatch, 1, 3)
     with pytest.raises(DivergenceError, match=r"(?s)step 3: .*skipped so far: 1"):
         trainer.train_epoch()
+
+
+def test_a_loss_that_explodes_is_kept_and_changes_nothing(
+    config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "RECENT", 2)
+    trainer = Trainer(config(f"output={tmp_path}", "train.on_divergence=skip", "train.batch_size=1"), CPU)
+    break_at(trainer, monkeypatch, 1, 4, factor=1e5)  # before the first nobody knows what is usual
+    reports, faults = list[StepReport](), list[tuple[Fault, Path]]()
+    trainer.train_epoch(reports.append, lambda fault, folder: faults.append((fault, folder)))
+    assert [report.step for report in reports] == [1, 2, 3]
+    ((fault, folder),) = faults
+    assert (fault.step, folder) == (4, tmp_path / "tiny" / "faults" / "step_000004")
+    assert fault.usual_loss == pytest.approx(sum(report.losses["loss"] for report in reports[1:]) / 2)
+    assert fault.losses["loss"] > 100 * fault.usual_loss
+    assert fault.what == f"the loss is {fault.losses['loss']:.4g}, usually {fault.usual_loss:.4g}"
+    assert trainer.progress.recent_losses == [report.losses["loss"] for report in reports[1:]]
+    again = replay(folder / "rank_0", CPU)
+    assert again.fault == fault
+    for name in ("loss_bbox", "loss_giou"):
+        assert again.losses[name] == pytest.approx(fault.losses[name])
+
+
+def test_a_loss_that_explodes_stops_the_run_with_what_is_usual(
+    config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "RECENT", 2)
+    trainer = Trainer(config(f"output={tmp_path}", "train.batch_size=1"), CPU)
+    break_at(trainer, monkeypatch, 3, factor=1e5)
+    with pytest.raises(DivergenceError, match=r"(?s)step 3: the loss is .*usually .*train\.explosion_factor=100\.0"):
+        trainer.train_epoch()
+
+
+def test_how_high_a_loss_may_be_is_configured(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "RECENT", 2)
+    trainer = Trainer(config("train.explosion_factor=null", "train.batch_size=1"), CPU)
+    break_at(trainer, monkeypatch, 3, factor=1e5)
+    reports: list[StepReport] = []
+    trainer.train_epoch(reports.append)
+    assert [report.step for report in reports] == [1, 2, 3, 4]
 
 
 def test_accumulated_parts_make_one_step(config: Any) -> None:

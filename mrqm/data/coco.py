@@ -35,8 +35,7 @@ def read_coco(folder: Path, classes: tuple[str, ...] | None = None) -> Annotatio
             images listed twice, references to images or categories that it does not list, or classes that do not
             match.
     """
-    path = find_json(folder)
-    content = parse_json(path)
+    path, content = _parse_folder(folder)
     classes = classes if classes is not None else _file_classes(path, content)
     labels = _label_of_category(path, content, classes)
     files = [_find_image(folder, image.file_name) for image in content.images]
@@ -48,14 +47,12 @@ def read_coco(folder: Path, classes: tuple[str, ...] | None = None) -> Annotatio
 
 def read_coco_classes(folder: Path) -> tuple[str, ...]:
     """Names of the categories that have annotations, in the order of their numbers; raises as `read_coco`."""
-    path = find_json(folder)
-    return _file_classes(path, parse_json(path))
+    return _file_classes(*_parse_folder(folder))
 
 
 def read_category_labels(folder: Path, classes: tuple[str, ...]) -> dict[int, int]:
     """Label of each category number among the classes; raises as `read_coco`."""
-    path = find_json(folder)
-    labels = _label_of_category(path, parse_json(path), classes)
+    labels = _label_of_category(*_parse_folder(folder), classes)
     return {number: label for number, label in labels.items() if label >= 0}
 
 
@@ -70,6 +67,15 @@ def find_json(folder: Path) -> Path:
         names = ", ".join(path.name for path in found) or "none"
         raise DataError(f"{folder}: expected one COCO json or one named {' or '.join(_NAMES)}; found {names}")
     return found[0]
+
+
+def _parse_folder(folder: Path) -> tuple[Path, AnnotationFile]:
+    """The json of a folder and what is in it; a COCO file says itself what its category numbers mean."""
+    path = find_json(folder)
+    content = parse_json(path)
+    if not content.categories:
+        raise DataError(f"{path}: lists no categories, which say what the numbers under category_id are")
+    return path, content
 
 
 def _ignored_categories(content: AnnotationFile) -> dict[int, int]:

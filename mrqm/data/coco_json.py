@@ -42,12 +42,15 @@ class Annotation(BaseModel):
 
 
 class AnnotationFile(BaseModel):
-    """The parts of a COCO file that detection needs; everything else is passed over."""
+    """The parts of a COCO file that detection needs; everything else is passed over.
+
+    `categories` may be missing where their numbers are known, as SODA-D's are.
+    """
 
     info: Any = None
     images: list[Image]
     annotations: list[Annotation]
-    categories: list[Category]
+    categories: list[Category] = []
 
 
 def parse_json(path: Path) -> AnnotationFile:

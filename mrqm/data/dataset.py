@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,13 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.ops import box_convert
 
 from mrqm.config import Config
-from mrqm.data.images import ImageCache, UnreadableImageError
+from mrqm.data.images import Columns, ImageCache, UnreadableImageError
 from mrqm.data.items import Item, black_out_regions, count_visible, drop_empty, tile_items, whole_items
 from mrqm.data.readers import read_annotations, read_own_classes
-from mrqm.data.records import AnnotationSet, DataError, ImageRecord
+from mrqm.data.records import AnnotationSet, DataError
+from mrqm.data.tiling import touches
 from mrqm.data.transforms import Augmentation, View, plain_view, take_view
 
 logger = logging.getLogger(__name__)
@@ -71,6 +71,8 @@ class DetectionDataset(Dataset[Sample | None]):
         self._cache, self._cache_mb = ImageCache(cache_mb), cache_mb
         self._max_unreadable = max_unreadable
         self._images = {item.record.path for item in items}
+        self._keeps_grid = augmentation is None or augmentation.keeps_grid
+        self._columns = self._group_columns()
         self._unreadable: set[Path] = set()
         for path in annotations.unreadable:
             self.tolerate(path, UnreadableImageError(f"{path}: the image does not decode: no image header"))
@@ -100,11 +102,17 @@ class DetectionDataset(Dataset[Sample | None]):
         """Objects of an item as it is, without decoding its image."""
         return count_visible(self.items[index], self._min_visible)
 
+    @cached_property
+    def most_objects(self) -> int:
+        """Objects of the fullest item."""
+        return max(self.count_objects(index) for index in range(len(self)))
+
     def image_pools(self) -> tuple[NDArray[np.int64], int]:
         """Number of the image that each item is of, and how many decoded images the cache holds, at least one."""
         sizes = {item.record.path: item.size for item in self.items}
         number = {path: index for index, path in enumerate(sizes)}
-        mean_bytes = np.mean([3 * height * width for height, width in sizes.values()])
+        widths = {path: sum(part.width for part in self._columns[path]) for path in sizes}
+        mean_bytes = np.mean([3 * height * widths[path] for path, (height, _) in sizes.items()])
         held = int(self._cache_mb * 2**20 / mean_bytes)
         return np.array([number[item.record.path] for item in self.items], dtype=np.int64), max(1, held)
 
@@ -122,6 +130,20 @@ class DetectionDataset(Dataset[Sample | None]):
         item = self.items[index]
         return self._augmentation.draw(item.window, item.size, rng) if self._augmentation else plain_view(item.window)
 
+    def _group_columns(self) -> dict[Path, list[Columns]]:
+        """Which columns of px of each image are kept decoded: its windows' own, or all, if views lie anywhere.
+
+        Where windows overlap their px are kept twice; in return a window is read as fast as a tile on disk that is in
+        memory.
+        """
+        grouped: dict[Path, set[Columns]] = {path: set() for path in self._images}
+        for item in self.items:
+            grouped[item.record.path].add(self._columns_of(item))
+        return {path: sorted(columns) for path, columns in grouped.items()}
+
+    def _columns_of(self, item: Item) -> Columns:
+        return Columns(item.window.left, item.window.width) if self._keeps_grid else Columns(0, item.size[1])
+
     def _read(self, index: int, view: View) -> Sample | None:
         item = self.items[index]
         record = item.record
@@ -129,38 +151,38 @@ class DetectionDataset(Dataset[Sample | None]):
             return None
         try:
             finish = partial(black_out_regions, item) if self._blackout_ignored else None
-            pixels = self._cache.get(record.path, item.size, finish)
+            columns = self._columns_of(item)
+            pixels = self._cache.get(record.path, item.size, self._columns[record.path], finish)[columns]
         except UnreadableImageError as error:
             self.tolerate(record.path, error)
             return None
-        boxes = np.concatenate([record.boxes, record.ignore_boxes]) * item.factors
-        image, placed = take_view(view, pixels, boxes)
-        zoom = np.array(view.size, dtype=np.float32) / (view.window.height, view.window.width)
-        target = self._make_target(torch.from_numpy(boxes * zoom[[1, 0, 1, 0]]), placed, record, view)
+        image, target = self._take(item, view, pixels, columns.left)
         native = np.rint((view.window.height, view.window.width) / item.factors[[1, 0]]).clip(1).astype(np.int64)
         return image, target | {"image_id": torch.tensor(index), "orig_size": torch.from_numpy(native)}
 
-    def _make_target(self, whole: Tensor, placed: Tensor, record: ImageRecord, view: View) -> Target:
-        """Sort the boxes of a view into objects and ignored regions.
-
-        Args:
-            whole: (N + M, 4) xyxy of objects and ignored regions at the view's scale, not clipped.
-            placed: (N + M, 4) the same boxes in the view, clipped to it.
-        """
-        area = (placed[:, 2:] - placed[:, :2]).clamp(min=0).prod(dim=1)
-        visible = area / (whole[:, 2:] - whole[:, :2]).prod(dim=1)
-        annotated = torch.arange(len(placed)) < len(record.boxes)
-        is_object = annotated & (visible > self._min_visible)
+    def _take(self, item: Item, view: View, pixels: NDArray[np.uint8], left: int) -> Sample:
+        """A view of an item out of its image's columns from `left` on, its boxes sorted into objects and ignored."""
+        record = item.record
+        boxes = np.concatenate([record.boxes, record.ignore_boxes]) * item.factors
+        seen = np.flatnonzero(touches(boxes, view.window))  # few of those of a large image
+        boxes, labels = boxes[seen], np.concatenate([record.labels, record.ignore_labels])[seen]
+        image, placed = take_view(view, pixels, boxes, left)
+        size = np.array(view.size)
+        zoom = size.astype(np.float32) / (view.window.height, view.window.width)
+        whole = boxes * zoom[[1, 0, 1, 0]]
+        sides = placed[:, 2:] - placed[:, :2]
+        area = sides.prod(axis=1)
+        visible = area / (whole[:, 2:] - whole[:, :2]).prod(axis=1)
+        is_object = (seen < len(record.boxes)) & (visible > self._min_visible)
         is_ignored = ~is_object & (area > 0)
-        size = torch.tensor(view.size)
-        normalised = box_convert(placed, "xyxy", "cxcywh") / size[[1, 0, 1, 0]]
-        labels = torch.from_numpy(np.concatenate([record.labels, record.ignore_labels]))
-        return {
-            "boxes": normalised[is_object],
-            "labels": labels[is_object],
-            "ignore_boxes": normalised[is_ignored],
-            "ignore_labels": labels[is_ignored],
-            "size": size,
+        centres = (placed[:, :2] + placed[:, 2:]) / 2
+        normalised = np.concatenate([centres, sides], axis=1) / size[[1, 0, 1, 0]].astype(np.float32)
+        return image, {
+            "boxes": torch.from_numpy(normalised[is_object]),
+            "labels": torch.from_numpy(labels[is_object]),
+            "ignore_boxes": torch.from_numpy(normalised[is_ignored]),
+            "ignore_labels": torch.from_numpy(labels[is_ignored]),
+            "size": torch.from_numpy(size),
         }
 
     def tolerate(self, path: Path, error: UnreadableImageError) -> None:
@@ -184,7 +206,7 @@ def read_classes(config: Config) -> tuple[str, ...]:
     """
     if config.data.classes is not None:
         return config.data.classes
-    return read_own_classes(config.data.format, config.data.root / config.data.train)
+    return read_own_classes(config.data.format, config.data.folder / config.data.train)
 
 
 def build_dataset(config: Config, split: Literal["train", "val"]) -> DetectionDataset:
@@ -194,7 +216,7 @@ def build_dataset(config: Config, split: Literal["train", "val"]) -> DetectionDa
         DataError: the data cannot be used; the message names the file.
     """
     data, training = config.data, split == "train"
-    folder = data.root / (data.train if training else data.val)
+    folder = data.folder / (data.train if training else data.val)
     annotations = read_annotations(data.format, folder, read_classes(config))
     dataset = DetectionDataset(
         annotations,

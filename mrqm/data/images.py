@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +39,21 @@ _UPRIGHT = {
 """What turns an image of an EXIF orientation upright; 1 is upright."""
 
 
+Source = Path | bytes
+"""An image file, or its content."""
+
+
+class Columns(NamedTuple):
+    """Neighbouring columns of px of an image."""
+
+    left: int
+    width: int
+
+
+Strips = dict[Columns, NDArray[np.uint8]]
+"""Px of an image by its columns, each (3, height, width)."""
+
+
 class UnreadableImageError(DataError):
     """An image that does not decode."""
 
@@ -44,15 +61,20 @@ class UnreadableImageError(DataError):
 def read_sizes(paths: Sequence[Path]) -> list[tuple[int, int] | None]:
     """Read (height, width) of images from their headers; None where a header cannot be read."""
     with ThreadPoolExecutor(max_workers=8) as pool:
-        return list(pool.map(_read_size, paths))
+        return list(pool.map(read_size, paths))
 
 
-def _read_size(path: Path) -> tuple[int, int] | None:
+def read_size(source: Source) -> tuple[int, int] | None:
+    """Read (height, width) of an image from its header; None where that cannot be read."""
     try:
-        with Image.open(path) as image:
+        with _open(source) as image:
             return image.size if _orientation(image) >= 5 else (image.height, image.width)
     except _DECODING_ERRORS:
         return None
+
+
+def _open(source: Source) -> Image.Image:
+    return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -63,7 +85,7 @@ def _orientation(image: Image.Image) -> int:
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
-def decode(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
+def decode(source: Source, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Decode an image upright and in RGB, resized to (height, width).
 
     16 bits per channel become 8 by their high byte, CMYK and palettes become RGB, and alpha is left out. A JPEG that is
@@ -73,10 +95,10 @@ def decode(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
         (height, width, 3) uint8.
 
     Raises:
-        UnreadableImageError: the file does not decode, is larger than `MAX_PIXELS`, or has no defined white.
+        UnreadableImageError: it does not decode, is larger than `MAX_PIXELS`, or has no defined white.
     """
     try:
-        with Image.open(path) as image:
+        with _open(source) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width}×{image.height} px are more than {MAX_PIXELS:,}; cut it into parts")
             orientation = _orientation(image)
@@ -93,7 +115,12 @@ def decode(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
                 rgb = rgb.resize((width, height), Image.Resampling.BILINEAR, box=box)
             return np.array(rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb)
     except _DECODING_ERRORS as error:
-        raise UnreadableImageError(f"{path}: the image does not decode: {error}") from error
+        raise UnreadableImageError(f"{describe(source)}: the image does not decode: {error}") from error
+
+
+def describe(source: Source) -> str:
+    """What an error calls an image: its path, or the size of its content."""
+    return f"{len(source):,} bytes" if isinstance(source, bytes) else str(source)
 
 
 def _read_strips(image: Image.Image) -> NDArray[np.uint8]:
@@ -127,33 +154,44 @@ class ImageCache:
     def __init__(self, megabytes: int) -> None:
         self._capacity = megabytes * 2**20
         self._used = 0
-        self._images: OrderedDict[Path, NDArray[np.uint8]] = OrderedDict()
+        self._images: OrderedDict[Path, Strips] = OrderedDict()
 
     def get(
-        self, path: Path, size: tuple[int, int], finish: Callable[[NDArray[np.uint8]], None] | None = None
-    ) -> NDArray[np.uint8]:
+        self,
+        path: Path,
+        size: tuple[int, int],
+        columns: Sequence[Columns],
+        finish: Callable[[NDArray[np.uint8]], None] | None = None,
+    ) -> Strips:
         """`decode` through the memory.
 
         Args:
+            columns: which parts of the image are wanted; always the same for one path.
             finish: what is done in place to a freshly decoded image (height, width, 3); always the same for one path.
 
         Returns:
-            (3, height, width) uint8, of which windows are cut much faster than of interleaved colours. It is shared:
-            it must not be written to.
+            For each of the columns (3, height, their width) uint8, of which windows are cut much faster than of
+            interleaved colours, and windows as wide as they are three times as fast as out of the middle of an image.
+            They are shared: they must not be written to.
         """
-        image = self._images.get(path)
-        if image is not None:
+        strips = self._images.get(path)
+        if strips is not None:
             self._images.move_to_end(path)
-            return image
+            return strips
         image = decode(path, size)
         if finish is not None:
             finish(image)
-        image = np.ascontiguousarray(image.transpose(2, 0, 1))
+        planes = image.transpose(2, 0, 1)
+        strips = {part: np.ascontiguousarray(planes[:, :, part.left : part.left + part.width]) for part in columns}
         if self._capacity == 0:
-            return image
-        self._used += image.nbytes
-        self._images[path] = image
+            return strips
+        self._used += _bytes(strips)
+        self._images[path] = strips
         while self._used > self._capacity and len(self._images) > 1:
             _, forgotten = self._images.popitem(last=False)
-            self._used -= forgotten.nbytes
-        return image
+            self._used -= _bytes(forgotten)
+        return strips
+
+
+def _bytes(strips: Strips) -> int:
+    return sum(strip.nbytes for strip in strips.values())

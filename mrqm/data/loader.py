@@ -44,11 +44,12 @@ def collate(samples: Sequence[Sample | None]) -> Batch:
     return batch, masks, targets
 
 
-class TrainingSampler(Sampler[tuple[int, int]]):
-    """One rank's share of a shuffled epoch, as (epoch, index) pairs.
+class TrainingSampler(Sampler[list[tuple[int, int]]]):
+    """One rank's batches of a shuffled epoch, as lists of (epoch, index) pairs.
 
     Ranks take turns, so that the ranks' batches of a step together are what a single rank with a batch as large would
-    get. The last incomplete step is dropped: every rank has equally many batches.
+    get, whatever the number of ranks: some get one item more than others where it does not divide the batch. The last
+    incomplete step is dropped: every rank has equally many batches.
 
     Images take turns in pools: the items of a pool are shuffled among themselves before the next begins, so that no
     image is decoded anew for every tile. Pools differ from epoch to epoch.
@@ -56,7 +57,8 @@ class TrainingSampler(Sampler[tuple[int, int]]):
     Args:
         images: (N,) number of the image that each item of the dataset is of.
         pool: images whose items are shuffled among themselves.
-        step_size: items of one optimizer step over all ranks; a multiple of `world_size`.
+        step_size: items of one optimizer step over all ranks.
+        parts: batches that a step is accumulated from, equally large and of at least one item per rank.
         seed: of the order, together with the epoch.
 
     Raises:
@@ -64,7 +66,7 @@ class TrainingSampler(Sampler[tuple[int, int]]):
     """
 
     def __init__(
-        self, images: NDArray[np.int64], pool: int, *, step_size: int, seed: int, rank: int, world_size: int
+        self, images: NDArray[np.int64], pool: int, *, step_size: int, parts: int, seed: int, rank: int, world_size: int
     ) -> None:
         length = len(images)
         if length < step_size:
@@ -73,6 +75,7 @@ class TrainingSampler(Sampler[tuple[int, int]]):
                 "give more data or lower train.batch_size"
             )
         self._images, self._pool, self._used = images, pool, length // step_size * step_size
+        self._part = step_size // parts
         self._seed, self._rank, self._world_size = seed, rank, world_size
         self._epoch, self._begin = 0, 0
 
@@ -84,14 +87,15 @@ class TrainingSampler(Sampler[tuple[int, int]]):
         self._epoch, self._begin = epoch, begin
 
     def __len__(self) -> int:
-        return self._used // self._world_size
+        return self._used // self._part
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         rng = np.random.default_rng((self._seed, self._epoch))
         turn = rng.permutation(self._images.max() + 1)[self._images] // self._pool
-        order = np.lexsort((rng.random(len(turn)), turn))
-        share = order[self._begin + self._rank : self._used : self._world_size]
-        return iter([(self._epoch, index) for index in share.tolist()])
+        order = np.lexsort((rng.random(len(turn)), turn)).tolist()
+        for begin in range(self._begin, self._used, self._part):
+            share = order[begin + self._rank : begin + self._part : self._world_size]
+            yield [(self._epoch, index) for index in share]
 
 
 class DetectionLoader(DataLoader[Sample | None]):
@@ -99,8 +103,8 @@ class DetectionLoader(DataLoader[Sample | None]):
 
     def set_epoch(self, epoch: int, begin: int = 0) -> None:
         """Choose the order and augmentation of the next iteration, without its first items; evaluation has but one."""
-        if isinstance(self.sampler, TrainingSampler):
-            self.sampler.set_epoch(epoch, begin)
+        if isinstance(self.batch_sampler, TrainingSampler):
+            self.batch_sampler.set_epoch(epoch, begin)
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """Iterate over the batches of the sampler's epoch.
@@ -141,16 +145,21 @@ def build_loader(
     Raises:
         DataError: the training data is smaller than one step.
     """
-    sampler: Any = range(rank, len(dataset), world_size)
+    batches: dict[str, Any] = {
+        "sampler": range(rank, len(dataset), world_size),
+        "batch_size": config.evaluation.batch_size,
+    }
     if training:
-        step_size = config.micro_batch_size * config.train.accumulate * world_size
-        sampler = TrainingSampler(
-            *dataset.image_pools(), step_size=step_size, seed=config.train.seed, rank=rank, world_size=world_size
-        )
+        train = config.train
+        batches = {
+            "batch_sampler": TrainingSampler(
+                *dataset.image_pools(), step_size=train.batch_size, parts=train.accumulate, seed=train.seed,
+                rank=rank, world_size=world_size,
+            )
+        }  # fmt: skip
     return DetectionLoader(
         dataset,
-        batch_size=config.micro_batch_size if training else config.evaluation.batch_size,
-        sampler=sampler,
+        **batches,
         num_workers=config.data.loader_workers,
         persistent_workers=config.data.loader_workers > 0,
         collate_fn=_pack,

@@ -23,7 +23,7 @@ from mrqm.data.digest import file_digest
 from mrqm.data.files import part_of, write_whole
 from mrqm.data.images import UnreadableImageError, decode
 from mrqm.data.items import Item, black_out_regions
-from mrqm.data.records import ImageRecord
+from mrqm.data.records import ImageRecord, xyxy_to_xywh
 from mrqm.data.tiling import cut
 
 ANNOTATIONS = "annotations.json"
@@ -117,14 +117,13 @@ def _image_entry(image: WrittenImage) -> dict[str, Any]:
 
 def _annotation_entries(record: ImageRecord, number_of_label: dict[int, int]) -> Iterator[dict[str, Any]]:
     for ignored, boxes, labels in ((0, record.boxes, record.labels), (1, record.ignore_boxes, record.ignore_labels)):
-        corners = boxes.astype(np.float64)  # in which left + (right - left) is right again
-        sides = corners[:, 2:] - corners[:, :2]
-        for corner, side, label in zip(corners[:, :2].tolist(), sides.tolist(), labels.tolist(), strict=True):
+        bboxes = xyxy_to_xywh(boxes)  # in float64, where left + (right - left) is right again
+        for bbox, label in zip(bboxes.tolist(), labels.tolist(), strict=True):
             yield {
                 "image_id": record.image_id,
                 "category_id": number_of_label[label],
-                "bbox": [*corner, *side],
-                "area": side[0] * side[1],
+                "bbox": bbox,
+                "area": bbox[2] * bbox[3],
                 "iscrowd": ignored,
                 "ignore": ignored,
             }

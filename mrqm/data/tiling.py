@@ -16,6 +16,11 @@ class Window(NamedTuple):
     width: int
     height: int
 
+    @property
+    def corners(self) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom."""
+        return self.left, self.top, self.left + self.width, self.top + self.height
+
 
 def grid(image_size: tuple[int, int], size: int, overlap: int) -> list[Window]:
     """Cover an image with square windows, row by row.
@@ -53,6 +58,13 @@ def visible_share(boxes_xyxy: NDArray[np.float32], window: Window) -> NDArray[np
     boxes = boxes_xyxy.astype(np.float64)  # areas of whole px stay exact: 24 of 60 px² are not above 0.4
     inside = clip_to_window(boxes, window)
     return _areas(inside) / _areas(boxes)
+
+
+def touches(boxes_xyxy: NDArray[np.float32], window: Window) -> NDArray[np.bool_]:
+    """(N,) which of (N, 4) boxes have any area inside a window, in the px of the window's image."""
+    left, top, width, height = window
+    x0, y0, x1, y1 = boxes_xyxy.T
+    return (x0 < left + width) & (x1 > left) & (y0 < top + height) & (y1 > top)
 
 
 def clip_to_window(boxes_xyxy: NDArray[np.float64], window: Window) -> NDArray[np.float64]:

@@ -74,6 +74,25 @@ def read_visdrone(folder: Path, classes: tuple[str, ...] | None = None) -> Annot
     return AnnotationSet(classes, tuple(records), repairs, tuple(unreadable))
 
 
+def parse_row(place: str, line: str, fields: str) -> list[float]:
+    """The eight numbers of a line of annotations or results, which a comma may end.
+
+    Args:
+        place: `file:line`, for the message.
+        fields: names of the numbers, for the message.
+
+    Raises:
+        DataError: they are not eight finite numbers.
+    """
+    try:
+        row = [float(text) for text in line.strip().removesuffix(",").split(",")]
+    except ValueError:
+        row = []
+    if len(row) != 8 or not all(map(isfinite, row)):
+        raise DataError(f"{place}: cannot read {line!r}; expected eight numbers {fields}")
+    return row
+
+
 class Rows(NamedTuple):
     """The rows of one annotation file.
 
@@ -99,7 +118,7 @@ def read_rows(path: Path, classes: tuple[str, ...], repairs: Repairs) -> Rows:
             place = f"{path}:{number}"
             if text.endswith(","):
                 repairs.note(place, "trailing comma left out")
-            rows.append(_parse_line(place, text.removesuffix(","), classes))
+            rows.append(_parse_line(place, text, classes))
             places.append(place)
     return Rows(np.array(rows, dtype=np.float64).reshape(-1, 8), places)
 
@@ -122,12 +141,7 @@ def _pair_files(folder: Path) -> list[tuple[Path, Path]]:
 
 
 def _parse_line(place: str, line: str, classes: tuple[str, ...]) -> list[float]:
-    try:
-        row = [float(text) for text in line.split(",")]
-    except ValueError:
-        row = []
-    if len(row) != 8 or not all(map(isfinite, row)):
-        raise DataError(f"{place}: cannot read {line!r}; expected eight numbers {_FIELDS}")
+    row = parse_row(place, line, _FIELDS)
     others = len(classes) + 1
     if row[5] not in range(others + 1):
         names = ", ".join(f"{category} {name}" for category, name in enumerate(classes, start=1))

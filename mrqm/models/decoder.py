@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import batched_nms
 
 from mrqm.boxes import apply_deltas, to_xyxy
 from mrqm.models.deformable_attention import DeformableAttention
 from mrqm.models.layers import MLP, FeedForward, box_head, classification_head, sine_embedding
 from mrqm.models.tokens import TokenGrid
+from mrqm.suppression import suppress
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ class QuerySelection(nn.Module):
         if grid.key_padding_mask is not None:
             scores = scores.masked_fill(grid.key_padding_mask, float("-inf"))
         chosen = self._choose(scores, features, grid)  # (B, Q)
-        image = torch.arange(len(chosen), device=chosen.device).unsqueeze(1)
+        image = torch.arange(chosen.shape[0], device=chosen.device).unsqueeze(1)
         boxes = self.boxes_at(features, grid, image, chosen)
         padding = None if grid.key_padding_mask is None else grid.key_padding_mask[image, chosen]
-        content = self.content.weight[: chosen.shape[1]].expand(len(chosen), -1, -1)
+        content = self.content.weight[: chosen.shape[1]].expand(chosen.shape[0], -1, -1)
         outputs = {
             "pred_logits": _absent(logits[image, chosen], padding),
             "pred_boxes": boxes,
@@ -104,14 +104,13 @@ class QuerySelection(nn.Module):
         if self.distinct_iou is None:
             return scores.topk(num_queries, 1).indices
         top, token = scores.topk(min(num_queries * CANDIDATES_PER_QUERY, num_tokens), 1)
-        image = torch.arange(len(token), device=token.device).unsqueeze(1).expand_as(token)
-        boxes = to_xyxy(self.boxes_at(features, grid, image, token)).flatten(0, 1)
-        kept = batched_nms(boxes, top.float().flatten(), image.flatten(), self.distinct_iou)
-        repeated = torch.ones_like(token, dtype=torch.int8).flatten()
-        repeated[kept] = 0
-        repeated[top.flatten().isinf()] = 2  # padding comes last of all
-        order = repeated.view_as(token).argsort(dim=1, stable=True)[:, :num_queries]
-        return token.take_along_dim(order, 1)
+        image = torch.arange(token.shape[0], device=token.device).unsqueeze(1).expand_as(token)
+        boxes = to_xyxy(self.boxes_at(features, grid, image, token))
+        distinct = suppress(boxes, top.float(), torch.zeros_like(token), 1, self.distinct_iou)
+        turn = torch.where(top.isinf(), 2, (~distinct).long())  # padding comes last of all
+        place = torch.arange(token.shape[1], device=token.device)
+        order = (turn * token.shape[1] + place).topk(num_queries, 1, largest=False).indices
+        return token.gather(1, order)
 
     def boxes_at(self, features: Tensor, grid: TokenGrid, image: Tensor, token: Tensor) -> Tensor:
         """Boxes (…, 4) of tokens given by image (…) and index into S (…): squares around their centers, refined.

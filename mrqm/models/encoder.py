@@ -55,8 +55,8 @@ class PositionedEncoder(nn.Module):
 
     def position(self, grid: TokenGrid) -> Tensor:
         """(B, S, D)."""
-        sizes = torch.tensor([h * w for h, w in grid.spatial_shapes], device=self.level_embedding.device)
-        levels = self.level_embedding.repeat_interleave(sizes, 0, output_size=grid.centers.shape[1])
+        per_level = zip(self.level_embedding, grid.spatial_shapes, strict=True)
+        levels = torch.cat([embedding.expand(height * width, -1) for embedding, (height, width) in per_level])
         return grid.position_embedding(self.level_embedding.shape[1]) + levels
 
 

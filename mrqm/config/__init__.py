@@ -1,0 +1,39 @@
+"""Everything that can be set, in one validated place: YAML files, dotted overrides and sweeps all end here.
+
+    config = load_config("configs/demo.yaml", ["optim.lr=1e-4", "model.refinement.blocks=2"])
+
+Unknown keys, wrong types and out-of-range values raise a `ConfigError` that names the dotted key, the value and what
+is allowed. Modules take parts and plain numbers; only `build_*` functions know a `Config`.
+"""
+
+from __future__ import annotations
+
+from mrqm.config.data import DataConfig, DataFormat, FolderOrUri
+from mrqm.config.evaluation import EvaluationConfig
+from mrqm.config.loading import ConfigError, load_config, make_config
+from mrqm.config.loss import LossConfig
+from mrqm.config.model import BackboneConfig, ModelConfig
+from mrqm.config.run import Config
+from mrqm.config.scaling import ScalingConfig
+from mrqm.config.section import Section
+from mrqm.config.tracking import TrackingConfig
+from mrqm.config.training import OptimConfig, TrainConfig
+
+__all__ = [
+    "BackboneConfig",
+    "Config",
+    "ConfigError",
+    "DataConfig",
+    "DataFormat",
+    "EvaluationConfig",
+    "FolderOrUri",
+    "LossConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "ScalingConfig",
+    "Section",
+    "TrackingConfig",
+    "TrainConfig",
+    "load_config",
+    "make_config",
+]

@@ -1,0 +1,97 @@
+"""From a file and words of the command line to a configuration, or to one message about all that is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from mrqm.config.run import Config
+from mrqm.config.section import Section
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names every key at fault."""
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read a YAML file, apply `key.path=value` overrides, validate the whole once.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, an override is malformed, or a value is not allowed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such configuration file")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected sections such as `model:`, found {type(values).__name__}")
+    return make_config(values, overrides, source=str(path))
+
+
+def make_config(values: Mapping[str, Any], overrides: Iterable[str] = (), source: str = "configuration") -> Config:
+    """Validate nested values with overrides applied; see `load_config`."""
+    merged = _copy_sections(values)
+    for override in overrides:
+        _apply_override(merged, override)
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError(_describe(error, source)) from error
+
+
+def _copy_sections(values: Any) -> Any:
+    return {key: _copy_sections(value) for key, value in values.items()} if isinstance(values, Mapping) else values
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"override {override!r}: expected key.path=value, for example optim.lr=1e-4")
+    *sections, leaf = key.split(".")
+    for section in sections:
+        child = values.setdefault(section, {})
+        if child is None:  # a section that the file switches off, such as `tile: null`
+            child = values[section] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"override {override!r}: {section} is a value, not a section")
+        values = child
+    try:
+        values[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: {text!r} is not a YAML value") from error
+
+
+def _describe(error: ValidationError, source: str) -> str:
+    """One line per fault: dotted key, what is allowed, what was given."""
+    lines = []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            message = f"unknown key; {_known_keys(fault['loc'][:-1])}"
+        elif fault["type"] != "value_error":
+            message = f"{message}; got {fault['input']!r}"
+        lines.append(f"{key}: {message}" if key else message)
+    return "\n".join([f"{source} is not usable:", *(f"  {line}" for line in lines)])
+
+
+def _known_keys(location: tuple[int | str, ...]) -> str:
+    section: Any = Config
+    for part in location:
+        field = section.model_fields.get(part)
+        section = _section_type(field.annotation) if field else None
+        if section is None:
+            return "remove it"
+    return "known here: " + ", ".join(section.model_fields)
+
+
+def _section_type(annotation: Any) -> type[Section] | None:
+    candidates = (annotation, *getattr(annotation, "__args__", ()))
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), None)
