@@ -38,6 +38,7 @@ class Display:
         self._last_step: StepReport | None = None
         self._said: set[str] = set()
         self._headed = False
+        self._phase = ""
         self._warnings = NoteHandler(self.note)
 
     def __enter__(self) -> Self:
@@ -64,7 +65,10 @@ class Display:
             self.line(f"note: {text}")
 
     def phase(self, text: str) -> None:
-        """Say what is going on when no step can be shown."""
+        """Say what is going on when no step can be shown, once while nothing else is."""
+        if text == self._phase:
+            return
+        self._phase = text
         self._bar.update(self._task, description=text, total=None, detail="")
         if not self._console.is_terminal:
             self.line(text)
@@ -78,7 +82,7 @@ class Display:
 
     def step(self, report: StepReport) -> None:
         """Progress within an epoch."""
-        self._last_step = report
+        self._last_step, self._phase = report, ""
         epoch = f"epoch {report.epoch}/{report.epochs}"
         detail = (
             f"step {report.epoch_step}/{report.epoch_steps} · {report.images_per_second:.1f} img/s · "

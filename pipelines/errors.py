@@ -1,6 +1,6 @@
 """Which errors are the user's to mend, wherever they were raised."""
 
-_LAYERS = {"mrqm", "pipelines"}
+_LAYERS = {"mrqm", "pipelines", "tune", "cluster"}
 
 
 def is_users_error(error: BaseException) -> bool:

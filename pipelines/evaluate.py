@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -29,6 +30,7 @@ from mrqm.predictions import ImageDetections, read_coco_results, read_visdrone_r
 from pipelines.device import pick_device
 from pipelines.image_progress import ImageProgress
 from pipelines.model_source import checkpoint_folder
+from pipelines.node_copy import node_copy
 
 
 class EvaluationError(ValueError):
@@ -87,24 +89,26 @@ def evaluate(request: Request, progress: ImageProgress) -> Assessment:
     """
     if (request.model is None) == (request.predictions is None):
         raise EvaluationError("name a model or --predictions, one of the two")
-    if request.predictions is not None:
-        config, dataset, found = _read_predictions(request, request.predictions)
-        subject, view = str(request.predictions), None
-    else:
-        config, dataset, found, view = _look(request, progress)
-        subject = str(request.model)
-    protocols = [build_protocol(_checked_protocol(name), config.evaluation) for name in request.protocols]
-    metrics = score_under(protocols, found.records, found.detections, found.classes)
-    return Assessment(subject, view, found, metrics, _versions(protocols), data_digest(dataset.annotations))
+    with ExitStack() as data:
+        if request.predictions is not None:
+            config, dataset, found = _read_predictions(request, request.predictions, data)
+            subject, view = str(request.predictions), None
+        else:
+            config, dataset, found, view = _look(request, progress, data)
+            subject = str(request.model)
+        protocols = [build_protocol(_checked_protocol(name), config.evaluation) for name in request.protocols]
+        metrics = score_under(protocols, found.records, found.detections, found.classes)
+        return Assessment(subject, view, found, metrics, _versions(protocols), data_digest(dataset.annotations))
 
 
-def _look(request: Request, progress: ImageProgress) -> tuple[Config, DetectionDataset, Found, View]:
+def _look(request: Request, progress: ImageProgress, data: ExitStack) -> tuple[Config, DetectionDataset, Found, View]:
     assert request.model is not None
     for name in request.protocols:
         _checked_protocol(name)
     with checkpoint_folder(request.model) as checkpoint:
         config = _with_data_of(request, load_checkpoint_config(checkpoint, tuple(request.overrides)))
         view = _checked_view(request.view, config)
+        data.enter_context(node_copy(config.data))
         dataset = build_dataset(config, "val")
         device = pick_device(request.device)
         detector = Detector(mrqm.load(checkpoint, device).model, config, device)
@@ -128,12 +132,13 @@ def _with_data_of(request: Request, trained: Config) -> Config:
     return trained.model_copy(update={"data": data, "evaluation": file.evaluation})
 
 
-def _read_predictions(request: Request, path: Path) -> tuple[Config, DetectionDataset, Found]:
+def _read_predictions(request: Request, path: Path, data: ExitStack) -> tuple[Config, DetectionDataset, Found]:
     if request.config is None:
         raise EvaluationError("predictions are held against annotations: give -c FILE whose data section names them")
     if request.view is not None:
         raise EvaluationError("--view is how a model looks at images; predictions have been made")
     config = load_config(request.config, request.overrides)
+    data.enter_context(node_copy(config.data))
     dataset = build_dataset(config, "val")
     records = dataset.annotations.records
     detections = _read_results(path, records, dataset.classes, config)
@@ -155,7 +160,7 @@ def _read_results(
     if path.is_dir():
         return read_visdrone_results(path, records, classes)
     if config.data.format == "coco":
-        by_number = read_category_labels(config.data.root / config.data.val, classes)
+        by_number = read_category_labels(config.data.folder / config.data.val, classes)
     return read_coco_results(path, records, by_number)
 
 

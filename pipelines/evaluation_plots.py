@@ -85,19 +85,25 @@ def plot_errors(path: Path, analysis: ErrorAnalysis) -> None:
         axes.bar_label(bars, labels, fontsize=7, padding=1, color=INK, rotation=90)
     axes.set_xticks(places, names, fontsize=9)
     axes.margins(y=0.15)
+    axes.set_ylim(bottom=0)
     axes.legend(ncols=NUM_DECOMPOSED, loc="upper right", bbox_to_anchor=(1, 1.09), frameon=False, fontsize=9)
     figure.savefig(path, dpi=DPI)
 
 
-def _figure(title: str, x: str, y: str, width: float = 8) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, 5), layout="constrained")
-    axes = figure.subplots()
+def style_axes(axes: Axes, title: str, x: str, y: str) -> None:
+    """Give axes their names and the looks of all the project's plots."""
     axes.set_title(title, loc="left", color=INK, fontsize=12, fontweight="bold", pad=12)
     axes.set_xlabel(x, color=INK)
     axes.set_ylabel(y, color=INK)
     axes.set_axisbelow(True)
     axes.grid(axis="y", color=GRID)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _figure(title: str, x: str, y: str, width: float = 8) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, 5), layout="constrained")
+    axes = figure.subplots()
+    style_axes(axes, title, x, y)
     return figure, axes
 
 

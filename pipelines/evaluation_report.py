@@ -27,7 +27,7 @@ from mrqm.evaluation.judging import RIGHT, Outcomes, judge
 from mrqm.pictures import draw_comparison
 from pipelines.evaluate import Assessment
 from pipelines.evaluation_plots import plot_errors, plot_precision_recall, plot_recall_by_size
-from pipelines.report import metrics_tables, number
+from pipelines.report import markdown_table, metrics_tables, number
 
 CONFIDENT = 0.3
 """Least score of what the picture of the worst images shows and counts."""
@@ -60,18 +60,19 @@ def print_assessment(assessment: Assessment, analysis: Analysis, console: Consol
     console.print(f"\ndata {assessment.data_digest[:16]}, {len(assessment.found.records)} images", highlight=False)
 
 
-def write_report(assessment: Assessment, analysis: Analysis, folder: Path) -> None:
-    """Write the folder; what is in it is replaced."""
+def write_report(assessment: Assessment, analysis: Analysis, folder: Path) -> tuple[Path, ...]:
+    """Write the folder, where files of the same names are replaced; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     outcomes, errors = analysis
-    plot_precision_recall(
-        folder / "precision_recall.png", precision_over_recall(outcomes), errors.ap50[0], assessment.found.classes
-    )
-    plot_recall_by_size(folder / "recall_by_size.png", recall_by_size(outcomes))
-    plot_errors(folder / "errors.png", errors)
-    draw_worst(assessment).save(folder / "worst_images.jpg", quality=90)
-    (folder / "metrics.json").write_text(json.dumps(_document(assessment, errors), indent=1))
-    (folder / "report.md").write_text(_markdown(assessment, errors))
+    report, metrics, worst = (folder / name for name in ("report.md", "metrics.json", "worst_images.jpg"))
+    precision, recall, losses = (folder / f"{name}.png" for name in ("precision_recall", "recall_by_size", "errors"))
+    plot_precision_recall(precision, precision_over_recall(outcomes), errors.ap50[0], assessment.found.classes)
+    plot_recall_by_size(recall, recall_by_size(outcomes))
+    plot_errors(losses, errors)
+    draw_worst(assessment).save(worst, quality=90)
+    metrics.write_text(json.dumps(_document(assessment, errors), indent=1))
+    report.write_text(_markdown(assessment, errors))
+    return report, metrics, precision, recall, losses, worst
 
 
 def draw_worst(assessment: Assessment) -> Image.Image:
@@ -163,19 +164,14 @@ def _markdown(assessment: Assessment, analysis: ErrorAnalysis) -> str:
             key.partition("/")[2]: value for key, value in assessment.metrics.items() if key.startswith(f"{name}/")
         }
         rows = [[key, number(value)] for key, value in values.items()]
-        parts += [f"## {name}", f"Protocol version {version}", _markdown_table(["metric", "value"], rows)]
+        parts += [f"## {name}", f"Protocol version {version}", markdown_table(["metric", "value"], rows)]
     parts += [
         "## Where AP50 is lost",
         "What mending each kind of error alone would add (TIDE, Bolya et al., 2020), by size of object.",
-        _markdown_table(["", "AP50", *ERRORS], _error_rows(analysis)),
+        markdown_table(["", "AP50", *ERRORS], _error_rows(analysis)),
         "![Precision over recall](precision_recall.png)",
         "![Recall by size](recall_by_size.png)",
         "![Errors by size](errors.png)",
         "![The worst images](worst_images.jpg)",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _markdown_table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

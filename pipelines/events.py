@@ -13,11 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import ray
-from ray.train import UserCallback
 from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 if TYPE_CHECKING:
     from mrqm.engine import StepReport
@@ -36,12 +36,14 @@ class Started:
         step: steps done within the next one.
         num_parameters: of the model.
         epoch_steps: optimizer steps of an epoch.
+        workers: how many there are.
     """
 
     epoch: int
     step: int
     num_parameters: int
     epoch_steps: int
+    workers: int
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class EpochReport:
         step: optimizer steps taken since the beginning.
         metrics: `train/…` losses and, if the epoch was evaluated, `coco/…` metrics.
         picture: PNG of detections beside ground truth, if the epoch was evaluated.
+        queries: PNG of where the model's queries are, if it was.
     """
 
     epoch: int
@@ -67,6 +70,29 @@ class EpochReport:
     step: int
     metrics: dict[str, float]
     picture: bytes | None
+    queries: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """Epochs that a checkpoint knows: the driver may have died before it heard of some of them."""
+
+    epochs: tuple[EpochReport, ...]
+
+
+@dataclass(frozen=True)
+class SystemSample:
+    """How busy a machine is.
+
+    Attributes:
+        node: rank of the machine.
+        step: optimizer steps taken since the beginning.
+        values: see `pipelines.system_metrics`.
+    """
+
+    node: int
+    step: int
+    values: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -77,27 +103,57 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Refused:
-    """A worker met an error that it would meet again, so that starting it again is no use.
+class Interrupted:
+    """Workers failed, and the training with them.
 
     Attributes:
-        error: its notes tell where it was raised.
+        text: what happened, for the user.
+        details: where it was raised, if it was.
     """
 
-    error: Exception
+    text: str
+    details: str = ""
 
 
-Event: TypeAlias = "Started | StepReport | Evaluating | EpochReport | Note | Refused"
+@dataclass(frozen=True)
+class SetAside:
+    """A step taught nothing, because its loss or gradient was no number or its loss exploded.
+
+    Attributes:
+        step: of the run.
+        what: was wrong with it.
+        folder: in which it is kept for `mrqm replay`.
+        steps: how many there were until now.
+    """
+
+    step: int
+    what: str
+    folder: str
+    steps: int
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint that is to be evaluated beside the training is written."""
+
+    name: str
+
+
+Event: TypeAlias = (
+    "Started | StepReport | Evaluating | EpochReport | Remembered | SystemSample | Note | Interrupted | SetAside"
+    " | Saved"
+)
 
 
 class Line:
-    """From the workers to the driver, in order; it reserves no CPU and lives as long as its driver.
+    """From the workers to the driver, in order; it reserves no CPU and lives on the driver's node, as long as it.
 
     Events travel pickled: the queue's process need not import what they are made of.
     """
 
     def __init__(self) -> None:
-        self._queue = Queue(actor_options={"num_cpus": 0})
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
     def send(self, event: Event) -> None:
         """Send from a worker."""
@@ -107,8 +163,8 @@ class Line:
         """Send without waiting, where waiting is not allowed: on an event loop."""
         self._queue.actor.put_nowait.remote(pickle.dumps(event))
 
-    def receive(self, ended: threading.Event) -> Iterator[Event]:
-        """Events on the driver until `ended` is set, and those that came in before."""
+    def receive(self, ended: threading.Event, idle: Callable[[], None] = lambda: None) -> Iterator[Event]:
+        """Events on the driver until `ended` is set, and those that came before; `idle` is called while none come."""
         awaited = self._queue.actor.get.remote()
         while True:
             last = ended.is_set()
@@ -118,6 +174,8 @@ class Line:
                 awaited = self._queue.actor.get.remote()
             elif last:
                 return
+            else:
+                idle()
 
 
 class StepSender:
@@ -151,16 +209,3 @@ class NoteHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Say one record."""
         self._say(record.getMessage())
-
-
-class FailureNotes(UserCallback):
-    """Tells the user about a worker that died, at once: Ray Train starts the workers again without a word."""
-
-    def __init__(self, line: Line) -> None:
-        self._line = line
-
-    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Runs in Ray Train's controller."""
-        rank, error = min(worker_exceptions.items())
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        self._line.send_later(Note(f"worker {rank} failed: {lines[-1]}"))

@@ -12,7 +12,7 @@ import torch
 
 from mrqm.data.images import UnreadableImageError, decode
 from mrqm.detector import Detector, OpenImage, to_image_detections
-from mrqm.merging import Detections
+from mrqm.fragments import Detections
 from mrqm.pictures import draw_detections
 from pipelines.prediction_folder import Result, pack
 

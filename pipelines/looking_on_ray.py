@@ -1,6 +1,7 @@
 """`look` by Ray Data: one actor per worker holds the model, results stream back to the driver as images are done.
 
-Images are read where the actors are, by the same paths as here: on several nodes they lie on shared storage.
+Images are read where the actors are, by the same paths as here: on several nodes they lie on shared storage, or in
+the copies that each node makes of what is at a URI.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from mrqm.config import ScalingConfig
 from mrqm.detector import Detector
 from pipelines.looking import look
+from pipelines.node_copy import keep_copies
 from pipelines.prediction_folder import Result
 from pipelines.resources import ray_session, require_room
 
@@ -26,9 +28,22 @@ IMAGES_PER_TASK = 16
 
 
 def look_on_ray(
-    detector: Detector, images: Sequence[tuple[int, Path]], draw_from: float | None, workers: int, device: str | None
+    detector: Detector,
+    images: Sequence[tuple[int, Path]],
+    draw_from: float | None,
+    workers: int,
+    device: str | None,
+    uris: tuple[str, ...] = (),
 ) -> Iterator[Result]:
     """Results of (index, path) pairs in any order; one GPU for each worker where the cluster has any.
+
+    Args:
+        detector: that looks.
+        images: paths of which may lie in copies of `uris`.
+        draw_from: least score of what pictures show; None draws none.
+        workers: how many actors.
+        device: `cpu` leaves GPUs alone.
+        uris: of which every node needs its copy.
 
     Raises:
         ResourceError: the cluster does not answer or is too small for the workers.
@@ -42,7 +57,7 @@ def look_on_ray(
         rows = [{"index": index, "path": str(path)} for index, path in images]
         results = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // IMAGES_PER_TASK)).map_batches(
             _Looker,
-            fn_constructor_args=([ray.put(detector)], "cuda" if use_gpu else "cpu", draw_from),
+            fn_constructor_args=([ray.put(detector)], "cuda" if use_gpu else "cpu", draw_from, uris),
             batch_size=IMAGES_PER_TASK,
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=1,
@@ -55,7 +70,10 @@ def look_on_ray(
 class _Looker:
     """The actor: a detector on its device."""
 
-    def __init__(self, detector: Sequence[ray.ObjectRef], device: str, draw_from: float | None) -> None:
+    def __init__(
+        self, detector: Sequence[ray.ObjectRef], device: str, draw_from: float | None, uris: tuple[str, ...]
+    ) -> None:
+        keep_copies(uris)
         (loaded,) = ray.get(list(detector))
         self._detector = Detector(loaded.model, loaded.config, torch.device(device))
         self._draw_from = draw_from

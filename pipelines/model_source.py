@@ -1,4 +1,4 @@
-"""The model that a command's word stands for: a checkpoint's folder, or a model in MLflow."""
+"""The model that a command's word stands for: a checkpoint's folder, here or at a URI, or a model in MLflow."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-SCHEME = "models:/"
+from mrqm.checkpoint_files import CONFIG, METRICS, WEIGHTS
+from pipelines.storage import is_uri, open_storage
+
+SCHEMES = ("models:/", "runs:/")
 
 
 class ModelSourceError(ValueError):
@@ -19,17 +22,37 @@ def checkpoint_folder(model: str) -> Iterator[Path]:
     """The checkpoint of a model, for as long as the context is open.
 
     Args:
-        model: a folder, `models:/NAME/VERSION` or `models:/NAME@ALIAS`, the latter at MLFLOW_TRACKING_URI or, without
-            it, in the default store of this folder.
+        model: a folder, or its URI such as s3://bucket/runs/demo/epoch_0012, `models:/NAME/VERSION`,
+            `models:/NAME@ALIAS` or `runs:/RUN_ID/model`, the latter three at MLFLOW_TRACKING_URI or, without it, in the
+            default store of this folder.
 
     Raises:
-        ModelSourceError: MLflow does not have the model, or it is not one of this project's.
+        ModelSourceError: the store or MLflow does not have the model, or it is not one of this project's.
+        StorageError: the URI cannot be used.
     """
-    if not model.startswith(SCHEME):
+    if model.startswith(SCHEMES):
+        with TemporaryDirectory() as folder:
+            yield _download(model, folder)
+    elif is_uri(model):
+        with TemporaryDirectory() as folder:
+            _fetch(model, Path(folder))
+            yield Path(folder)
+    else:
         yield Path(model)
-        return
-    with TemporaryDirectory() as folder:
-        yield _download(model, folder)
+
+
+def _fetch(model: str, folder: Path) -> None:
+    """Copy what evaluating and predicting need of a checkpoint."""
+    base, _, name = model.rstrip("/").rpartition("/")
+    storage = open_storage(base, name)
+    for file in (WEIGHTS, CONFIG, METRICS):
+        try:
+            content = storage.read(file)
+        except OSError as error:
+            raise ModelSourceError(f"{model}: cannot be read: {error}; set AWS_ENDPOINT_URL and credentials") from error
+        if content is None:
+            raise ModelSourceError(f"{model}: not a checkpoint: it has no {file}; name one such as epoch_0012")
+        (folder / file).write_bytes(content)
 
 
 def _download(model: str, folder: str) -> Path:
@@ -37,7 +60,7 @@ def _download(model: str, folder: str) -> Path:
     from mlflow.exceptions import MlflowException
 
     from mrqm.config import TrackingConfig
-    from pipelines.tracking import resolve_uri
+    from pipelines.mlflow_store import resolve_uri, shown
 
     uri = resolve_uri(TrackingConfig())
     mlflow.set_tracking_uri(uri)
@@ -45,8 +68,8 @@ def _download(model: str, folder: str) -> Path:
         path = Path(mlflow.artifacts.download_artifacts(artifact_uri=model, dst_path=folder)) / "artifacts/checkpoint"
     except (MlflowException, OSError) as error:
         raise ModelSourceError(
-            f"{model}: MLflow at {uri} does not give it: {error}\nname a checkpoint's folder, models:/NAME/VERSION or "
-            "models:/NAME@ALIAS, and set MLFLOW_TRACKING_URI to the store that has it"
+            f"{model}: MLflow at {shown(uri)} does not give it: {error}\nname a checkpoint's folder, "
+            "models:/NAME/VERSION, models:/NAME@ALIAS or runs:/RUN_ID/model, and set MLFLOW_TRACKING_URI to its store"
         ) from error
     if not path.is_dir():
         raise ModelSourceError(f"{model}: not a model that mrqm registered: it holds no artifacts/checkpoint")

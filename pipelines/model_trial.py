@@ -40,8 +40,8 @@ def try_model(tracking_uri: str, model_uri: str) -> str | None:
 
 def main(model_uri: str) -> None:
     """Load and predict; an exception or a message on stderr says what is wrong."""
-    images = np.random.default_rng(0).integers(0, 256, (1, *SIZE, 3), dtype=np.uint8)
-    found = mlflow.pyfunc.load_model(model_uri).predict(images)
+    image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    found = mlflow.pyfunc.load_model(model_uri).predict([image])
     if fault := find_fault(found):
         sys.exit(f"its answer to one image is not usable: {fault}")
 

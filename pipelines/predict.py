@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import mrqm
-from mrqm.checkpoint import WEIGHTS
+from mrqm.checkpoint_files import WEIGHTS
 from mrqm.config import Config
 from mrqm.detector import Detector
 from pipelines.device import pick_device
@@ -20,8 +20,10 @@ from pipelines.image_list import find_images, name_results
 from pipelines.image_progress import ImageProgress
 from pipelines.looking import look
 from pipelines.model_source import checkpoint_folder
+from pipelines.node_copy import local_folders
 from pipelines.prediction_folder import PredictionFolder, Result
 from pipelines.runs import flatten
+from pipelines.storage import is_uri
 
 DECIDING_KEYS = ("model.", "data.scale", "data.max_side", "data.tile", "data.classes", "train.precision", "evaluation.")
 """Keys, or beginnings of keys, that change what is found …"""
@@ -70,7 +72,7 @@ def predict(model: str, images: Sequence[str], out: Path, options: Options, prog
 
     Args:
         model: a checkpoint's folder or an MLflow model's URI; see `pipelines.model_source`.
-        images: files, folders and glob patterns.
+        images: files, folders and glob patterns, and URIs of folders, of which every node makes a copy.
         out: folder of the results; see `pipelines.prediction_folder`.
         options: how.
         progress: told about every image.
@@ -79,7 +81,13 @@ def predict(model: str, images: Sequence[str], out: Path, options: Options, prog
         ModelSourceError, CheckpointError, ConfigError, ImageListError, PredictionFolderError, ResourceError: what was
             named cannot be used.
     """
-    paths = find_images(images)
+    with local_folders(images, progress.line) as words:
+        return _predict(model, find_images(words), tuple(filter(is_uri, images)), out, options, progress)
+
+
+def _predict(
+    model: str, paths: Sequence[Path], uris: tuple[str, ...], out: Path, options: Options, progress: ImageProgress
+) -> Summary:
     with checkpoint_folder(model) as checkpoint:
         detector = mrqm.load(checkpoint, "cpu", options.overrides)
         weights = hashlib.sha256((checkpoint / WEIGHTS).read_bytes()).hexdigest()
@@ -88,7 +96,7 @@ def predict(model: str, images: Sequence[str], out: Path, options: Options, prog
     missing = [(index, paths[index]) for index in folder.missing()]
     faults = []
     with progress.counting(len(paths), done=len(paths) - len(missing)):
-        for result in _look_everywhere(detector, missing, options):
+        for result in _look_everywhere(detector, missing, options, uris):
             if result.fault:
                 faults.append(result.fault)
                 progress.line(f"skipped: {result.fault}")
@@ -99,14 +107,16 @@ def predict(model: str, images: Sequence[str], out: Path, options: Options, prog
     return Summary(out, len(paths), len(paths) - len(missing), count, faults)
 
 
-def _look_everywhere(detector: Detector, images: Sequence[tuple[int, Path]], options: Options) -> Iterator[Result]:
+def _look_everywhere(
+    detector: Detector, images: Sequence[tuple[int, Path]], options: Options, uris: tuple[str, ...]
+) -> Iterator[Result]:
     """Results of (index, path) pairs, here or by Ray's actors, in any order."""
     if not images:
         return
     if options.workers:
         from pipelines.looking_on_ray import look_on_ray
 
-        yield from look_on_ray(detector, images, options.draw_from, options.workers, options.device)
+        yield from look_on_ray(detector, images, options.draw_from, options.workers, options.device, uris)
         return
     here = Detector(detector.model, detector.config, pick_device(options.device))
     yield from look(here, images, options.draw_from)

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from mrqm.config import DataFormat
+from mrqm.config import DataFormat, FolderOrUri
 from mrqm.data.files import write_whole
 from mrqm.data.prepared import ImageJob, ImageOutcome
 from mrqm.data.statistics import SplitReport
@@ -34,7 +34,7 @@ class PrepareSettings(BaseModel):
 
     Attributes:
         dataset: format of the source.
-        source: absolute folder that holds the splits.
+        source: absolute folder that holds the splits, or the URI of one.
         splits: names; empty takes all.
         classes: names in label order; None takes the source's own.
         tiles: side of tiles in px of the scaled images; None writes whole images.
@@ -47,7 +47,7 @@ class PrepareSettings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     dataset: DataFormat
-    source: Path
+    source: FolderOrUri
     splits: tuple[str, ...] = ()
     classes: tuple[str, ...] | None = None
     tiles: int | None = None

@@ -1,8 +1,9 @@
 """Check a data set and convert it to the one on-disk form: `mrqm prepare visdrone SOURCE DESTINATION`.
 
-Images are decoded, linked and cut by Ray Data, on the cluster at RAY_ADDRESS if there is one (its nodes then share the
-file system). Every finished image is noted in the destination, so the same command continues one that was stopped; a
-split's `annotations.json` is written last, so that an unfinished destination never looks like a data set.
+Images are decoded, linked and cut by Ray Data, on the cluster at RAY_ADDRESS if there is one. Its nodes then share the
+destination, and the source too unless that is a URI, of which each makes a copy. Every finished image is noted in the
+destination, so the same command continues one that was stopped; a split's `annotations.json` is written last, so that
+an unfinished destination never looks like a data set.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from mrqm.data.readers import read_annotations, read_own_classes
 from mrqm.data.records import AnnotationSet, DataError, ImageRecord
 from mrqm.data.splits import find_splits
 from mrqm.data.statistics import SplitReport, describe_split
+from pipelines.node_copy import keep_copies, local_folders
 from pipelines.preparation import Preparation, PrepareSettings
 from pipelines.resources import ray_session
 
@@ -75,8 +77,15 @@ def prepare(settings: PrepareSettings, destination: Path | None, console: Consol
     if place is not None and (reports := place.finished()) is not None:
         console.print(f"{destination} is prepared already")
         return reports
+    with local_folders([str(settings.source)], console.print) as (source,):
+        return _prepare(settings, Path(source), destination, place, console)
+
+
+def _prepare(
+    settings: PrepareSettings, source: Path, destination: Path | None, place: Preparation | None, console: Console
+) -> dict[str, SplitReport]:
     with console.status("reading annotations"):
-        splits = _read_splits(settings, destination)
+        splits = _read_splits(settings, source, destination)
     if place is not None:
         place.begin()
     jobs = [job for split in splits for job in split.jobs]
@@ -84,7 +93,8 @@ def prepare(settings: PrepareSettings, destination: Path | None, console: Consol
     todo = [index for index in range(len(jobs)) if index not in outcomes]
     if outcomes and todo:
         console.print(f"continuing: {len(outcomes)} of {len(jobs)} images are done")
-    for position, outcome in _run_jobs([jobs[index] for index in todo], console):
+    uris = (settings.source,) if isinstance(settings.source, str) else ()
+    for position, outcome in _run_jobs([jobs[index] for index in todo], uris, console):
         outcomes[todo[position]] = outcome
         if place is not None:
             place.note(jobs[todo[position]], outcome)
@@ -98,8 +108,8 @@ def prepare(settings: PrepareSettings, destination: Path | None, console: Consol
     return reports
 
 
-def _read_splits(settings: PrepareSettings, destination: Path | None) -> list[Split]:
-    folders = find_splits(settings.dataset, settings.source, settings.splits)
+def _read_splits(settings: PrepareSettings, source: Path, destination: Path | None) -> list[Split]:
+    folders = find_splits(settings.dataset, source, settings.splits)
     classes = settings.classes or _read_classes(settings.dataset, folders)
     splits = []
     for name, folder in folders.items():
@@ -165,7 +175,7 @@ def _move(record: ImageRecord, path: Path) -> ImageRecord:
     )
 
 
-def _run_jobs(jobs: Sequence[ImageJob], console: Console) -> Iterator[tuple[int, ImageOutcome]]:
+def _run_jobs(jobs: Sequence[ImageJob], uris: tuple[str, ...], console: Console) -> Iterator[tuple[int, ImageOutcome]]:
     """Run jobs on Ray Data and yield the position and outcome of each as it ends."""
     if not jobs:
         return
@@ -174,12 +184,12 @@ def _run_jobs(jobs: Sequence[ImageJob], console: Console) -> Iterator[tuple[int,
         task = progress.add_task("starting Ray", total=len(jobs))
         with ray_session():
             progress.update(task, description="images")
-            for row in _stream(jobs):
+            for row in _stream(jobs, uris):
                 progress.advance(task)
                 yield int(row["position"]), ImageOutcome(row["digest"], row["error"])
 
 
-def _stream(jobs: Sequence[ImageJob]) -> Iterator[dict[str, Any]]:
+def _stream(jobs: Sequence[ImageJob], uris: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -187,11 +197,14 @@ def _stream(jobs: Sequence[ImageJob]) -> Iterator[dict[str, Any]]:
     rows = ray.data.from_items(
         [{"position": position} for position in range(len(jobs))], override_num_blocks=min(len(jobs), MOST_BLOCKS)
     )
-    return rows.map_batches(_make_worker(ray.put(list(jobs))), batch_size=None).iter_rows()
+    return rows.map_batches(_make_worker(ray.put(list(jobs)), uris), batch_size=None).iter_rows()
 
 
-def _make_worker(shared: ray.ObjectRef) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+def _make_worker(
+    shared: ray.ObjectRef, uris: tuple[str, ...]
+) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
     def work(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        keep_copies(uris)
         jobs = ray.get(shared)
         outcomes = [run_job(jobs[position]) for position in batch["position"]]
         return {

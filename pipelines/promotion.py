@@ -1,5 +1,9 @@
 """Aliases move only through a gate, and back.
 
+MLflow has no lock: two promotions at one moment both write, and the later one stays. A candidate is therefore measured
+again by the version that has the alias once it has been tried, which takes seconds, and a promotion that was overtaken
+says so.
+
 A registered model remembers in the tag `former.ALIAS` where the alias pointed before: version numbers, oldest first.
 """
 
@@ -31,18 +35,21 @@ def promote(registry: Registry, version: Version, alias: str, metric: str, margi
     Raises:
         RegistryError: the gate is closed; the message says why.
     """
-    present = _holder(registry, version.name, alias)
-    if alias in version.aliases:
-        raise RegistryError(f"{version} is {alias} already")
-    objection = _objection(version, present, alias, metric, margin)
-    if objection is None and (fault := try_model(registry.uri, version.uri)):
-        objection = f"it does not load and predict: {fault}"
-    if objection:
-        raise RegistryError(f"{version} does not become {alias}: {objection}")
+    _measure(registry, version, alias, metric, margin)
+    if fault := try_model(registry.uri, version.uri):
+        raise RegistryError(f"{version} does not become {alias}: it does not load and predict: {fault}")
+    present = _measure(registry, version, alias, metric, margin)
     if present:
         formers = _formers(registry, version.name, alias, present)
         _remember(registry, version.name, alias, [*formers, present.number])
     registry.client.set_registered_model_alias(version.name, alias, version.number)
+    winner = _holder(registry, version.name, alias)
+    if winner is None or winner.number != version.number:
+        raise RegistryError(
+            f"{version} was {alias} for a moment only: at the same time somebody made "
+            f"{f'version {winner.number} {alias}' if winner else f'the alias {alias} point at nothing'}; "
+            f"compare the two, and promote again if this one is to stay"
+        )
     return present
 
 
@@ -65,6 +72,16 @@ def roll_back(registry: Registry, name: str, alias: str) -> tuple[Version, Versi
     registry.client.set_registered_model_alias(name, alias, former.number)
     _remember(registry, name, alias, formers[:-1])
     return present, former
+
+
+def _measure(registry: Registry, version: Version, alias: str, metric: str, margin: float) -> Version | None:
+    """The version that has the alias now; `RegistryError` if the candidate's figures do not let it take its place."""
+    present = _holder(registry, version.name, alias)
+    if present and present.number == version.number:
+        raise RegistryError(f"{version} is {alias} already")
+    if objection := _objection(version, present, alias, metric, margin):
+        raise RegistryError(f"{version} does not become {alias}: {objection}")
+    return present
 
 
 def _objection(version: Version, present: Version | None, alias: str, metric: str, margin: float) -> str | None:

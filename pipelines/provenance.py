@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import mrqm
-from mrqm.checkpoint import CONFIG, WEIGHTS, load_checkpoint_config
+from mrqm.checkpoint import load_checkpoint_config
+from mrqm.checkpoint_files import CONFIG, WEIGHTS
 from mrqm.config import DataConfig
 from mrqm.data.digest import file_digest
 
 VIEW = "evaluation.view"
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """What a git work tree holds.
+
+    Attributes:
+        commit, branch: that are checked out.
+        diff: what was changed since in tracked text files, as `git apply` takes it; empty if nothing was.
+    """
+
+    commit: str
+    branch: str
+    diff: str
 
 
 def provenance(checkpoint: Path) -> dict[str, str]:
@@ -45,11 +61,25 @@ def code_commit(folder: Path) -> str | None:
 
     Code that lies in somebody else's repository, as an installed package may, is not that repository's.
     """
-    if shutil.which("git") is None or _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
+    if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
         return None
-    return _git(folder, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
+    described = _git(folder, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
+    return described.strip() if described else None
+
+
+def find_checkout(folder: Path) -> Checkout | None:
+    """The git work tree that a folder lies in; None outside of one, without commits, or where git is missing."""
+    commit, branch = _git(folder, "rev-parse", "HEAD"), _git(folder, "rev-parse", "--abbrev-ref", "HEAD")
+    diff = _git(folder, "diff", "--no-ext-diff", "--no-color", "HEAD")
+    if commit is None or branch is None or diff is None:
+        return None
+    return Checkout(commit.strip(), branch.strip(), diff)
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    ended = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True)
-    return ended.stdout.strip() if ended.returncode == 0 else None
+    """What git prints; None if it refuses or is missing."""
+    if shutil.which("git") is None:
+        return None
+    command = ["git", "-C", str(folder), *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    return ended.stdout if ended.returncode == 0 else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import shutil
 import tempfile
 import warnings
@@ -11,20 +13,19 @@ from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
-import numpy as np
-from mlflow.models import ModelSignature
-from mlflow.types import Schema, TensorSpec
+from PIL import Image
 
 import mrqm
-from mrqm.checkpoint import CONFIG, METRICS, WEIGHTS
+from mrqm.checkpoint_files import CONFIG, METRICS, WEIGHTS
+from pipelines.notes import ABOUT, describe_version
 from pipelines.provenance import provenance
 from pipelines.tracking import Tracker, metric_name
 
 REQUIREMENTS = (
-    "matplotlib", "numpy", "pillow", "pycocotools", "pydantic", "pyyaml", "safetensors", "scipy", "timm", "torch",
-    "torchvision",
+    "numpy", "pillow", "pycocotools", "pydantic", "pyyaml", "safetensors", "scipy", "timm", "torch", "torchvision",
+    "typing-extensions",
 )  # fmt: skip
-"""What `mrqm` imports, beside MLflow itself."""
+"""What a model imports, beside MLflow itself, which states its own version."""
 
 
 @dataclass(frozen=True)
@@ -60,30 +61,41 @@ def register(
     if name is None:
         return RegisteredModel(logged.model_uri, None, None)
     if not tracker.client.search_registered_models(f"name = '{name}'"):
-        tracker.client.create_registered_model(name)
+        tracker.client.create_registered_model(name, description=ABOUT)
     tags = {metric_name(key): f"{value:.4f}" for key, value in metrics.items()} | provenance(checkpoint) | dict(stamp)
     tags["run.name"] = tracker.client.get_run(tracker.run_id).info.run_name
     made = tracker.client.create_model_version(
-        name, logged.model_uri, tracker.run_id, tags=tags, model_id=logged.model_id
+        name,
+        logged.model_uri,
+        tracker.run_id,
+        tags=tags,
+        description=describe_version(tags, metrics),
+        model_id=logged.model_id,
     )
     return RegisteredModel(f"models:/{name}/{made.version}", name, made.version)
 
 
 def _log_model(tracker: Tracker, checkpoint: Path) -> mlflow.models.model.ModelInfo:
-    signature = ModelSignature(inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, 3))]))
     mlflow.set_tracking_uri(tracker.uri)
-    with tempfile.TemporaryDirectory() as temporary, mlflow.start_run(run_id=tracker.run_id), warnings.catch_warnings():
-        # MLflow misses an input example, which it would keep as megabytes of JSON; the signature says the same.
-        warnings.filterwarnings("ignore", "(?s).*input example was not provided", UserWarning)
+    # MLflow warns, three times, that it does not validate images of any form: the model itself does.
+    unheard = warnings.catch_warnings(record=True)
+    with tempfile.TemporaryDirectory() as temporary, mlflow.start_run(run_id=tracker.run_id), unheard:
         folder = Path(temporary) / "checkpoint"
         folder.mkdir()
         for file in (WEIGHTS, CONFIG, METRICS):  # not the optimizer's state
             shutil.copy(checkpoint / file, folder)
         return mlflow.pyfunc.log_model(
             name="model",
-            python_model=str(Path(__file__).with_name("detector_model.py")),
+            python_model=str(Path(__file__).with_name("detector_model.py")),  # whose type hints are the signature
             artifacts={"checkpoint": str(folder)},
             code_paths=[str(Path(mrqm.__file__).parent)],
-            signature=signature,
+            input_example=[_example_image()],
             pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
         )
+
+
+def _example_image() -> str:
+    """A tiny image as a request holds it."""
+    content = io.BytesIO()
+    Image.new("RGB", (32, 32), "gray").save(content, "png")
+    return base64.b64encode(content.getvalue()).decode()

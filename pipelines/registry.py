@@ -23,13 +23,13 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from mrqm.checkpoint import CONFIG, WEIGHTS
+from mrqm.checkpoint_files import CONFIG, WEIGHTS
 from mrqm.config import TrackingConfig
 from mrqm.data.digest import file_digest
+from pipelines.mlflow_store import first_contact, resolve_uri, shown, sqlite_path
 from pipelines.model_source import checkpoint_folder
 from pipelines.model_version import Version
 from pipelines.runs import flatten
-from pipelines.tracking import first_contact, resolve_uri, sqlite_path
 
 SHOWN = 10
 """Versions, newest first, that an error lists."""
@@ -58,7 +58,7 @@ def open_registry() -> Iterator[Registry]:
     try:
         yield Registry(client, uri)
     except MlflowException as error:
-        raise RegistryError(f"MLflow at {uri}: {error}") from error
+        raise RegistryError(f"MLflow at {shown(uri)}: {error}") from error
 
 
 class Registry:
@@ -84,7 +84,7 @@ class Registry:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             names = ", ".join(self.names()) or "none"
-            raise RegistryError(f"no model {name!r} at {self.uri}; registered are: {names}") from error
+            raise RegistryError(f"no model {name!r} at {shown(self.uri)}; registered are: {names}") from error
 
     def versions(self, name: str) -> list[Version]:
         """The versions of a model, newest first; `RegistryError` if there is no such model."""

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.mlflow_store import shown
 from pipelines.model_version import DATA, DIGEST_DIGITS, Version, differences
 from pipelines.registry import Registry
 from pipelines.report import metrics_tables, number, ui_command
@@ -47,10 +48,7 @@ def print_version(version: Version, registry: Registry, console: Console) -> Non
     facts = {key: value for key, value in sorted(version.tags.items()) if key not in version.metrics}
     run = registry.run(version)
     facts["run"] = version.run_id or ABSENT
-    facts["look at the run"] = "it is deleted" if run is None else ui_command(registry.uri)
-    if run is not None:
-        place = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
-        facts["look at the run"] += f"/{place}" if registry.uri.startswith("http") else f"  then {place}"
+    facts["look at the run"] = "it is deleted" if run is None else ui_command(shown(registry.uri), run.info.run_id)
     width = max(map(len, facts)) + 2
     for key, value in facts.items():
         _line(console, f"{key:<{width}}{value}")

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
@@ -18,28 +18,43 @@ from pipelines.runs import Summary
 
 SECONDS_BETWEEN_LINES = 10.0
 """Of progress, in a log."""
+UI_ADDRESS = "http://127.0.0.1:5000"
+"""Where `mlflow ui` answers."""
 
 
 def metrics_tables(metrics: Mapping[str, float]) -> list[Table]:
-    """For each protocol what it says over all classes and, beside it, the AP of each class.
+    """`metrics_grids` for a console."""
+    tables = []
+    for titles, rows in metrics_grids(metrics):
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        for column, title in enumerate(titles):
+            table.add_column(title, justify="right" if column % 2 else "left")
+        for row in rows:
+            table.add_row(*row)
+        tables.append(table)
+    return tables
+
+
+def metrics_grids(metrics: Mapping[str, float]) -> list[tuple[list[str], list[list[str]]]]:
+    """For each protocol what it says over all classes and, beside it, the AP of each class: titles and rows.
 
     Args:
         metrics: `coco/AP`, `coco/AP50`, …, `coco/AP/<class>`, `visdrone/AP`, …
     """
-    tables = []
+    grids = []
     for protocol in dict.fromkeys(name.partition("/")[0] for name in metrics):
         values = {name.partition("/")[2]: v for name, v in metrics.items() if name.startswith(f"{protocol}/")}
         overall = [(name, number(value)) for name, value in values.items() if "/" not in name]
         classes = [(name.removeprefix("AP/"), number(value)) for name, value in values.items() if "/" in name]
-        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-        table.add_column(protocol)
-        table.add_column("", justify="right")
-        table.add_column("class" if classes else "")
-        table.add_column("AP" if classes else "", justify="right")
-        for left, right in zip_longest(overall, classes, fillvalue=("", "")):
-            table.add_row(*left, *right)
-        tables.append(table)
-    return tables
+        titles = [protocol, "", *(("class", "AP") if classes else ("", ""))]
+        grids.append((titles, [[*left, *right] for left, right in zip_longest(overall, classes, fillvalue=("", ""))]))
+    return grids
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table as Markdown has it."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def number(value: float) -> str:
@@ -56,10 +71,15 @@ def print_summary(summary: Summary, console: Console) -> None:
     lines = {
         "best checkpoint": f"{relative(summary.checkpoint)} (epoch {summary.epoch})",
         "picture": relative(summary.picture) if summary.picture else "none",
-        "model": summary.registered_as or summary.model_uri,
-        "look at the run": ui_command(summary.tracking_uri),
+        "model": summary.registered_as or summary.model_uri or "not in MLflow yet",
+        "look at the run": ui_command(summary.tracking_uri, summary.run_id),
         "evaluate again": f"{command('mrqm')} evaluate {relative(summary.checkpoint)}",
     }
+    if not summary.complete:
+        lines["to be done"] = (
+            f"MLflow did not answer: {summary.pending} reports are kept in {relative(summary.folder)}; "
+            "the same command sends them and registers the model"
+        )
     for name, text in lines.items():
         console.print(f"{name:<17}{text}", soft_wrap=True, highlight=False, markup=False)
 
@@ -76,9 +96,7 @@ def duration(seconds: float) -> str:
 def print_replay(result: Replay, console: Console) -> None:
     """What a kept step did then, and does now."""
     fault = result.fault
-    console.print(
-        f"epoch {fault.epoch}, step {fault.step}, rank {fault.rank}: {', '.join(fault.not_finite)} not finite"
-    )
+    console.print(f"epoch {fault.epoch}, step {fault.step}, rank {fault.rank}: {fault.what}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("loss", "then", "now"):
         table.add_column(column, justify="left" if column == "loss" else "right")
@@ -89,11 +107,18 @@ def print_replay(result: Replay, console: Console) -> None:
     console.print(f"first part whose output is not finite: {result.first_bad_module or 'none'}")
 
 
-def ui_command(tracking_uri: str) -> str:
-    """How to look at an MLflow store: the command for a database, the address of a server."""
+def ui_command(tracking_uri: str, run_id: str) -> str:
+    """How to look at a run: its page on a server; the command for a database, and what to open then."""
     if tracking_uri.startswith("http"):
-        return tracking_uri
-    return f"{command('mlflow')} ui --backend-store-uri {tracking_uri}"
+        return run_place(tracking_uri, run_id)
+    return f"{command('mlflow')} ui --backend-store-uri {tracking_uri}  # then {run_place(UI_ADDRESS, run_id)}"
+
+
+def run_place(tracking_uri: str, run_id: str) -> str:
+    """Where a run is: its page on a server, or its store and its id."""
+    if tracking_uri.startswith("http"):
+        return f"{tracking_uri.rstrip('/')}/#/runs/{run_id}"
+    return f"{tracking_uri}, run {run_id}"
 
 
 def command(name: str) -> str:

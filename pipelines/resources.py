@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import ray
@@ -30,6 +30,10 @@ def ray_session() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # a worker's death is noticed sooner than in 2 s
+    # Workers that find no room, because a node died, are tried anew with as many as there is room for then: sooner than
+    # in 60 s, and after Ray has counted the nodes again, which it does every 20 s.
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "22")
     _connect(os.environ.get("RAY_ADDRESS"))
     try:
         yield
@@ -67,48 +71,71 @@ def _knock(address: str) -> None:
 def describe_resources(scaling: ScalingConfig) -> str:
     """What the workers reserve, in words: `2 workers × 1 CPU`."""
     gpu = " and 1 GPU" if scaling.use_gpu else ""
-    return f"{_count(scaling.num_workers, 'worker')} × {_count(scaling.cpus_per_worker, 'CPU')}{gpu}"
+    workers = _count(scaling.max_workers, "worker")
+    if scaling.min_workers < scaling.max_workers:
+        workers = f"{scaling.min_workers} to {workers}"
+    return f"{workers} × {_count(scaling.cpus_per_worker, 'CPU')}{gpu}"
 
 
-def require_room(scaling: ScalingConfig) -> None:
-    """Check that the cluster could run all workers at once if it were idle: Ray itself would wait for ever.
+def cluster_nodes() -> list[Mapping[str, float]]:
+    """Resources of every node of the cluster that this process has joined."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def require_room(scaling: ScalingConfig, beside: int = 0) -> None:
+    """Check that the cluster could run the fewest workers at once if it were idle: Ray itself would wait for ever.
+
+    Args:
+        scaling: of the workers.
+        beside: further processes that need what a worker needs.
 
     Raises:
         ResourceError: it could not; the message says what it has and what was asked.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    room = sum(_room(node, scaling) for node in nodes)
-    if room >= scaling.num_workers:
+    room = room_on(cluster_nodes(), scaling)
+    if room >= scaling.min_workers + beside:
         return
     kinds = Counter(
-        f"{_count(int(node.get('CPU', 0)), 'CPU')}, {_count(int(node.get('GPU', 0)), 'GPU')}" for node in nodes
+        f"{_count(int(node.get('CPU', 0)), 'CPU')}, {_count(int(node.get('GPU', 0)), 'GPU')}"
+        for node in cluster_nodes()
     )
     has = "; ".join(f"{_count(number, 'node')} with {kind}" for kind, number in kinds.items()) or "no nodes"
+    evaluation = ", and the same for evaluation.beside_training," if beside else ""
     raise ResourceError(
-        f"{describe_resources(scaling)} were asked for, but the cluster has room for {_count(room, 'worker')}: it has "
-        f"{has}; lower scaling.num_workers={scaling.num_workers} or scaling.cpus_per_worker={scaling.cpus_per_worker}, "
+        f"{describe_resources(scaling)}{evaluation} were asked for, but the cluster has room for "
+        f"{_count(room, 'worker')}: it has {has}; lower scaling.num_workers={scaling.num_workers} or "
+        f"scaling.cpus_per_worker={scaling.cpus_per_worker}, "
         + ("set scaling.use_gpu=false, " if scaling.use_gpu else "")
         + "or point RAY_ADDRESS at a larger cluster"
     )
 
 
-def wait_for_room(scaling: ScalingConfig, say: Callable[[str], None]) -> None:
-    """Wait until nobody else holds what the workers need, and say what is missing.
+def describe_missing(scaling: ScalingConfig, beside: int = 0) -> str:
+    """What the fewest workers could not have even if the cluster were idle, as when a node died; empty if nothing."""
+    needed, room = scaling.min_workers + beside, room_on(cluster_nodes(), scaling)
+    if room >= needed:
+        return ""
+    return f"waiting for nodes: the cluster has room for {room} of {needed} workers"
+
+
+def wait_for_room(scaling: ScalingConfig, say: Callable[[str], None], beside: int = 0) -> None:
+    """Wait until nobody else holds what the fewest workers need, and say what is missing.
 
     Here and not in Ray Train: a driver that is killed while Ray Train waits can leave its reservation behind.
     """
     said = ""
-    while shortage := _describe_shortage(scaling):
+    while shortage := describe_shortage(scaling, beside):
         if shortage != said:
             say(shortage)
             said = shortage
         time.sleep(2)
 
 
-def _describe_shortage(scaling: ScalingConfig) -> str:
+def describe_shortage(scaling: ScalingConfig, beside: int = 0) -> str:
     """What is not free and who reserved it; empty if the workers can start."""
     free = ray.available_resources()
-    wanted = {"CPU": scaling.num_workers * scaling.cpus_per_worker, "GPU": scaling.num_workers * scaling.use_gpu}
+    processes = scaling.min_workers + beside
+    wanted = {"CPU": processes * scaling.cpus_per_worker, "GPU": processes * scaling.use_gpu}
     short = [f"{free.get(kind, 0):g} of {need} {kind}s" for kind, need in wanted.items() if free.get(kind, 0) < need]
     if not short:
         return ""
@@ -121,8 +148,13 @@ def _describe_shortage(scaling: ScalingConfig) -> str:
     return f"waiting for the cluster: {' and '.join(short)} are free{held}"
 
 
-def _room(node: Mapping[str, float], scaling: ScalingConfig) -> int:
-    """Workers that fit on one idle node."""
+def room_on(nodes: Iterable[Mapping[str, float]], scaling: ScalingConfig) -> int:
+    """Workers that fit on idle nodes together, given their resources by Ray's names."""
+    return sum(room_of(node, scaling) for node in nodes)
+
+
+def room_of(node: Mapping[str, float], scaling: ScalingConfig) -> int:
+    """Workers that fit on one idle node, given its resources by Ray's names."""
     room = int(node.get("CPU", 0) // scaling.cpus_per_worker)
     return min(room, int(node.get("GPU", 0))) if scaling.use_gpu else room
 

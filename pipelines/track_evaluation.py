@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -12,13 +12,13 @@ from mlflow.entities import Metric
 
 from mrqm.config import TrackingConfig
 from pipelines.evaluate import Assessment
-from pipelines.evaluation_report import Analysis, write_report
+from pipelines.mlflow_store import find_experiment, first_contact, resolve_uri, shown
 from pipelines.report import ui_command
-from pipelines.tracking import find_experiment, first_contact, metric_name, resolve_uri
+from pipelines.tracking import metric_name
 
 
-def track_evaluation(assessment: Assessment, analysis: Analysis) -> str:
-    """Log metrics, tags and the report; returns how to look at them.
+def track_evaluation(assessment: Assessment, report: Sequence[Path]) -> str:
+    """Log metrics, tags and the report's files; returns how to look at them.
 
     Raises:
         TrackingError: the store cannot be used.
@@ -33,11 +33,10 @@ def track_evaluation(assessment: Assessment, analysis: Analysis) -> str:
     now = int(time.time() * 1000)
     finite = {name: value for name, value in assessment.metrics.items() if math.isfinite(value)}
     client.log_batch(run_id, metrics=[Metric(metric_name(name), value, now, 0) for name, value in finite.items()])
-    with tempfile.TemporaryDirectory() as folder:
-        write_report(assessment, analysis, Path(folder))
-        client.log_artifacts(run_id, folder, "report")
+    for file in report:
+        client.log_artifact(run_id, str(file), "report")
     client.set_terminated(run_id)
-    return f"MLflow run {run_id}: {ui_command(uri)}"
+    return f"MLflow run {run_id}: {ui_command(shown(uri), run_id)}"
 
 
 def _tags(assessment: Assessment) -> dict[str, str]:

@@ -1,73 +1,93 @@
-"""Everything that talks to MLflow while a model trains.
+"""The MLflow run of one training.
 
 One process writes, the driver: it hears of everything through `pipelines.events`, so that a local SQLite file is enough
-for any number of workers and a server's credentials never leave it. Run ids are explicit; no ambient run exists.
+for any number of workers and a server's credentials never leave it. Only a new run is made at once; all that follows
+goes through `pipelines.journal`. Run ids are explicit; no ambient run exists.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
-import os
 import re
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from importlib.metadata import version
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
-from mlflow.utils.validation import MAX_METRICS_PER_BATCH, MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
+from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 
-from mrqm.config import Config, TrackingConfig
+from mrqm.config import Config
 from mrqm.engine import StepReport
-from pipelines.events import PROTOCOL, EpochReport
-from pipelines.runs import RunFolder, flatten
+from pipelines.delivery import Delivery
+from pipelines.events import PROTOCOL, EpochReport, SetAside, SystemSample
+from pipelines.journal import Artifact, DatasetUsed, EndStatus, Journal, Metrics, Status, Tags, now
+from pipelines.mlflow_errors import UnreachableError
+from pipelines.mlflow_store import find_experiment, first_contact, resolve_uri, shown
+from pipelines.new_run import create_run
+from pipelines.runs import RunFolder
 
-SECONDS_BETWEEN_WRITES = 10.0
-FIRST_CONTACT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+PATIENCE = 60.0
+"""Seconds for what is left to send when a training has ended well."""
+SHORT_PATIENCE = 5.0
+"""The same when it was stopped or failed, or MLflow is known to be away."""
 
 logger = logging.getLogger(__name__)
-
-
-class TrackingError(ValueError):
-    """An MLflow store that cannot be used."""
-
-
-def resolve_uri(settings: TrackingConfig) -> str:
-    """The tracking URI: MLFLOW_TRACKING_URI if set, else the configuration's; SQLite files by absolute path."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or settings.uri
-    path = sqlite_path(uri)
-    return uri.replace(f":///{path}", f":///{path.resolve()}", 1) if path else uri
 
 
 class Tracker:
     """The MLflow run of one training; leaving its context ends the run as FINISHED, FAILED or KILLED.
 
+    Nothing here waits for MLflow but the beginning of a new run, and the end.
+
     Args:
         config: of the training.
         folder: of the run, which remembers the MLflow run, so that a continued run goes on in it.
+        parent: id of the run that this one is part of, as a sweep's trial is.
+        tags: further tags of the run.
+        patience: seconds for what is left to send when the training has ended well.
+
+    Attributes:
+        uri: of the store.
+        shown_uri: the same without a password.
+        client: of the store.
+        run_id: of the MLflow run.
+        pending: reports that had not arrived when the context was left.
 
     Raises:
         TrackingError: the store cannot be used.
+        JournalError: the folder's journal is damaged.
     """
 
-    def __init__(self, config: Config, folder: RunFolder) -> None:
+    def __init__(
+        self,
+        config: Config,
+        folder: RunFolder,
+        parent: str | None = None,
+        tags: Mapping[str, str] = MappingProxyType({}),
+        patience: float = PATIENCE,
+    ) -> None:
+        self._patience = patience
         self.uri = resolve_uri(config.tracking)
-        self._pending: list[Metric] = []
-        self._written = time.monotonic()
-        with first_contact(self.uri):
-            self.client = MlflowClient(self.uri)
-            experiment_id = find_experiment(self.client, config.tracking.experiment, self.uri)
-            known = folder.read_mlflow_run(self.uri)
-            self.run_id = known if known and _exists(self.client, known) else self._create(experiment_id, config)
-            self.client.update_run(self.run_id, status="RUNNING")
-        folder.write_mlflow_run(self.uri, self.run_id)
+        self.shown_uri = shown(self.uri)
+        self.run_id = folder.read_mlflow_run(self.shown_uri) or ""
+        try:
+            with first_contact(self.uri):
+                self.client = MlflowClient(self.uri)
+                experiment = find_experiment(self.client, config.tracking.experiment, self.uri)
+                if not self.run_id or not _exists(self.client, self.run_id):
+                    self.run_id = create_run(self.client, experiment, config, parent, tags)
+        except UnreachableError as error:
+            if not self.run_id:
+                raise
+            logger.warning("%s; until it answers, what the run reports is kept in %s", error, folder.path)
+        folder.write_mlflow_run(self.shown_uri, self.run_id)
+        self._folder = folder
+        self._journal = Journal(folder.path)
+        self._journal.add(Status(time=now(), status="RUNNING"))
+        self._delivery = Delivery(self._journal, self.client, self.run_id)
 
     def __enter__(self) -> Self:
         return self
@@ -75,109 +95,102 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        status = "FINISHED" if kind is None else "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
-        try:
-            self._write()
-            self.client.set_terminated(self.run_id, status)
-        except MlflowException as away:
-            error = error or away  # what ended the training says more
-        if isinstance(error, MlflowException):
-            raise TrackingError(
-                f"MLflow at {self.uri}: {error}; the checkpoints are kept and the same command goes on from them"
-            ) from error
+        status: EndStatus = "FINISHED"
+        if kind is not None:
+            status = "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
+        if status == "FAILED":
+            self.tag({"last_failure": f"{kind.__name__}: {error}"[:MAX_TAG_VAL_LENGTH]})  # type: ignore[union-attr]
+        self._journal.add(Status(time=now(), status=status))
+        patient = kind is None and self._delivery.answers
+        self.pending = self._delivery.close(self._patience if patient else SHORT_PATIENCE)
+        if kind is not None and self.pending:
+            logger.warning("%d reports wait in %s; the same command sends them", self.pending, self._journal.path)
+
+    def arrived(self) -> bool:
+        """Wait, a minute at most, until MLflow has all that was reported; whether it has."""
+        return self._delivery.flush(PATIENCE) == 0
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Set tags of the run."""
-        for name, value in tags.items():
-            self.client.set_tag(self.run_id, name, value)
+        self._journal.add(Tags(values=dict(tags)))
+
+    def knows_dataset(self, context: str) -> bool:
+        """Whether data was noted for `training`, or for `validation`."""
+        return self._journal.has_dataset(context)
+
+    def log_dataset(self, used: DatasetUsed) -> None:
+        """Note data that the run uses, once for training and once for validation."""
+        if not self._journal.has_dataset(used.context):
+            self._journal.add(used)
 
     def log_step(self, report: StepReport) -> None:
-        """Note losses and pace; they are written together every ten seconds."""
+        """Note losses and pace."""
         metrics = {f"train/{name}": value for name, value in report.losses.items()}
         metrics |= {"train/lr": report.lr, "train/images_per_second": report.images_per_second}
-        self._note(metrics, report.step)
-        if time.monotonic() - self._written > SECONDS_BETWEEN_WRITES:
-            self._write()
+        self.log_metrics(metrics, report.step)
 
-    def log_epoch(self, report: EpochReport, picture: Path | None) -> None:
-        """Write an epoch's validation, at the step it was made, and its picture."""
+    def log_epoch(self, report: EpochReport, pictures: Mapping[str, Path]) -> None:
+        """Note an epoch's mean loss and its validation, at the step it was made, and its pictures.
+
+        Args:
+            report: of the epoch.
+            pictures: files of the run's folder by the artifact folder they go into.
+        """
         validation = {name: value for name, value in report.metrics.items() if name.startswith(f"{PROTOCOL}/")}
-        self._note({"epoch": report.epoch, **validation}, report.step)
-        self._write()
-        if picture:
-            self.client.log_artifact(self.run_id, str(picture), "pictures")
+        own = {"epoch": report.epoch, "train/epoch_loss": report.metrics["train/loss"]}
+        self.log_metrics(own | validation, report.step)
+        for folder, path in pictures.items():
+            self.log_file(path, folder)
+        self._delivery.hurry()
 
-    def _create(self, experiment_id: str, config: Config) -> str:
-        text = config.to_yaml()
-        tags = {
-            "mlflow.source.name": "mrqm train",
-            "mrqm.version": version("mrqm"),
-            "mrqm.config": hashlib.sha256(text.encode()).hexdigest()[:16],
-        }
-        run_id = self.client.create_run(experiment_id, run_name=config.name, tags=tags).info.run_id
-        flat = flatten(config.model_dump(mode="json"))
-        params = [Param(key, str(value)[:MAX_PARAM_VAL_LENGTH]) for key, value in flat.items()]
-        for first in range(0, len(params), MAX_PARAMS_TAGS_PER_BATCH):
-            self.client.log_batch(run_id, params=params[first : first + MAX_PARAMS_TAGS_PER_BATCH])
-        self.client.log_text(run_id, text, "config.yaml")
-        return run_id
+    def log_system(self, sample: SystemSample) -> None:
+        """Note how busy a machine is."""
+        values = {f"system/node_{sample.node}/{name}": value for name, value in sample.values.items()}
+        self._journal.add(Metrics(time=now(), step=sample.step, values=values))
 
-    def _note(self, metrics: Mapping[str, float], step: int) -> None:
-        now = int(time.time() * 1000)
-        self._pending += [
-            Metric(metric_name(name), value, now, step) for name, value in metrics.items() if math.isfinite(value)
-        ]
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Note the finite ones of some metrics; what was noted at this step or a later one is not noted again."""
+        finite = {metric_name(name): value for name, value in metrics.items() if math.isfinite(value)}
+        self._journal.add_metrics(finite, step)
 
-    def _write(self) -> None:
-        """Write what is pending; a store that is away for a while costs no training."""
-        self._written = time.monotonic()
-        try:
-            while self._pending:
-                self.client.log_batch(self.run_id, metrics=self._pending[:MAX_METRICS_PER_BATCH])
-                del self._pending[:MAX_METRICS_PER_BATCH]
-        except MlflowException as error:
-            logger.warning("MLflow at %s does not answer, metrics will be written later: %s", self.uri, error)
+    def log_fault(self, fault: SetAside) -> None:
+        """Note a step that taught nothing, by name, and how many there were."""
+        self.tag({f"fault.step_{fault.step:06d}": f"{fault.what}; kept in {fault.folder}"})
+        self.log_metrics({"skipped_steps": fault.steps}, fault.step)
+
+    def log_interruptions(self, number: int, seconds: float, step: int) -> None:
+        """Note how many there were until now and what they cost; several may end at the same step."""
+        self._journal.add(Metrics(time=now(), step=step, values={"restarts": number, "seconds_lost": seconds}))
+
+    def metrics(self) -> dict[str, list[tuple[int, float]]]:
+        """Everything noted since the run began: steps and values by name."""
+        history: dict[str, list[tuple[int, float]]] = {}
+        for entry, _ in self._journal.read():
+            if isinstance(entry, Metrics):
+                for name, value in entry.values.items():
+                    history.setdefault(name, []).append((entry.step, value))
+        return history
+
+    def log_file(self, path: Path, folder: str | None = None) -> None:
+        """Note a file of the run's folder, which goes into an artifact folder."""
+        self._journal.add(Artifact(file=path.relative_to(self._folder.path).as_posix(), folder=folder))
+
+
+def require_store(config: Config, folder: RunFolder) -> None:
+    """Find out whether a new run can be made, before anything starts; a run that has one needs no store.
+
+    Raises:
+        TrackingError: the store cannot be used.
+    """
+    uri = resolve_uri(config.tracking)
+    if folder.read_mlflow_run(shown(uri)) is None:
+        with first_contact(uri):
+            find_experiment(MlflowClient(uri), config.tracking.experiment, uri)
 
 
 def metric_name(name: str) -> str:
     """A name with only characters that MLflow allows: class names are part of some."""
     return re.sub(r"[^\w.\- :/]", "_", name)
-
-
-@contextmanager
-def first_contact(uri: str) -> Iterator[None]:
-    """Fail within seconds, and clearly, if nothing usable is at a URI; later requests are retried patiently."""
-    before = {name: os.environ.get(name) for name in FIRST_CONTACT}
-    os.environ.update({name: value for name, value in FIRST_CONTACT.items() if before[name] is None})
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # one line for each of fifty migrations of a new database
-    try:
-        if path := sqlite_path(uri):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except (MlflowException, OSError) as error:
-        raise TrackingError(
-            f"MLflow at {uri} cannot be used: {error}\nset tracking.uri or MLFLOW_TRACKING_URI to a store that "
-            "answers, such as sqlite:///mlflow.db"
-        ) from error
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-
-
-def find_experiment(client: MlflowClient, name: str, uri: str) -> str:
-    """Id of the experiment of that name, made if there is none; `TrackingError` if it is deleted."""
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        path = sqlite_path(uri)
-        # A file store keeps artifacts beside its database, wherever the command is run.
-        return client.create_experiment(name, (path.parent / "mlruns").absolute().as_uri() if path else None)
-    if experiment.lifecycle_stage != "active":
-        raise TrackingError(
-            f"experiment {name!r} at {uri} is deleted; restore it with `mlflow experiments restore "
-            f"--experiment-id {experiment.experiment_id}` or set tracking.experiment to another name"
-        )
-    return experiment.experiment_id
 
 
 def _exists(client: MlflowClient, run_id: str) -> bool:
@@ -187,8 +200,3 @@ def _exists(client: MlflowClient, run_id: str) -> bool:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return False
         raise
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """The database file of a SQLite URI."""
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None

@@ -6,20 +6,22 @@ to MLflow, and registers the best checkpoint. The same command again continues w
 
 from __future__ import annotations
 
-import json
-import math
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from ray.train import (
-    CheckpointConfig,
+    ControllerError,
     FailureConfig,
     LoggingConfig,
-    Result,
     RunConfig,
     ScalingConfig,
     TrainingFailedError,
@@ -27,143 +29,132 @@ from ray.train import (
 from ray.train.torch import TorchTrainer
 from rich.console import Console
 
-from mrqm.checkpoint import METRICS, TRAINING
-from mrqm.config import Config, ConfigError
-from mrqm.data import build_dataset
+from mrqm.config import Config
+from mrqm.data import DetectionDataset
 from mrqm.data.digest import data_digest
-from mrqm.engine import StepReport
 from mrqm.evaluation import build_protocol
-from mrqm.models.backbone import build_backbone
+from pipelines.checkpoints import CheckpointStore, epochs_of
+from pipelines.checks import check_inputs, check_space
+from pipelines.dataset_inputs import datasets_noted
 from pipelines.display import Display
-from pipelines.events import PROTOCOL, EpochReport, Evaluating, Event, FailureNotes, Line, Note, Refused, Started
-from pipelines.register import register
-from pipelines.report import relative
+from pipelines.events import PROTOCOL, Line
+from pipelines.failures import Judge, TrainingError
+from pipelines.incidents import Incidents
+from pipelines.listening import Listener
+from pipelines.mlflow_errors import explain
+from pipelines.node_copy import node_copy
+from pipelines.notes import describe_outcome, describe_run
+from pipelines.register import RegisteredModel, register
+from pipelines.report import relative, run_place
 from pipelines.resources import describe_resources, ray_session, require_room, wait_for_room
 from pipelines.runs import RunFolder, Summary, with_absolute_paths
-from pipelines.tracking import Tracker
+from pipelines.storage import open_storage
+from pipelines.torch_backend import NetworkConfig
+from pipelines.tracking import Tracker, require_store
+from pipelines.training_plots import plot_training
+from pipelines.validation import Validation
 from pipelines.worker import train_worker
 
-RESTARTS = 3
-"""How often workers that died are started again from the latest checkpoint."""
-SCORE = f"{PROTOCOL}/AP"
+logger = logging.getLogger(__name__)
 
 
-def train(config: Config, console: Console | None = None) -> Summary:
+def train(
+    config: Config,
+    console: Console | None = None,
+    parent_run: str | None = None,
+    tags: Mapping[str, str] = MappingProxyType({}),
+) -> Summary:
     """Train, evaluate, track and register; a finished run is only looked up.
 
     Args:
         config: of the run; `name` and `output` say which run it is.
         console: where progress is shown.
+        parent_run: id of the MLflow run that this one is part of, as a sweep's trial is.
+        tags: further tags of the MLflow run.
 
     Raises:
-        ConfigError, DataError, RunError, ResourceError, TrackingError: what has to change before this can run.
+        ConfigError, DataError, RunError, StorageError, ResourceError, TrackingError: what has to change before this can
+            run.
+        TrainingError: workers failed, and starting them again is no use.
         KeyboardInterrupt: the user or the system ended it; the same call continues.
     """
     config = with_absolute_paths(config)
     folder = RunFolder(config)
     columns = ["AP", "AP50", "AP75", *(f"AP_{name}" for name in list(config.evaluation.area_bins)[:1])]
-    with folder.claimed(config), Display(console or Console(), columns) as display:
+    with ExitStack() as data, folder.claimed(config), Display(console or Console(), columns) as display:
         if summary := folder.read_summary():
-            display.line(f"run {config.name} is finished: {relative(folder.path)}")
+            display.line(f"run {config.name} is finished: {relative(folder.storage.url)}")
             return summary
         display.line(f"run       {config.name}, {config.train.epochs} epochs on {describe_resources(config.scaling)}")
-        stamp = {f"protocol.{PROTOCOL}": build_protocol(PROTOCOL, config.evaluation).version}
-        stamp["data.digest"] = _check_inputs(config, display)
+        data.enter_context(node_copy(config.data, display.phase))
+        datasets = check_inputs(config, display)
+        check_space(config, folder)
+        stamp = stamp_of(config, datasets)
+        require_store(config, folder)
         display.phase("starting Ray")
         with ray_session():
-            require_room(config.scaling)
-            with Tracker(config, folder) as tracker:
-                display.line(f"output    {relative(folder.path)}")
-                display.line(f"mlflow    {tracker.uri}, run {tracker.run_id}")
-                tracker.tag(stamp)
-                result = _fit(config, folder, tracker, display)
+            require_room(config.scaling, beside=config.evaluation.beside_training)
+            folder.begin(config)
+            with Tracker(config, folder, parent_run, tags) as tracker:
+                display.line(f"output    {relative(folder.storage.url)}")
+                display.line(f"mlflow    {run_place(tracker.shown_uri, tracker.run_id)}")
+                note = describe_run(config, datasets)
+                tracker.tag(stamp | {MLFLOW_RUN_NOTE: note})
+                with datasets_noted(tracker, config, datasets, stamp["data.digest"]):
+                    _fit(config, folder, tracker, display)
                 display.phase("registering the best checkpoint")
-                summary = _conclude(config, folder, tracker, result, stamp)
-        folder.write_summary(summary)
+                summary = _conclude(config, folder, tracker, stamp)
+                tracker.tag({MLFLOW_RUN_NOTE: f"{note}\n\n{describe_outcome(summary)}"})
+        summary = replace(summary, pending=tracker.pending)
+        if summary.complete:
+            folder.write_summary(summary)
     return summary
 
 
-def _check_inputs(config: Config, display: Display) -> str:
-    """Read everything that workers will need, so that what is wrong with it is said before they start.
-
-    Returns:
-        The digest of the validation data, on which every metric depends.
-    """
-    build_backbone(config.model.backbone, channels_last=config.model.channels_last)
-    resume = config.train.resume
-    if resume not in ("auto", "never") and not (Path(resume) / TRAINING).is_file():
-        raise ConfigError(
-            f"train.resume={resume}: no checkpoint's folder: it has no {TRAINING}; auto, never or a folder"
-        )
-    display.phase("reading annotations")
-    for split in ("train", "val"):
-        data = build_dataset(config, split)
-        counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in data.describe().items())
-        display.line(f"{split:<10}{counts}, {len(data.classes)} classes")
-        if repairs := data.annotations.repairs.summary():
-            display.note(f"{split}: {repairs}")
-    return data_digest(data.annotations)
+def stamp_of(config: Config, datasets: Mapping[str, DetectionDataset]) -> dict[str, str]:
+    """What every metric of a training depends on, as tags: the protocol's version and the validation data's digest."""
+    protocol = build_protocol(PROTOCOL, config.evaluation)
+    return {f"protocol.{PROTOCOL}": protocol.version, "data.digest": data_digest(datasets["val"].annotations)}
 
 
-def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display) -> Result:
+def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display) -> None:
     """Run Ray Train here and, in a thread, listen to its workers."""
     line, ended = Line(), threading.Event()
-    wait_for_room(config.scaling, display.phase)
+    beside = config.evaluation.beside_training
+    wait_for_room(config.scaling, display.phase, beside=beside)
     display.phase(f"starting {describe_resources(config.scaling)}")
+    continued = bool(CheckpointStore(folder.storage, config.keep_checkpoints).newest_first())
+    validation = Validation(config, line) if beside else None
+    incidents = Incidents(folder.storage, continued)
+    listener = Listener(folder, tracker, display, incidents, config.scaling, validation)
     trainer = _make_trainer(config, line)
     with ThreadPoolExecutor(1) as pool, _stoppable() as stop:
-        listening = pool.submit(_listen, line, ended, stop, folder, tracker, display)
+        listening = pool.submit(listener.listen, line, ended, stop)
         try:
-            result = trainer.fit()
+            trainer.fit()
+            if validation is not None:
+                display.phase("evaluating")
+                validation.finish()
         except (SystemExit, TrainingFailedError) as failure:
             ended.set()
             listening.result()  # raises what made the listener stop the training, if it did
             if isinstance(failure, SystemExit):  # what Ray Train makes of Ctrl-C
                 raise KeyboardInterrupt from failure
+            if isinstance(failure, ControllerError):  # what the judge raised
+                raise failure.controller_failure from failure
             raise
         finally:
             ended.set()
         listening.result()
-    return result
-
-
-def _listen(
-    line: Line, ended: threading.Event, stop: Callable[[], None], folder: RunFolder, tracker: Tracker, display: Display
-) -> None:
-    """Show and track what workers report; stop the training when there is no use in going on."""
-    try:
-        for event in line.receive(ended):
-            _handle(event, folder, tracker, display)
-    except Exception:
-        if not ended.wait(1):  # unless it is ending anyway, everything at once
-            stop()
-        raise
-
-
-def _handle(event: Event, folder: RunFolder, tracker: Tracker, display: Display) -> None:
-    match event:
-        case Started():
-            display.started(event)
-        case StepReport():
-            display.step(event)
-            tracker.log_step(event)
-        case Evaluating():
-            display.evaluating(event)
-        case EpochReport():
-            display.epoch(event)
-            tracker.log_epoch(event, folder.write_picture(event.epoch, event.picture) if event.picture else None)
-        case Note():
-            display.note(event.text)
-        case Refused():
-            raise event.error
 
 
 def _make_trainer(config: Config, line: Line) -> TorchTrainer:
-    scaling = config.scaling
+    scaling, folder = config.scaling, open_storage(config.output, config.name)
     gpus = {"GPU": 1} if scaling.use_gpu else {}
     return TorchTrainer(
         train_worker,
         train_loop_config={"config": config, "line": line},
+        torch_config=NetworkConfig(),
         scaling_config=ScalingConfig(
             num_workers=scaling.num_workers,
             use_gpu=scaling.use_gpu,
@@ -171,37 +162,52 @@ def _make_trainer(config: Config, line: Line) -> TorchTrainer:
         ),
         run_config=RunConfig(
             name=config.name,
-            storage_path=str(config.output),
-            failure_config=FailureConfig(max_failures=RESTARTS),
-            checkpoint_config=CheckpointConfig(num_to_keep=config.keep_checkpoints, checkpoint_score_attribute=SCORE),
-            callbacks=[FailureNotes(line)],
+            storage_path=folder.path.rpartition("/")[0],
+            storage_filesystem=folder.filesystem,
+            failure_config=FailureConfig(max_failures=-1),  # the judge decides
+            callbacks=[Judge(line, config.output, config.name)],
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
 
 
-def _conclude(config: Config, folder: RunFolder, tracker: Tracker, result: Result, stamp: Mapping[str, str]) -> Summary:
-    """Register the best checkpoint with what its metrics depend on."""
-    # Epochs that were not evaluated have no score; of equals the latest is best.
-    kept = reversed(result.best_checkpoints or [])
-    best, _ = max(kept, key=lambda checkpoint: checkpoint[1].get(SCORE, -math.inf))
-    checkpoint = Path(best.path)
-    metrics = json.loads((checkpoint / METRICS).read_text())
-    model = register(tracker, checkpoint, metrics, config.tracking.register_as, stamp)
-    epoch = int(checkpoint.name.rpartition("_")[2])
+def _conclude(config: Config, folder: RunFolder, tracker: Tracker, stamp: Mapping[str, str]) -> Summary:
+    """Draw the curves; register the best checkpoint with what its metrics depend on."""
+    tracker.log_file(plot_training(folder.path / "curves.png", tracker.metrics()))
+    store = CheckpointStore(folder.storage, config.keep_checkpoints)
+    name = store.best()
+    if name is None:
+        raise TrainingError(f"no checkpoint in {folder.storage.url} was evaluated; remove the run and train it anew")
+    scores = {key: value for key, value in store.metrics(name).items() if key.startswith(f"{PROTOCOL}/")}
+    with store.open(name) as checkpoint:
+        model = register_if_possible(config, tracker, checkpoint, scores, stamp)
+    epoch = epochs_of(name)
     picture = folder.picture(epoch)
     return Summary(
         name=config.name,
-        folder=str(folder.path),
-        checkpoint=str(checkpoint),
+        folder=folder.storage.url,
+        checkpoint=f"{folder.storage.url}/{name}",
         epoch=epoch,
-        metrics=metrics,
+        metrics=scores,
         picture=str(picture) if picture.is_file() else None,
-        tracking_uri=tracker.uri,
+        tracking_uri=tracker.shown_uri,
         run_id=tracker.run_id,
-        model_uri=model.uri,
-        registered_as=f"{model.name} version {model.version}" if model.name else None,
+        model_uri=model.uri if model else None,
+        registered_as=f"{model.name} version {model.version}" if model and model.name else None,
     )
+
+
+def register_if_possible(
+    config: Config, tracker: Tracker, checkpoint: Path, metrics: Mapping[str, float], stamp: Mapping[str, str]
+) -> RegisteredModel | None:
+    """Register a checkpoint; None if MLflow does not take it, which costs a finished training nothing."""
+    if not tracker.arrived():
+        return None
+    try:
+        return register(tracker, checkpoint, metrics, config.tracking.register_as, stamp)
+    except (MlflowException, OSError) as error:
+        logger.warning("MLflow at %s did not take the model: %s", tracker.shown_uri, explain(error)[0])
+        return None
 
 
 @contextmanager

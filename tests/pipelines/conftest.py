@@ -1,8 +1,9 @@
-"""A Ray session, and a store with registered models for the tests of the registry."""
+"""A Ray session, a folder in which trainings run, and a store with registered models for the tests of the registry."""
 
 from __future__ import annotations
 
 import itertools
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from mlflow import MlflowClient
 
 from mrqm.checkpoint import save_checkpoint
 from mrqm.config import Config
+from mrqm.data.scenes import SCENE_CLASSES, write_scenes
 from pipelines.resources import ray_session
 
+from .mlflow_server import MlflowServer, mlflow_server
 from .registered import register_run
+from .workplace import Workplace
 
 TinyConfig = Callable[..., Config]
 AddVersion = Callable[..., str]
@@ -29,6 +33,55 @@ def ray_here() -> Iterator[None]:
         patch.delenv("RAY_ADDRESS", raising=False)
         with ray_session():
             yield
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A plain `mlflow server`; a test that stops it starts it again."""
+    with mlflow_server(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_config: TinyConfig) -> Workplace:
+    folder = tmp_path_factory.mktemp("workplace")
+    write_scenes(folder / "data", train=8, val=3, size=(96, 96))
+    config = tiny_config(
+        "data.root=data",
+        f"data.classes=[{','.join(SCENE_CLASSES)}]",
+        "data.max_side=64",
+        "scaling.num_workers=2",
+        "tracking.register_as=tiny-detector",
+    )
+    workplace = Workplace(folder)
+    workplace.config_file.write_text(config.to_yaml())
+    return workplace
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Make a real disk of so many bytes."""
+    folder = tmp_path / "disk"
+
+    def make(size: int) -> Path:
+        folder.mkdir()
+        made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
+        if made.returncode:
+            pytest.skip(f"only root may mount a disk that can be filled: {made.stderr.decode().strip()}")
+        return folder
+
+    yield make
+    if folder.is_mount():
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture
+def inside(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    """The workplace as this process's folder, without clusters or stores of somebody else."""
+    monkeypatch.chdir(workplace.folder)
+    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    return workplace
 
 
 @pytest.fixture(scope="session")

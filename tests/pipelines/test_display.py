@@ -99,10 +99,10 @@ def test_brackets_are_printed_as_they_are(display: Display, log: io.StringIO) ->
 
 
 def test_a_continued_run_says_so(display: Display, log: io.StringIO) -> None:
-    display.started(Started(epoch=7, step=0, num_parameters=12_300_000, epoch_steps=40))
+    display.started(Started(epoch=7, step=0, num_parameters=12_300_000, epoch_steps=40, workers=2))
     assert "12.3 M parameters, 40 steps per epoch" in log.getvalue()
     assert "continues after epoch 7\n" in log.getvalue()
-    display.started(Started(epoch=0, step=12, num_parameters=12_300_000, epoch_steps=40))
+    display.started(Started(epoch=0, step=12, num_parameters=12_300_000, epoch_steps=40, workers=2))
     assert "continues after epoch 0, step 12\n" in log.getvalue()
 
 

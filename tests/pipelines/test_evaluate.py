@@ -194,7 +194,8 @@ def test_the_console_shows_every_protocol_and_the_errors(assessment: Assessment)
 
 def test_the_report_holds_metrics_curves_and_the_worst_images(assessment: Assessment, tmp_path: Path) -> None:
     folder = tmp_path / "report"
-    write_report(assessment, analyse(assessment), folder)
+    files = write_report(assessment, analyse(assessment), folder)
+    assert set(files) == set(folder.iterdir())
     document = json.loads((folder / "metrics.json").read_text())
     assert document["metrics"]["coco/AP"] == pytest.approx(1)
     assert document["protocols"] == assessment.versions
@@ -212,10 +213,14 @@ def test_an_evaluation_lands_in_mlflow(assessment: Assessment, tmp_path: Path, m
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    assert uri in track_evaluation(assessment, analyse(assessment))
+    folder = tmp_path / "report"
+    files = write_report(assessment, analyse(assessment), folder)
+    (folder / "notes.txt").write_text("not of the report")
+    assert uri in track_evaluation(assessment, files)
     client = MlflowClient(uri)
     (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
     assert run.data.metrics["visdrone/AP"] == pytest.approx(1)
     assert run.data.tags["data.digest"] == assessment.data_digest
     assert run.data.tags["protocol.visdrone"] == assessment.versions["visdrone"]
-    assert "report/report.md" in [file.path for file in client.list_artifacts(run.info.run_id, "report")]
+    logged = {file.path for file in client.list_artifacts(run.info.run_id, "report")}
+    assert logged == {f"report/{file.name}" for file in files}

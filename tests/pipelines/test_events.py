@@ -6,7 +6,7 @@ import pytest
 
 from mrqm.engine import StepReport
 from pipelines import events
-from pipelines.events import FailureNotes, Line, Note, NoteHandler, StepSender
+from pipelines.events import Line, Note, NoteHandler, StepSender
 
 
 class Tape(Line):
@@ -75,12 +75,6 @@ def test_warnings_are_passed_on_as_text() -> None:
     logger.info("not worth a word")
     logger.removeHandler(handler)
     assert said == ["a.jpg; skipped"]
-
-
-def test_a_worker_that_dies_is_told_about_in_one_line() -> None:
-    tape = Tape()
-    FailureNotes(tape).after_exception(None, {1: RuntimeError("Traceback …\n  code\nConnection closed by peer\n")})
-    assert tape.sent == [Note("worker 1 failed: Connection closed by peer")]
 
 
 def test_events_are_plain_and_frozen() -> None:

@@ -169,7 +169,7 @@ def test_a_finished_prediction_looks_at_nothing_again(
 @pytest.mark.parametrize(
     ("overrides", "options", "named"),
     [
-        (["evaluation.merge=wbf"], {}, "evaluation.merge: nms there, wbf now"),
+        (["evaluation.merge=wbf"], {}, "evaluation.merge: window_nms there, wbf now"),
         ([], {"draw_from": 0.5}, "draw_from: 0.3 there, 0.5 now"),
         ([], {"images": ["one"]}, "images: 5 images there"),
     ],
@@ -224,7 +224,7 @@ def test_the_command_tells_of_skipped_images_by_its_exit_code(checkpoint: Path, 
     (flight / "one/0001.png").write_text("no pixels")
     result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "again")])
     assert result.exit_code == 1
-    assert "1 unreadable images skipped" in result.output
+    assert "detections in 1 images, 1 unreadable images skipped" in result.output
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_ray_finds_what_one_process_finds(ray_here: None, run: Predict, flight: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("word", ["models:/spotter/1", "models:/spotter@best"])
+@pytest.mark.parametrize("word", ["models:/spotter/1", "models:/spotter@best", "runs:/{run}/model"])
 def test_a_registered_model_predicts_like_its_checkpoint(
     word: str, checkpoint: Path, tiny_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -300,7 +300,7 @@ def test_a_registered_model_predicts_like_its_checkpoint(
     with Tracker(config, folder) as tracker:
         register(tracker, checkpoint, {}, "spotter", {})
         tracker.client.set_registered_model_alias("spotter", "best", "1")
-    with checkpoint_folder(word) as found:
+    with checkpoint_folder(word.format(run=tracker.run_id)) as found:
         assert (found / "model.safetensors").read_bytes() == (checkpoint / "model.safetensors").read_bytes()
         assert load(found).classes == CLASSES
     with pytest.raises(ModelSourceError, match="models:/spotter/2"), checkpoint_folder("models:/spotter/2"):

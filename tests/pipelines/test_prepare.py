@@ -56,7 +56,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Run jobs in this process; returns the images that were worked on."""
     worked: list[Path] = []
 
-    def run(jobs: Sequence[ImageJob], console: Console) -> Iterator[tuple[int, ImageOutcome]]:
+    def run(jobs: Sequence[ImageJob], uris: tuple[str, ...], console: Console) -> Iterator[tuple[int, ImageOutcome]]:
         for position, job in enumerate(jobs):
             worked.append(job.path)
             yield position, run_job(job)
@@ -134,8 +134,10 @@ def test_a_stopped_preparation_goes_on(
     here.clear()
     in_process = module._run_jobs
 
-    def stop_after_one(jobs: Sequence[ImageJob], console: Console) -> Iterator[tuple[int, ImageOutcome]]:
-        yield next(iter(in_process(jobs, console)))
+    def stop_after_one(
+        jobs: Sequence[ImageJob], uris: tuple[str, ...], console: Console
+    ) -> Iterator[tuple[int, ImageOutcome]]:
+        yield next(iter(in_process(jobs, uris, console)))
         raise Stopped
 
     monkeypatch.setattr(module, "_run_jobs", stop_after_one)

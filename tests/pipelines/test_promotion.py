@@ -151,5 +151,38 @@ def test_a_promotion_that_was_cut_off_is_repeated_without_a_trace(
     assert "first champion" in refuse("rollback", name)
 
 
+def test_a_candidate_is_measured_by_what_became_champion_while_it_was_tried(
+    add_version: AddVersion, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = [add_version(ap) for ap in (0.1, 0.2, 0.3)]
+    name = versions[0].partition("/")[0]
+    monkeypatch.setattr("pipelines.promotion.try_model", lambda *_: None)
+    succeed("promote", versions[0])
+
+    def overtaken(*_: object) -> None:
+        client.set_registered_model_alias(name, "champion", "3")
+
+    monkeypatch.setattr("pipelines.promotion.try_model", overtaken)
+    assert "that of the champion, version 3, 0.3000" in refuse("promote", versions[1])
+    assert holder(client, name) == "3"
+
+
+@pytest.mark.usefixtures("every_model_works")
+def test_a_promotion_that_is_overtaken_says_who_won(
+    add_version: AddVersion, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = add_version(0.1), add_version(0.2)
+    name = first.partition("/")[0]
+    write = MlflowClient.set_registered_model_alias
+
+    def overtaken(self: MlflowClient, name: str, alias: str, version: str) -> None:
+        write(self, name, alias, version)
+        write(self, name, alias, "2")
+
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", overtaken)
+    assert "somebody made version 2 champion" in refuse("promote", first)
+    assert holder(client, name) == second.partition("/")[2]
+
+
 def test_rolling_back_an_alias_that_does_not_exist_says_so() -> None:
     assert "spotter has no alias 'champion'; it has none" in refuse("rollback", "spotter")

@@ -51,14 +51,14 @@ def test_the_summary_says_where_everything_is(tmp_path: Path, monkeypatch: pytes
         "runs/demo/epoch_0007 (epoch 7)",
         "runs/demo/pictures/epoch_0007.png",
         "mrqm version 3",
-        "mlflow ui --backend-store-uri sqlite:////data/mlflow.db",
+        "mlflow ui --backend-store-uri sqlite:////data/mlflow.db  # then http://127.0.0.1:5000/#/runs/1",
         "mrqm evaluate runs/demo/epoch_0007",
     ):
         assert words in log.getvalue()
 
 
 def test_a_server_is_looked_at_by_its_address() -> None:
-    assert ui_command("http://mlflow:5000") == "http://mlflow:5000"
+    assert ui_command("http://mlflow:5000/", "4f2") == "http://mlflow:5000/#/runs/4f2"
 
 
 def test_commands_are_named_so_that_they_can_be_called(monkeypatch: pytest.MonkeyPatch) -> None:

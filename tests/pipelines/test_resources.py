@@ -7,7 +7,7 @@ import ray
 
 from mrqm.config import ScalingConfig
 from pipelines import resources
-from pipelines.resources import ResourceError, describe_resources, require_room, wait_for_room
+from pipelines.resources import ResourceError, describe_missing, describe_resources, require_room, wait_for_room
 
 Cluster = Callable[..., None]
 
@@ -50,6 +50,15 @@ def test_each_worker_needs_a_gpu_of_its_own(cluster: Cluster) -> None:
     require_room(ScalingConfig(num_workers=2, use_gpu=True))
     with pytest.raises(ResourceError, match="room for 2 workers"):
         require_room(ScalingConfig(num_workers=3, use_gpu=True))
+
+
+def test_what_a_dead_node_leaves_no_room_for_is_said(cluster: Cluster) -> None:
+    cluster({"CPU": 2})
+    assert (
+        describe_missing(ScalingConfig(num_workers=3)) == "waiting for nodes: the cluster has room for 2 of 3 workers"
+    )
+    assert describe_missing(ScalingConfig(num_workers=(1, 3))) == ""
+    assert describe_missing(ScalingConfig(num_workers=2), beside=1) != ""
 
 
 def test_dead_nodes_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

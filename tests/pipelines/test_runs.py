@@ -5,6 +5,7 @@ import pytest
 
 from mrqm.config import Config
 from pipelines.runs import RunError, RunFolder, Summary, flatten, with_absolute_paths
+from pipelines.storage import StorageError
 
 TinyConfig = Callable[..., Config]
 
@@ -15,8 +16,9 @@ def config(tiny_config: TinyConfig, tmp_path: Path) -> Config:
 
 
 def claim(config: Config) -> None:
-    with RunFolder(config).claimed(config):
-        pass
+    folder = RunFolder(config)
+    with folder.claimed(config):
+        folder.begin(config)
 
 
 def test_the_same_configuration_claims_its_folder_again(config: Config) -> None:
@@ -31,6 +33,12 @@ def test_another_configuration_is_refused_with_the_keys_that_differ(config: Conf
         claim(other)
 
 
+def test_a_run_that_did_not_begin_may_be_corrected(config: Config, tiny_config: TinyConfig) -> None:
+    with RunFolder(config).claimed(config):
+        pass
+    claim(tiny_config(f"output={config.output}", "optim.lr=0.5"))
+
+
 def test_a_refused_configuration_leaves_the_folder_as_it_was(config: Config, tiny_config: TinyConfig) -> None:
     claim(config)
     with pytest.raises(RunError):
@@ -39,7 +47,14 @@ def test_a_refused_configuration_leaves_the_folder_as_it_was(config: Config, tin
 
 
 @pytest.mark.parametrize(
-    "override", ["keep_checkpoints=5", "tracking.experiment=other", "data.loader_workers=3", "train.on_divergence=skip"]
+    "override",
+    [
+        "keep_checkpoints=5",
+        "tracking.experiment=other",
+        "data.loader_workers=3",
+        "train.on_divergence=skip",
+        "scaling.num_workers=2",
+    ],
 )
 def test_what_cannot_change_the_result_may_change(config: Config, tiny_config: TinyConfig, override: str) -> None:
     claim(config)
@@ -91,7 +106,7 @@ def test_paths_become_absolute(tiny_config: TinyConfig, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     config = with_absolute_paths(tiny_config("data.root=d", "output=o", "model.backbone.weights=w.safetensors"))
     assert config.data.root == tmp_path / "d"
-    assert config.output == tmp_path / "o"
+    assert config.output == str(tmp_path / "o")
     assert config.model.backbone.weights == str(tmp_path / "w.safetensors")
 
 
@@ -101,3 +116,22 @@ def test_words_for_weights_stay_words(tiny_config: TinyConfig) -> None:
 
 def test_sections_flatten_to_dotted_keys() -> None:
     assert flatten({"a": {"b": {"c": 1}, "d": [2]}, "e": None}) == {"a.b.c": 1, "a.d": [2], "e": None}
+
+
+def test_uris_stay_uris(tiny_config: TinyConfig) -> None:
+    assert with_absolute_paths(tiny_config("output=s3://bucket/runs")).output == "s3://bucket/runs"
+
+
+def test_a_run_in_a_store_is_claimed_by_one_at_a_time(tiny_config: TinyConfig, tmp_path: Path) -> None:
+    """As object stores are reached: through fsspec, without locks of their own."""
+    config = tiny_config(f"output=local://{tmp_path}")
+    claim(config)
+    with RunFolder(config).claimed(config), pytest.raises(RunError, match="another process"):
+        claim(config)
+    assert (tmp_path / "tiny" / "config.yaml").is_file()
+
+
+def test_too_little_room_is_said_with_what_is_needed(config: Config) -> None:
+    with pytest.raises(StorageError, match=r"output=.* MiB are free, and checkpoints need 95,367,432 MiB \(1 MiB each"):
+        RunFolder(config).require_space(needed=10**14, checkpoint=2**20)
+    RunFolder(config).require_space(needed=1, checkpoint=1)

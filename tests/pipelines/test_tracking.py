@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 import yaml
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-from PIL import Image
 
 from mrqm.config import Config, TrackingConfig
 from mrqm.engine import StepReport
-from pipelines.events import EpochReport
+from pipelines.events import EpochReport, SetAside
+from pipelines.mlflow_errors import TrackingError
+from pipelines.mlflow_store import resolve_uri
 from pipelines.runs import RunFolder
-from pipelines.tracking import Tracker, TrackingError, metric_name, resolve_uri
+from pipelines.tracking import Tracker, metric_name
+
+from .mlflow_server import MlflowServer
 
 TinyConfig = Callable[..., Config]
 
@@ -69,27 +71,34 @@ def test_every_setting_is_a_parameter_and_the_file_an_artifact(config: Config, f
     assert yaml.safe_load(text) == config.model_dump(mode="json")
 
 
+def test_a_part_of_a_sweep_is_nested_and_tagged(config: Config, folder: RunFolder) -> None:
+    with Tracker(config, folder, parent="abc123", tags={"sweep.trial": "7"}) as tracker:
+        pass
+    tags = tracker.client.get_run(tracker.run_id).data.tags
+    assert (tags["mlflow.parentRunId"], tags["sweep.trial"]) == ("abc123", "7")
+
+
 def test_metrics_are_written_at_their_steps(config: Config, folder: RunFolder) -> None:
     with Tracker(config, folder) as tracker:
         tracker.log_step(step(1, 3.0))
         tracker.log_step(step(2, 2.0))
         metrics = {"train/loss": 2.5, "coco/AP": 0.25, "coco/AP/odd|class": 0.5, "coco/AP_large": math.nan}
-        tracker.log_epoch(EpochReport(epoch=1, epochs=2, step=2, metrics=metrics, picture=None), None)
-        history = tracker.client.get_metric_history(tracker.run_id, "train/loss")
+        tracker.log_epoch(EpochReport(epoch=1, epochs=2, step=2, metrics=metrics, picture=None, queries=None), {})
+    history = tracker.client.get_metric_history(tracker.run_id, "train/loss")
     assert [(metric.step, metric.value) for metric in history] == [(1, 3.0), (2, 2.0)]
     logged = tracker.client.get_run(tracker.run_id).data.metrics
     assert (logged["coco/AP"], logged["coco/AP/odd_class"], logged["epoch"]) == (0.25, 0.5, 1)
+    assert logged["train/epoch_loss"] == 2.5
     assert "coco/AP_large" not in logged
 
 
-def test_pictures_are_artifacts(config: Config, folder: RunFolder, tmp_path: Path) -> None:
-    picture = tmp_path / "epoch_0001.png"
-    Image.new("RGB", (2, 2)).save(picture)
+def test_pictures_are_artifacts(config: Config, folder: RunFolder) -> None:
+    picture = folder.write_picture(1, b"of the first epoch")
     with Tracker(config, folder) as tracker:
-        tracker.log_epoch(EpochReport(epoch=1, epochs=2, step=2, metrics={}, picture=b""), picture)
-        assert [file.path for file in tracker.client.list_artifacts(tracker.run_id, "pictures")] == [
-            "pictures/epoch_0001.png"
-        ]
+        report = EpochReport(epoch=1, epochs=2, step=2, metrics={"train/loss": 2.5}, picture=b"", queries=None)
+        tracker.log_epoch(report, {"pictures": picture})
+    artifacts = tracker.client.list_artifacts(tracker.run_id, "pictures")
+    assert [file.path for file in artifacts] == ["pictures/epoch_0001.png"]
 
 
 @pytest.mark.parametrize(
@@ -104,59 +113,57 @@ def test_the_run_ends_as_the_training_did(
             pass
     else:
         with pytest.raises(error), tracker:
-            raise error
-    assert tracker.client.get_run(tracker.run_id).info.status == status
+            raise error("no use")
+    run = tracker.client.get_run(tracker.run_id)
+    assert run.info.status == status
+    assert run.data.tags.get("last_failure") == ("ValueError: no use" if status == "FAILED" else None)
+
+
+def test_a_step_that_taught_nothing_is_named(config: Config, folder: RunFolder) -> None:
+    with Tracker(config, folder) as tracker:
+        tracker.log_fault(SetAside(step=7, what="loss not finite", folder="runs/tiny/faults/step_000007", steps=2))
+    run = tracker.client.get_run(tracker.run_id)
+    assert run.data.tags["fault.step_000007"] == "loss not finite; kept in runs/tiny/faults/step_000007"
+    assert run.data.metrics["skipped_steps"] == 2
 
 
 def test_a_continued_run_goes_on_in_its_mlflow_run(config: Config, folder: RunFolder) -> None:
     with pytest.raises(KeyboardInterrupt), Tracker(config, folder) as first:
         raise KeyboardInterrupt
-    second = Tracker(config, folder)
-    assert second.run_id == first.run_id
-    assert second.client.get_run(second.run_id).info.status == "RUNNING"
+    with Tracker(config, folder) as second:
+        assert second.run_id == first.run_id
+        assert second.arrived()
+        assert second.client.get_run(second.run_id).info.status == "RUNNING"
 
 
 def test_a_deleted_mlflow_run_is_replaced(config: Config, folder: RunFolder) -> None:
     with Tracker(config, folder) as first:
         pass
     first.client.delete_run(first.run_id)
-    assert Tracker(config, folder).run_id != first.run_id
+    with Tracker(config, folder) as second:
+        assert second.run_id != first.run_id
 
 
-def test_a_store_that_is_away_for_a_while_loses_nothing(
-    config: Config, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+def test_a_continued_run_needs_no_store(
+    config: Config, folder: RunFolder, tiny_config: TinyConfig, server: MlflowServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with Tracker(config, folder) as tracker:
-        write = tracker.client.log_batch
-
-        def fail(*arguments: object, **options: object) -> None:
-            raise MlflowException("away")
-
-        monkeypatch.setattr(tracker.client, "log_batch", fail)
-        tracker.log_epoch(EpochReport(epoch=1, epochs=2, step=1, metrics={"coco/AP": 0.5}, picture=None), None)
-        monkeypatch.setattr(tracker.client, "log_batch", write)
-    assert tracker.client.get_run(tracker.run_id).data.metrics["coco/AP"] == 0.5
-
-
-def test_a_store_that_stays_away_is_said_when_all_else_is_done(
-    config: Config, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*arguments: object, **options: object) -> None:
-        raise MlflowException("away")
-
-    with pytest.raises(TrackingError, match="same command"), Tracker(config, folder) as tracker:
-        monkeypatch.setattr(tracker.client, "set_terminated", fail)
-
-
-def test_a_store_that_is_away_hides_no_other_error(
-    config: Config, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*arguments: object, **options: object) -> None:
-        raise MlflowException("away")
-
-    with pytest.raises(KeyboardInterrupt), Tracker(config, folder) as tracker:
-        monkeypatch.setattr(tracker.client, "set_terminated", fail)
+    config = tiny_config(f"output={config.output}", f"tracking.uri={server.uri}")
+    with Tracker(config, folder) as first:
+        first.log_step(step(1, 3.0))
+    server.stop()
+    with pytest.raises(KeyboardInterrupt), Tracker(config, folder) as second:
+        second.log_step(step(2, 2.0))
         raise KeyboardInterrupt
+    assert second.run_id == first.run_id
+    assert second.pending == 3  # it runs, it has a loss, it was stopped
+    assert "until it answers, what the run reports is kept in" in caplog.text
+    assert "the same command sends them" in caplog.text
+    server.start()
+    with Tracker(config, folder) as third:
+        pass
+    assert third.pending == 0
+    history = third.client.get_metric_history(third.run_id, "train/loss")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 3.0), (2, 2.0)]
 
 
 def test_artifacts_lie_beside_the_database(config: Config, folder: RunFolder, store: Path) -> None:

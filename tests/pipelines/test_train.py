@@ -2,14 +2,9 @@
 
 import io
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
@@ -20,94 +15,23 @@ from mlflow import MlflowClient
 from rich.console import Console
 from safetensors.torch import save_file
 
-from mrqm.config import Config, ConfigError, load_config
+from mrqm.config import ConfigError, load_config
 from mrqm.data import DataError
-from mrqm.data.scenes import SCENE_CLASSES, write_scenes
+from mrqm.trainer import Trainer
 from pipelines.errors import is_users_error
 from pipelines.resources import ResourceError
 from pipelines.runs import RunError
 from pipelines.train import train
 
-TinyConfig = Callable[..., Config]
+from .workplace import Workplace
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]  # starting Ray takes long on a busy machine
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """A folder with data and a configuration, in which commands are run."""
-
-    folder: Path
-
-    @property
-    def config_file(self) -> Path:
-        return self.folder / "tiny.yaml"
-
-    def start(self, *overrides: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "mrqm", "train", "-c", str(self.config_file), *overrides]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
-        return subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
-
-    def run(self, *overrides: str) -> "subprocess.CompletedProcess[str]":
-        process = self.start(*overrides)
-        stdout, stderr = process.communicate()
-        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
-
-    def mlflow_run(self, name: str) -> mlflow.entities.Run:
-        client = MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
-        ids = json.loads((self.folder / "runs" / name / "mlflow.json").read_text())
-        return client.get_run(next(iter(ids.values())))
-
-
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_config: TinyConfig) -> Workplace:
-    folder = tmp_path_factory.mktemp("workplace")
-    write_scenes(folder / "data", train=8, val=3, size=(96, 96))
-    config = tiny_config(
-        "data.root=data",
-        f"data.classes=[{','.join(SCENE_CLASSES)}]",
-        "data.max_side=64",
-        "scaling.num_workers=2",
-        "tracking.register_as=tiny-detector",
-    )
-    workplace = Workplace(folder)
-    workplace.config_file.write_text(config.to_yaml())
-    return workplace
-
-
-@pytest.fixture
-def inside(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> Workplace:
-    """The workplace as this process's folder, without clusters or stores of somebody else."""
-    monkeypatch.chdir(workplace.folder)
-    for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-    return workplace
 
 
 @pytest.fixture(scope="module")
 def finished(workplace: Workplace) -> "subprocess.CompletedProcess[str]":
     """A run of two workers and two epochs."""
     return workplace.run()
-
-
-def wait_for_line(process: "subprocess.Popen[str]", word: str) -> None:
-    assert process.stdout is not None
-    assert any(word in line for line in process.stdout), f"{word!r} was never printed"
-
-
-def wait_for_checkpoint(folder: Path, pattern: str) -> None:
-    deadline = time.monotonic() + 60
-    while not any((path / "training.pt").is_file() for path in folder.glob(pattern)):
-        assert time.monotonic() < deadline, f"no {pattern} in {folder}"
-        time.sleep(0.01)
 
 
 def test_a_run_ends_with_its_summary(finished: "subprocess.CompletedProcess[str]") -> None:
@@ -146,14 +70,14 @@ def test_the_registered_model_predicts(
 ) -> None:
     mlflow.set_tracking_uri(f"sqlite:///{inside.folder}/mlflow.db")
     model = mlflow.pyfunc.load_model("models:/tiny-detector/1")
-    images = np.random.default_rng(0).integers(0, 256, (2, 70, 90, 3), dtype=np.uint8)
+    images = list(np.random.default_rng(0).integers(0, 256, (2, 70, 90, 3), dtype=np.uint8))
     detections = model.predict(images)
     assert len(detections) == 2
     boxes = np.array(detections[0]["boxes"])
     assert boxes.shape == (len(detections[0]["scores"]), 4)
     assert (boxes >= 0).all() and (boxes <= [90, 70, 90, 70]).all()
     with pytest.raises(mlflow.exceptions.MlflowException):
-        model.predict(images.astype(np.float32))
+        model.predict([image.astype(np.float32) for image in images])
 
 
 def test_the_version_carries_its_metrics(finished: "subprocess.CompletedProcess[str]", workplace: Workplace) -> None:
@@ -164,10 +88,10 @@ def test_the_version_carries_its_metrics(finished: "subprocess.CompletedProcess[
 
 
 def test_a_finished_run_is_not_trained_again(finished: "subprocess.CompletedProcess[str]", inside: Workplace) -> None:
-    begin = time.monotonic()
-    summary = train(load_config(inside.config_file))
+    log = io.StringIO()
+    summary = train(load_config(inside.config_file), Console(file=log))
+    assert log.getvalue().startswith("run tiny is finished")
     assert summary.registered_as == "tiny-detector version 1"
-    assert time.monotonic() - begin < 5
     assert len(MlflowClient(summary.tracking_uri).search_model_versions("name = 'tiny-detector'")) == 1
 
 
@@ -197,6 +121,21 @@ def test_a_run_begins_from_the_checkpoint_of_another(
     assert summary.epoch == 3
 
 
+def test_evaluation_beside_training_scores_every_checkpoint_at_its_step(ray_here: None, inside: Workplace) -> None:
+    overrides = ["name=beside", "evaluation.beside_training=true", "scaling.num_workers=1", "keep_checkpoints=9"]
+    config = load_config(inside.config_file, overrides)
+    summary = train(config, Console(file=io.StringIO()))
+    run = inside.mlflow_run("beside")
+    trainer = Trainer(config, torch.device("cpu"))
+    for epoch in (1, 2):
+        trainer.load(Path(f"runs/beside/epoch_{epoch:04d}"))
+        metrics = json.loads(Path(f"runs/beside/epoch_{epoch:04d}/metrics.json").read_text())
+        assert metrics["coco/AP"] == trainer.evaluate()["AP"]
+        assert metrics["train/loss"] > 0
+    steps = MlflowClient(summary.tracking_uri).get_metric_history(run.info.run_id, "epoch")
+    assert [(metric.step, metric.value) for metric in steps] == [(4, 1), (8, 2)]
+
+
 def test_a_folder_that_is_no_checkpoint_cannot_be_resumed(inside: Workplace) -> None:
     with pytest.raises(ConfigError, match=r"train\.resume=.*data: no checkpoint's folder"):
         train(load_config(inside.config_file, ["name=nothing", "train.resume=data"]))
@@ -224,50 +163,3 @@ def test_what_only_workers_notice_is_said_as_they_say_it(ray_here: None, inside:
         train(load_config(inside.config_file, ["name=torn", "data.root=torn", "scaling.num_workers=1"]))
     assert is_users_error(raised.value)
     assert inside.mlflow_run("torn").info.status == "FAILED"
-
-
-LONG = ["name=long", "train.epochs=15", "train.evaluate_every=15", "scaling.num_workers=1"]
-LONG += ["train.checkpoint_minutes=0.004"]  # every quarter of a second
-
-
-@pytest.fixture
-def start_long_run(workplace: Workplace) -> Iterator[Callable[[], "subprocess.Popen[str]"]]:
-    """Start, or start again, a run of many epochs; none outlives the test."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start() -> "subprocess.Popen[str]":
-        started.append(workplace.start(*LONG))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def test_a_stopped_and_killed_run_continues(
-    start_long_run: Callable[[], "subprocess.Popen[str]"], ray_here: None, inside: Workplace
-) -> None:
-    stopped = start_long_run()
-    wait_for_line(stopped, "2/15 ")
-    stopped.send_signal(signal.SIGTERM)
-    output, _ = stopped.communicate()
-    assert stopped.returncode == 130
-    assert "the same command continues" in output
-    assert inside.mlflow_run("long").info.status == "KILLED"
-
-    killed = start_long_run()
-    wait_for_line(killed, "continues after epoch")
-    wait_for_line(killed, "/15 ")
-    wait_for_checkpoint(inside.folder / "runs" / "long", "epoch_*_step_*")
-    killed.kill()
-    killed.communicate()
-
-    log = io.StringIO()
-    summary = train(load_config(inside.config_file, LONG), Console(file=log))
-    assert "continues after epoch" in log.getvalue()
-    assert summary.epoch == 15
-    run = inside.mlflow_run("long")
-    assert run.info.status == "FINISHED"
-    history = MlflowClient(summary.tracking_uri).get_metric_history(run.info.run_id, "epoch")
-    assert {int(metric.value) for metric in history} == set(range(1, 16))

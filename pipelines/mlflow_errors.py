@@ -1,0 +1,78 @@
+"""What MLflow's errors mean, in a sentence, and what to do about them."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from mlflow.exceptions import MlflowException, RestException
+
+LONGEST = 300
+"""Characters of a message that nobody foresaw."""
+USE_ANOTHER = "set tracking.uri or MLFLOW_TRACKING_URI to a store that answers, such as sqlite:///mlflow.db"
+
+
+class TrackingError(ValueError):
+    """An MLflow store that cannot be used."""
+
+
+class UnreachableError(TrackingError):
+    """An MLflow store that does not answer, and may do so later."""
+
+
+def explain(error: BaseException) -> tuple[str, str]:
+    """Why a store cannot be used, and the remedy."""
+    match _root(error):
+        case ConnectionRefusedError():
+            return "nothing listens there", f"start the server, or {USE_ANOTHER}"
+        case socket.gaierror():
+            return "no host has that name", f"correct it, or {USE_ANOTHER}"
+        case TimeoutError():
+            return "it does not answer in time", f"look whether it is well, or {USE_ANOTHER}"
+        case ModuleNotFoundError(name=name):
+            return f"the Python package {name} is missing", "install it: it talks to this kind of database"
+    if not isinstance(error, MlflowException):
+        return _first_line(str(error)), USE_ANOTHER
+    return _explain_answer(error)
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether a store does not answer, rather than refuses: it may do so later."""
+    if isinstance(_root(error), ConnectionError | TimeoutError):
+        return True
+    return isinstance(error, MlflowException) and error.error_code in ("TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED")
+
+
+def _explain_answer(error: MlflowException) -> tuple[str, str]:
+    """What a server said, or somebody who is no MLflow server."""
+    match error.get_http_status_code():
+        case 401:
+            known = "MLFLOW_TRACKING_USERNAME" in os.environ
+            what = "it does not accept these credentials" if known else "it asks for a user and a password"
+            return what, "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        case 403 if "Host" in error.message:
+            return "it refuses this host name", "start it with --allowed-hosts HOST, or use an address that it allows"
+        case 403:
+            return "it does not permit this", "ask whoever runs it for the right to edit the experiment and the model"
+    if _is_foreign(error):
+        return "what answers there is no MLflow server", f"correct the address, or {USE_ANOTHER}"
+    return _first_line(error.message), USE_ANOTHER
+
+
+def _is_foreign(error: MlflowException) -> bool:
+    """Whether the answer is none that MLflow gives: no JSON, or without its error code."""
+    if isinstance(error, RestException):
+        return "error_code" not in error.json
+    return error.message.startswith("API request to endpoint")
+
+
+def _root(error: BaseException) -> BaseException:
+    """The exception that began it all."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error
+
+
+def _first_line(text: str) -> str:
+    line = text.strip().partition("\n")[0]
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"

@@ -1,0 +1,107 @@
+"""Which MLflow store is used, and whether it can be."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy
+from mlflow import MlflowClient
+from mlflow.entities import Experiment
+from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
+from sqlalchemy.exc import SQLAlchemyError
+
+from mrqm.config import TrackingConfig
+from pipelines.mlflow_errors import TrackingError, UnreachableError, explain, is_away
+
+FIRST_CONTACT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+
+
+def resolve_uri(settings: TrackingConfig) -> str:
+    """The tracking URI: MLFLOW_TRACKING_URI if set, else the configuration's; SQLite files by absolute path."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or settings.uri
+    path = sqlite_path(uri)
+    return uri.replace(f":///{path}", f":///{path.resolve()}", 1) if path else uri
+
+
+def shown(uri: str) -> str:
+    """A URI as it may be printed and kept, without its password."""
+    begin, at, rest = uri.rpartition("@")
+    scheme, separator, user = begin.partition("://")
+    return f"{scheme}{separator}{user.partition(':')[0]}:***@{rest}" if at and ":" in user else uri
+
+
+@contextmanager
+def first_contact(uri: str) -> Iterator[None]:
+    """Fail within seconds, and clearly, if nothing usable is at a URI; later requests are retried patiently.
+
+    Raises:
+        TrackingError: the store cannot be used; `UnreachableError` if that may pass.
+    """
+    before = {name: os.environ.get(name) for name in FIRST_CONTACT}
+    os.environ.update(FIRST_CONTACT)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # one line for each of fifty migrations of a new database
+    try:
+        with _alone_with(sqlite_path(uri)):
+            _connect_database(uri)
+            yield
+    except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
+        reason, remedy = explain(error)
+        kind = UnreachableError if is_away(error) else TrackingError
+        raise kind(f"MLflow at {shown(uri)} cannot be used: {reason}; {remedy}") from error
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def find_experiment(client: MlflowClient, name: str, uri: str) -> str:
+    """Id of the experiment of that name, made if there is none; `TrackingError` if it is deleted."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        path = sqlite_path(uri)
+        # A file store keeps artifacts beside its database, wherever the command is run.
+        return client.create_experiment(name, (path.parent / "mlruns").absolute().as_uri() if path else None)
+    require_active(experiment, uri)
+    return experiment.experiment_id
+
+
+def require_active(experiment: Experiment, uri: str) -> None:
+    """`TrackingError` if an experiment is deleted: no run can be made in it, and no other of its name."""
+    if experiment.lifecycle_stage != "active":
+        raise TrackingError(
+            f"experiment {experiment.name!r} at {shown(uri)} is deleted; restore it with `mlflow experiments restore "
+            f"--experiment-id {experiment.experiment_id}` or set tracking.experiment to another name"
+        )
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The database file of a SQLite URI."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+
+
+@contextmanager
+def _alone_with(database: Path | None) -> Iterator[None]:
+    """Keep other commands of this machine from a SQLite file meanwhile: two that make its tables at once spoil them."""
+    if database is None:
+        yield
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with database.with_name(f".{database.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _connect_database(uri: str) -> None:
+    """Connect to a database once: MLflow itself would try for minutes."""
+    if uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
+        engine = sqlalchemy.create_engine(uri)
+        engine.connect().close()
+        engine.dispose()

@@ -1,0 +1,100 @@
+"""Evaluation beside the training: an actor scores the checkpoints, one after another, while workers go on."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import ray
+import torch
+from ray.exceptions import RayActorError, RayTaskError
+
+from mrqm.config import Config
+from mrqm.trainer import Trainer
+from pipelines.checkpoints import SCORE, CheckpointStore
+from pipelines.events import PROTOCOL, Line
+from pipelines.failures import TrainingError
+from pipelines.node_copy import node_copy
+from pipelines.storage import open_storage
+from pipelines.worker import report_epoch
+
+RETRIES = 3
+"""How often an evaluation begins again whose process or node died."""
+
+
+class Validator:
+    """Evaluates checkpoints of one run, in a process of its own, with the resources of one worker.
+
+    Args:
+        config: of the run.
+        line: on which the reports of epochs go.
+    """
+
+    def __init__(self, config: Config, line: Line) -> None:
+        torch.set_num_threads(config.scaling.cpus_per_worker)
+        self._data = ExitStack()  # open as long as the actor lives
+        self._data.enter_context(node_copy(config.data))
+        self._trainer = Trainer(config, torch.device("cuda" if config.scaling.use_gpu else "cpu"))
+        self._store = _open_store(config)
+        self._line = line
+
+    def evaluate(self, name: str) -> None:
+        """Score a checkpoint, keep the scores with it and report its epoch."""
+        trainer = self._trainer
+        with self._store.open(name) as folder:
+            trainer.load(folder)
+        scores = {f"{PROTOCOL}/{key}": value for key, value in trainer.evaluate().items()}
+        losses = self._store.metrics(name)
+        self._store.score(name, scores)
+        self._line.send(report_epoch(trainer, losses | scores, evaluated=True))
+
+
+class Validation:
+    """The driver's side: asks for evaluations and sees to it that in the end all are done.
+
+    Args:
+        config: of the run.
+        line: on which the reports of epochs go.
+    """
+
+    def __init__(self, config: Config, line: Line) -> None:
+        options = {"num_cpus": config.scaling.cpus_per_worker, "num_gpus": int(config.scaling.use_gpu)}
+        options |= {"max_restarts": -1, "max_task_retries": RETRIES}
+        self._store = _open_store(config)
+        self._actor = ray.remote(Validator).options(**options).remote(config, line)
+        self._asked: dict[str, ray.ObjectRef] = {}
+        for name in self._store.waiting():
+            self.begin(name)
+
+    def begin(self, name: str) -> None:
+        """Evaluate a checkpoint when those before it are done."""
+        if name in self._store.waiting():
+            self._asked[name] = self._actor.evaluate.remote(name)
+
+    def poll(self) -> list[str]:
+        """What went wrong since the last call, for the user; it is tried again at the end."""
+        faults = []
+        for name in [name for name, task in self._asked.items() if ray.wait([task], timeout=0)[0]]:
+            try:
+                ray.get(self._asked.pop(name))
+            except (RayTaskError, RayActorError) as error:
+                faults.append(f"checkpoint {name} could not be evaluated, which is tried again at the end: {error}")
+        return faults
+
+    def finish(self) -> None:
+        """Wait until every epoch's checkpoint that is due, and the last one, is evaluated; raise what prevents that."""
+        for task in self._asked.values():
+            ray.wait([task])
+        last = [name for name in self._store.newest_first()[:1] if SCORE not in self._store.metrics(name)]
+        for name in dict.fromkeys([*self._store.waiting(), *last]):
+            try:
+                ray.get(self._actor.evaluate.remote(name))
+            except RayTaskError as error:
+                raise TrainingError(f"checkpoint {name} cannot be evaluated: {error.cause}") from error
+            except RayActorError as error:
+                raise TrainingError(f"checkpoint {name} cannot be evaluated: {error}") from error
+        self._store.prune()
+
+
+def _open_store(config: Config) -> CheckpointStore:
+    storage = open_storage(config.output, config.name)
+    return CheckpointStore(storage, config.keep_checkpoints, config.train.evaluate_every)

@@ -1,0 +1,113 @@
+"""What stands where an MLflow store should be, and the sentence that it gets."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from pipelines.mlflow_errors import TrackingError, UnreachableError
+from pipelines.mlflow_store import find_experiment, first_contact, shown
+
+from .mlflow_server import MlflowServer
+from .registered import free_port
+
+
+def contact(uri: str) -> None:
+    with first_contact(uri):
+        find_experiment(MlflowClient(uri), "mrqm", uri)
+
+
+class _Website(http.server.BaseHTTPRequestHandler):
+    """Answers every question with one status and a page."""
+
+    status = 200
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.end_headers()
+        self.wfile.write(b"<html>Welcome</html>")
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def website() -> Iterator[str]:
+    """The address of a server that is no MLflow server."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Website)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_nothing_that_listens_is_unreachable_and_may_come_back() -> None:
+    uri = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(UnreachableError, match=rf"MLflow at {uri} cannot be used: nothing listens there; start the"):
+        contact(uri)
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_a_server_of_something_else_is_named_so(website: str, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Website, "status", status)
+    with pytest.raises(TrackingError, match="what answers there is no MLflow server; correct the address"):
+        contact(website)
+
+
+def test_missing_credentials_are_asked_for(website: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Website, "status", 401)
+    monkeypatch.delenv("MLFLOW_TRACKING_USERNAME", raising=False)
+    with pytest.raises(TrackingError, match="asks for a user and a password; set MLFLOW_TRACKING_USERNAME"):
+        contact(website)
+
+
+def test_wrong_credentials_are_called_so(website: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Website, "status", 401)
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "u")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "p")
+    with pytest.raises(TrackingError, match="does not accept these credentials"):
+        contact(website)
+
+
+@pytest.mark.slow
+def test_a_host_name_that_a_server_refuses_is_said_with_the_remedy(server: MlflowServer) -> None:
+    name = socket.gethostname()
+    try:
+        if socket.gethostbyname(name) != "127.0.0.1":
+            pytest.skip(f"{name} is not 127.0.0.1")
+    except socket.gaierror:
+        pytest.skip(f"{name} has no address")
+    with pytest.raises(TrackingError, match="refuses this host name; start it with --allowed-hosts"):
+        contact(server.uri.replace("127.0.0.1", name))
+
+
+def test_an_unknown_scheme_is_refused() -> None:
+    with pytest.raises(TrackingError, match="MLflow at gopher://x cannot be used: "):
+        contact("gopher://x")
+
+
+def test_a_database_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.db").write_text("no database, but text that is long enough for a header" * 40)
+    with pytest.raises(TrackingError, match="file is not a database"):
+        contact(f"sqlite:///{tmp_path}/notes.db")
+
+
+@pytest.mark.parametrize(
+    ("uri", "printed"),
+    [
+        ("postgresql://u:secret@host:5432/db", "postgresql://u:***@host:5432/db"),
+        ("https://u:p@ss@host", "https://u:***@host"),
+        ("https://host/path", "https://host/path"),
+        ("sqlite:///a@b.db", "sqlite:///a@b.db"),
+    ],
+)
+def test_passwords_are_never_shown(uri: str, printed: str) -> None:
+    assert shown(uri) == printed

@@ -1,0 +1,126 @@
+"""Nodes that die, come back and are taken away under a training: a real cluster of two, on this machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from ray.cluster_utils import Cluster
+
+from mrqm.checkpoint import load_training
+from mrqm.config import load_config
+from pipelines.resources import ray_session
+from pipelines.runs import Summary
+
+from .histories import assert_told_once_and_in_order
+from .uninterrupted import assert_as_if_uninterrupted
+from .watched import Log, train_while, wait_until
+from .workplace import Workplace
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]  # starting Ray takes long on a busy machine
+
+QUICK = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
+"""After seconds a node that does not answer is dead."""
+IMAGES = 8
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Two nodes of one CPU each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "0.5")
+        patch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "5")
+        cluster = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 1, "include_dashboard": False, "_system_config": QUICK},
+            shutdown_at_exit=False,  # would need signal handlers, which only the main thread may set
+        )
+        try:
+            cluster.add_node(num_cpus=1)
+            patch.setenv("RAY_ADDRESS", cluster.address)
+            with ray_session():
+                yield cluster
+        finally:
+            cluster.shutdown()
+
+
+def kill(node: Any) -> None:
+    """The raylet first, so that nothing can take leave."""
+    node.kill_raylet(check_alive=False)
+    node.kill_all_processes(check_alive=False, allow_graceful=False)
+
+
+def assert_every_image_once_an_epoch(summary: Summary, epochs: int) -> None:
+    training = load_training(Path(summary.folder) / f"epoch_{epochs:04d}")
+    assert training["progress"]["images_seen"] == epochs * IMAGES
+
+
+def incidents_of(summary: Summary) -> list[dict[str, object]]:
+    lines = (Path(summary.folder) / "incidents.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_a_node_that_dies_and_comes_back_changes_nothing(cluster: Cluster, inside: Workplace, tmp_path: Path) -> None:
+    overrides = ["name=pair", "scaling.num_workers=2", "train.epochs=30", "train.evaluate_every=30"]
+    overrides += ["train.checkpoint_minutes=0.004"]
+    config = load_config(inside.config_file, overrides)
+
+    def meddle(log: Log) -> None:
+        log.wait_for("\n    2/30 ")
+        kill(cluster.worker_nodes.pop())
+        log.wait_for("waiting for nodes: the cluster has room for 1 of 2 workers")
+        cluster.add_node(num_cpus=1)
+        log.wait_for("continues after epoch")
+        log.wait_for(" s lost: worker ")
+
+    summary, log = train_while(config, meddle)
+    print(log)
+    assert summary.complete
+    assert_told_once_and_in_order(summary.tracking_uri, summary.run_id, epochs=30)
+    metrics = inside.mlflow_run("pair").data.metrics
+    incidents = incidents_of(summary)
+    assert metrics["restarts"] == len(incidents) >= 1
+    assert metrics["seconds_lost"] == sum(incident["seconds_lost"] for incident in incidents) > 0
+    artifacts = MlflowClient(summary.tracking_uri).list_artifacts(summary.run_id)
+    assert "incidents.jsonl" in {file.path for file in artifacts}
+    assert_every_image_once_an_epoch(summary, epochs=30)
+    assert_as_if_uninterrupted(config, summary, tmp_path, ranks=2)
+
+
+def test_a_node_that_is_taken_away_leaves_a_checkpoint_and_one_worker(cluster: Cluster, inside: Workplace) -> None:
+    overrides = ["name=spot", "scaling.num_workers=[1,2]", "train.epochs=60", "train.evaluate_every=60"]
+    overrides += ["train.checkpoint_minutes=null"]  # within an epoch only the notice makes one
+    config = load_config(inside.config_file, overrides)
+    run = inside.folder / "runs" / "spot"
+
+    def meddle(log: Log) -> None:
+        log.wait_for("\n    2/60 ")
+        node = cluster.worker_nodes.pop()
+        notice = [
+            "--reason",
+            "DRAIN_NODE_REASON_PREEMPTION",
+            "--reason-message",
+            "taken",
+            "--deadline-remaining-seconds",
+        ]
+        command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", "--address", cluster.address]
+        subprocess.run([*command, "--node-id", node.node_id, *notice, "10"], check=True)
+        log.wait_for("the cluster takes a node away: saving a checkpoint")
+        wait_until(lambda: any(run.glob("epoch_*_step_*/config.yaml")), "no checkpoint was saved")
+        kill(node)
+        log.wait_for("continues after epoch")
+        log.wait_for(" s lost: ")
+
+    summary, log = train_while(config, meddle)
+    print(log)
+    assert summary.complete
+    assert_told_once_and_in_order(summary.tracking_uri, summary.run_id, epochs=60)
+    assert_every_image_once_an_epoch(summary, epochs=60)
+    assert inside.mlflow_run("spot").data.metrics["restarts"] >= 1

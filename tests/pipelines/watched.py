@@ -1,0 +1,60 @@
+"""A training in this process that is watched, and meddled with, while it runs."""
+
+from __future__ import annotations
+
+import io
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from rich.console import Console
+
+from mrqm.config import Config
+from pipelines.runs import Summary
+from pipelines.train import train
+
+
+class Log(io.StringIO):
+    """What a training prints, for somebody who waits for it."""
+
+    def wait_for(self, words: str, seconds: float = 120) -> None:
+        """Until something was printed, or the time is over, which is an error."""
+        wait_until(lambda: words in self.getvalue(), f"{words!r} was never printed:\n{{}}", self.getvalue, seconds)
+
+
+def wait_until(
+    happened: Callable[[], bool], complaint: str, detail: Callable[[], str] = lambda: "", seconds: float = 120
+) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, complaint.format(detail())
+        time.sleep(0.02)
+
+
+def train_while(config: Config, meddle: Callable[[Log], None]) -> tuple[Summary, str]:
+    """Train, as the main thread, while another one does something; returns what came of it and what was printed.
+
+    Where the other fails, the training is stopped: it may wait for what will not come.
+    """
+    log = Log()
+
+    def watch() -> None:
+        try:
+            meddle(log)
+        except BaseException:
+            for _ in range(3):  # while Ray Train waits for a node it hears nothing else
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                time.sleep(1)
+            raise
+
+    with ThreadPoolExecutor(1) as pool:
+        meddling = pool.submit(watch)
+        try:
+            summary = train(config, Console(file=log))
+        except BaseException:
+            meddling.result()
+            raise
+        meddling.result()
+    return summary, log.getvalue()

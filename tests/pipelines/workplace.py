@@ -1,0 +1,49 @@
+"""A folder in which tests run `mrqm train` as users do."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A folder with data and a configuration, in which commands are run."""
+
+    folder: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / "tiny.yaml"
+
+    def start(self, *overrides: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "mrqm", "train", "-c", str(self.config_file), *overrides]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+
+    def run(self, *overrides: str) -> "subprocess.CompletedProcess[str]":
+        process = self.start(*overrides)
+        stdout, stderr = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def mlflow_run(self, name: str) -> mlflow.entities.Run:
+        return self.mlflow_run_in(self.folder / "runs" / name)
+
+    def mlflow_run_in(self, run: Path) -> mlflow.entities.Run:
+        client = MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
+        ids = json.loads((run / "mlflow.json").read_text())
+        return client.get_run(next(iter(ids.values())))
