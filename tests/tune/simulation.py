@@ -1,0 +1,63 @@
+"""Sweeps without Ray or training: a conductor whose trials' scores are computed from their parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mrqm.config import Config
+from tune.candidates import Candidates
+from tune.conductor import Conductor, Epoch, Task
+from tune.entries import SessionBegan
+from tune.history import History
+from tune.journal import Journal
+from tune.space import make_space
+
+EPOCHS = 9
+Score = Callable[[Mapping[str, Any], int], float]
+
+
+class Killed(Exception):
+    """The driver's end."""
+
+
+class Simulation:
+    """A sweep in a folder; `run` goes on where the last one was killed."""
+
+    def __init__(self, config: Config, folder: Path, score: Score, **space: Any) -> None:
+        self.candidates = Candidates(make_space({"budget": {"trials": 9}} | space), config)
+        self.folder, self.score = folder, score
+
+    def run(self, kill_after: int | None = None, trials: int | None = None, slots: int = 1) -> History:
+        """Go on; die after so many epochs, each before it is reported."""
+        journal = Journal(self.folder / "journal.jsonl")
+        journal.write(SessionBegan(trials=trials or self.candidates.space.budget.trials or 0))
+        conductor = Conductor(self.candidates, journal, self.folder, EPOCHS)
+        work: list[tuple[Task, int]] = []
+        done = 0
+        while not conductor.is_over() or work:
+            while len(work) < slots and (task := conductor.next()):
+                work.append((task, epoch_of(task)))
+            task, epoch = work.pop(0)
+            if done == kill_after:
+                journal.close()
+                raise Killed
+            done += 1
+            if conductor.report(task.trial, self.train(task, epoch + 1)):
+                work.append((task, epoch + 1))
+        journal.close()
+        return journal
+
+    def train(self, task: Task, epoch: int) -> Epoch:
+        checkpoint = self.folder / f"trial-{task.trial:04d}" / f"epoch_{epoch:04d}"
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        metrics = {"coco/AP": self.score(task.params, epoch)}
+        return Epoch(epoch, 10 * epoch, 1.0, metrics, str(checkpoint), True, epoch == EPOCHS)
+
+
+def epoch_of(task: Task) -> int:
+    if task.checkpoint is None:
+        return 0
+    assert Path(task.checkpoint).is_dir(), "a trial goes on from a checkpoint that is there"
+    return int(Path(task.checkpoint).name.split("_")[1])

@@ -1,0 +1,222 @@
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+
+from mrqm.config import Config
+from tune.conductor import HOPELESS, LOSSES, Conductor
+from tune.entries import GenerationEnded, SessionBegan
+from tune.history import History
+from tune.journal import Journal
+
+from .simulation import EPOCHS, Killed, Simulation
+
+TinyConfig = Callable[..., Config]
+IOU, WEIGHT = "loss.mining.base_iou", "loss.one_to_many.loss_weight"
+PARAMETERS = {IOU: {"uniform": [0.3, 0.8]}, WEIGHT: {"loguniform": [0.1, 10]}}
+PBT = {"search": {"algorithm": "random"}, "scheduler": {"algorithm": "pbt", "interval": 2}, "budget": {"trials": 6}}
+SEARCHES: dict[str, dict[str, Any]] = {
+    "tpe": {"search": {"algorithm": "tpe", "startup_trials": 3}, "scheduler": {"algorithm": "asha"}},
+    "random": {"search": {"algorithm": "random"}, "scheduler": {"algorithm": "median"}},
+    "hyperband": {"search": {"algorithm": "tpe", "startup_trials": 3}, "scheduler": {"algorithm": "hyperband"}},
+    "grid": {
+        "search": {"algorithm": "grid"},
+        "scheduler": {"algorithm": "asha"},
+        "parameters": {IOU: {"choice": [0.4, 0.5, 0.6]}, WEIGHT: {"choice": [0.5, 1, 2]}},
+    },
+    "nsga2": {
+        "search": {"algorithm": "nsga2", "startup_trials": 4},
+        "scheduler": {"algorithm": "none"},
+        "objective": ["coco/AP", {"metric": "train/loss", "mode": "min"}],
+    },
+    "pbt": PBT,
+}
+
+
+def score(params: Mapping[str, Any], epoch: int) -> float:
+    """Best at IoU 0.55 and weight 1."""
+    return 1 - abs(params[IOU] - 0.55) - 0.1 * abs(params[WEIGHT] - 1) + 0.05 * epoch
+
+
+class TwoScores(Simulation):
+    def train(self, task: Any, epoch: int) -> Any:
+        report = super().train(task, epoch)
+        report.metrics["train/loss"] = task.params[WEIGHT] / epoch
+        return report
+
+
+@pytest.fixture
+def make(tiny_config: TinyConfig, tmp_path: Path) -> Callable[..., Simulation]:
+    def build(name: str = "one", **space: Any) -> Simulation:
+        (tmp_path / name).mkdir()
+        return TwoScores(
+            tiny_config(f"train.epochs={EPOCHS}"), tmp_path / name, score, **{"parameters": PARAMETERS} | space
+        )
+
+    return build
+
+
+def what_happened(history: History) -> list[Any]:
+    """Of every trial: parameters, scores, end and, in a population, donors."""
+    return [
+        (t.params, [(r.epoch, r.metrics, r.verdict) for r in t.results], t.state, [(e, x.donor) for e, x in t.exploits])
+        for t in history.trials
+    ]
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_sweep_that_is_killed_again_and_again_is_the_uninterrupted_one(
+    make: Callable[..., Simulation], search: str
+) -> None:
+    uninterrupted = make("uninterrupted", **SEARCHES[search]).run()
+    killed = make("killed", **SEARCHES[search])
+    for epochs in (1, 4, 7):
+        with contextlib.suppress(Killed):
+            killed.run(kill_after=epochs)
+    assert what_happened(killed.run()) == what_happened(uninterrupted)
+    assert len(uninterrupted.trials) == (6 if search == "pbt" else 9)
+
+
+@pytest.mark.parametrize("search", ["tpe", "random", "hyperband", "grid"])
+def test_bad_trials_are_pruned_and_good_ones_are_not(make: Callable[..., Simulation], search: str) -> None:
+    history = make(**SEARCHES[search]).run()
+    assert {trial.state for trial in history.trials} == {"finished", "pruned"}
+    best = history.best_trials(make("space").candidates.space.objective[0])[0]
+    assert best.state == "finished"
+    assert all(trial.epoch < EPOCHS for trial in history.trials if trial.state == "pruned")
+
+
+def test_tpe_learns(make: Callable[..., Simulation]) -> None:
+    space: dict[str, Any] = {"scheduler": {"algorithm": "none"}, "budget": {"trials": 30}}
+    later = {}
+    for search in ("tpe", "random"):
+        trials = make(search, **space, search={"algorithm": search, "startup_trials": 5, "seed": 1}).run().trials
+        later[search] = median(score(trial.params, 0) for trial in trials[10:])
+    assert later["tpe"] > later["random"] + 0.05
+
+
+@pytest.mark.parametrize("search", ["tpe", "random"])
+def test_no_trial_repeats_another_and_a_sweep_that_had_all_ends(make: Callable[..., Simulation], search: str) -> None:
+    few = {IOU: {"uniform": [0.4, 0.7], "step": 0.1}, WEIGHT: {"choice": [0.5, 1, 2]}}
+    history = make(search={"algorithm": search}, parameters=few, budget={"trials": 20}).run(slots=2)
+    assert len({tuple(trial.params.values()) for trial in history.trials}) == len(history.trials) == 4 * 3
+
+
+def test_disk_is_bounded_while_a_sweep_goes_on(make: Callable[..., Simulation]) -> None:
+    simulation = make(**SEARCHES["tpe"])
+    most = 0
+    train = simulation.train
+
+    def counting(task: Any, epoch: int) -> Any:
+        nonlocal most
+        report = train(task, epoch)
+        most = max(most, len(list(simulation.folder.glob("trial-*/epoch_*"))))
+        return report
+
+    simulation.train = counting  # type: ignore[method-assign]
+    history = simulation.run(slots=2)
+    assert most <= 2 * 3 + 1
+    best = history.best_trials(simulation.candidates.space.objective[0])[0].best(
+        simulation.candidates.space.objective[0]
+    )
+    assert best is not None
+    assert list(simulation.folder.glob("trial-*/epoch_*")) == [simulation.folder / best.checkpoint]
+
+
+def test_the_worst_of_a_population_go_on_from_copies_of_the_best(make: Callable[..., Simulation]) -> None:
+    simulation = make(**PBT)
+    history = simulation.run(slots=2)
+    generations = [entry for entry in history.entries if isinstance(entry, GenerationEnded)]
+    assert [generation.epoch for generation in generations] == [2, 4, 6, 8]
+    assert all(len(generation.exploits) == 2 for generation in generations)
+    first = generations[0]
+    before = {t.number: t.results[1].metrics["coco/AP"] for t in history.trials}
+    ranked = sorted(before, key=lambda number: before[number])
+    assert {exploit.trial for exploit in first.exploits} == set(ranked[:2])
+    assert {exploit.donor for exploit in first.exploits} <= set(ranked[-2:])
+    assert all(trial.epoch == EPOCHS for trial in history.trials)
+
+
+def test_a_population_is_the_same_on_any_number_of_processes(make: Callable[..., Simulation]) -> None:
+    assert what_happened(make("one", **PBT).run()) == what_happened(make("three", **PBT).run(slots=3))
+
+
+def test_a_finished_sweep_is_extended(make: Callable[..., Simulation]) -> None:
+    simulation = make(**SEARCHES["tpe"])
+    before = what_happened(simulation.run())
+    assert what_happened(simulation.run()) == before
+    assert what_happened(simulation.run(trials=12))[:9] == before
+    assert len(simulation.run(trials=12).trials) == 12
+
+
+@pytest.fixture
+def conducted(make: Callable[..., Simulation]) -> tuple[Conductor, Journal, Simulation]:
+    simulation = make(**SEARCHES["tpe"])
+    journal = Journal(simulation.folder / "journal.jsonl")
+    journal.write(SessionBegan(trials=9))
+    return Conductor(simulation.candidates, journal, simulation.folder, EPOCHS), journal, simulation
+
+
+Conducted = tuple[Conductor, Journal, Simulation]
+
+
+def test_a_trial_whose_process_died_goes_on_from_its_checkpoint(conducted: Conducted) -> None:
+    conductor, _, simulation = conducted
+    task = conductor.next()
+    assert task is not None
+    conductor.report(task.trial, simulation.train(task, 1))
+    conductor.lose(task.trial, "out of memory")
+    again = conductor.next()
+    assert again is not None
+    assert (again.trial, again.params) == (task.trial, task.params)
+    assert again.checkpoint == str(simulation.folder / "trial-0000" / "epoch_0001")
+
+
+def test_a_process_that_always_dies_fails_its_trial(conducted: Conducted) -> None:
+    conductor, journal, _ = conducted
+    for _ in range(LOSSES):
+        assert conductor.next() is not None
+        conductor.lose(0, "out of memory")
+    assert journal.trials[0].state == "failed"
+    assert "died 3 times" in (journal.trials[0].error or "")
+
+
+def test_a_score_that_is_no_number_fails_the_trial_alone(conducted: Conducted) -> None:
+    conductor, journal, simulation = conducted
+    task = conductor.next()
+    assert task is not None
+    report = simulation.train(task, 1)
+    del report.metrics["coco/AP"]
+    report.metrics.update({"train/loss_giou": 1.0, "coco/AP_small": 0.5})
+    assert not conductor.report(task.trial, report)
+    assert journal.trials[0].error == "epoch 1: coco/AP is not a number; numbers are train/loss, coco/AP_small"
+    assert conductor.next() is not None
+
+
+def test_a_sweep_whose_trials_all_fail_ends(conducted: Conducted) -> None:
+    conductor, _, _ = conducted
+    for number in range(HOPELESS):
+        assert conductor.next() is not None
+        conductor.fail(number, "broken")
+    assert conductor.is_hopeless()
+    assert conductor.next() is None
+
+
+def test_hours_end_a_sweep(make: Callable[..., Simulation]) -> None:
+    simulation = make(**SEARCHES["tpe"], budget={"trials": 9, "hours": 1e-9})
+    history = simulation.run()
+    assert [trial.state for trial in history.trials] == ["stopped"]
+
+
+def test_gpu_hours_end_a_sweep(make: Callable[..., Simulation]) -> None:
+    simulation = make(**SEARCHES["tpe"], budget={"trials": 9, "gpu_hours": 4.5 / 3600})
+    journal = Journal(simulation.folder / "journal.jsonl")
+    journal.write(SessionBegan(trials=9))
+    conductor = Conductor(simulation.candidates, journal, simulation.folder, EPOCHS, gpus=2)
+    task = conductor.next()
+    assert task is not None
+    assert [conductor.report(0, simulation.train(task, epoch)) for epoch in (1, 2, 3)] == [True, True, False]
+    assert conductor.is_over()

@@ -1,0 +1,74 @@
+"""What the recorder writes when MLflow, a real server, is not always there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import wait
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from mrqm.config import Config
+from tune.entries import Reported, TrialBegan, Verdict
+from tune.journal import Journal
+from tune.recorder import Recorder
+
+from ..pipelines.mlflow_server import MlflowServer
+
+pytestmark = pytest.mark.slow
+
+TinyConfig = Callable[..., Config]
+
+
+def test_epochs_that_came_while_mlflow_was_away_are_written_with_the_next(
+    server: MlflowServer, tmp_path: Path, tiny_config: TinyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was open before and one that could not be made; both go on when MLflow is there again."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    config = tiny_config("name=sweep", f"output={tmp_path}/runs", f"tracking.uri={server.uri}")
+    folder = tmp_path / "runs" / "sweep"
+    folder.mkdir(parents=True)
+    journal = Journal(tmp_path / "sweep.jsonl")
+    recorder = Recorder(config, config.model_copy(update={"output": str(folder)}), journal, {})
+    journal.listeners.append(recorder)
+
+    def report(trial: int, epoch: int, verdict: Verdict = "continue") -> None:
+        journal.write(
+            Reported(
+                trial=trial,
+                epoch=epoch,
+                step=10 * epoch,
+                metrics={"coco/AP": 0.1 * epoch},
+                seconds=1.0,
+                checkpoint=f"epoch_{epoch}",
+                verdict=verdict,
+            )
+        )
+        wait(recorder._written)
+
+    for trial in range(2):
+        journal.write(TrialBegan(trial=trial, params={"optim.lr": 1e-3}, attributes={}))
+    report(0, 1)
+    server.stop()
+    report(1, 1)
+    report(0, 2)
+    report(0, 3)
+    server.start()
+    monkeypatch.setattr("tune.recorder.SECONDS_BETWEEN_ATTEMPTS", 0.0)
+    report(0, 4)
+    report(1, 2, "finished")
+    report(0, 5, "finished")
+    recorder.finish()
+    recorder.sweep.__exit__(None, None, None)
+
+    client = MlflowClient(server.uri)
+    runs = client.search_runs([client.get_experiment_by_name(config.tracking.experiment).experiment_id])
+    epochs = {
+        run.info.run_name: sorted(metric.value for metric in client.get_metric_history(run.info.run_id, "epoch"))
+        for run in runs
+        if "mlflow.parentRunId" in run.data.tags
+    }
+    assert epochs == {"trial-0000": [1, 2, 3, 4, 5], "trial-0001": [1, 2]}
+    assert {run.data.tags.get("sweep.state") for run in runs} == {None, "finished"}

@@ -1,0 +1,225 @@
+"""Sweeps as users run them: `mrqm tune` in processes of its own, on a real Ray."""
+
+import io
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mlflow import MlflowClient
+from ray.cluster_utils import Cluster
+from rich.console import Console
+from safetensors.torch import load_file
+
+from mrqm.config import load_config
+from mrqm.trainer import Trainer
+from pipelines.train import train
+from tune.entries import GenerationEnded
+from tune.folders import copy_whole
+from tune.history import History
+from tune.outcome import Outcome
+from tune.results import print_outcome
+from tune.space import overrides
+from tune.sweep import Request, sweep
+
+from .workplace import Command, Workplace, leaves_nothing, start_cluster, wait_until
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+SPACE = """
+objective: {metric: train/loss, mode: min}
+search: {algorithm: tpe, startup_trials: 2}
+scheduler: {algorithm: asha, reduction: 2}
+budget: {trials: 5}
+fixed: {train.epochs: 3}
+parameters:
+  optim.lr: {choice: [1e-4, 1e-3, 3e-3, 1e20]}
+  loss.one_to_many.loss_weight: {uniform: [0.5, 2]}
+start:
+  - {optim.lr: 1e20, loss.one_to_many.loss_weight: 1.0}
+  - {optim.lr: 1e-3, loss.one_to_many.loss_weight: 0.5}
+  - {optim.lr: 1e-3, loss.one_to_many.loss_weight: 2.0} # a larger weight is a larger loss
+"""
+PBT = """
+objective: {metric: train/loss, mode: min}
+search: {algorithm: random}
+scheduler: {algorithm: pbt, interval: 1}
+budget: {trials: 3}
+fixed: {train.epochs: 3, train.evaluate_every: 9}
+parameters:
+  optim.lr: {loguniform: [1e-5, 1e-2]}
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A cluster that has room for one trial at a time, and this process in it."""
+    with start_cluster(num_cpus=1) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def workplace(place: Path, cluster: Cluster) -> Iterator[Workplace]:
+    """A place for sweeps, and this process's folder."""
+    (place / "space.yaml").write_text(SPACE)
+    (place / "population.yaml").write_text(PBT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        found = Workplace(place, cluster.address)
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def log() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture(scope="module")
+def outcome(workplace: Workplace, log: io.StringIO) -> Outcome:
+    """A sweep of five trials, the first of which diverges."""
+    console = Console(file=log, width=120)
+    found = sweep(Request(Path("tiny.yaml"), Path("space.yaml"), ["name=whole"]), console)
+    assert found is not None
+    print_outcome(found, console)
+    return found
+
+
+@pytest.fixture(scope="module")
+def killed(workplace: Workplace, cluster: Cluster, outcome: Outcome) -> Command:
+    """The same sweep, whose driver was killed three times: in a trial, between two and where one was pruned."""
+    for reports in (1, 5, 7):
+        command = workplace.tune("killed", "space")
+        wait_until(lambda: len(workplace.reports("killed")) >= reports or not command.runs())  # noqa: B023
+        assert command.runs(), command.output
+        command.kill()
+        wait_until(lambda: leaves_nothing(cluster), "a killed sweep leaves nothing")
+    command = workplace.tune("killed", "space")
+    command.end()
+    return command
+
+
+def what_happened(history: History) -> list[Any]:
+    return [(t.params, [(r.epoch, r.metrics, r.verdict) for r in t.results], t.state) for t in history.trials]
+
+
+def test_a_sweep_ends_with_a_leaderboard(outcome: Outcome, log: io.StringIO) -> None:
+    for words in ("5 of 3 epochs, 1 at once", "AP/hour", "swept version 1", "report.html", "train it again"):
+        assert words in log.getvalue()
+
+
+def test_a_trial_that_diverges_is_told_and_the_sweep_goes_on(outcome: Outcome, log: io.StringIO) -> None:
+    assert "trial 0   failed: DivergenceError" in log.getvalue()
+    states = [trial.state for trial in outcome.history.trials]
+    assert states[0] == "failed"
+    assert set(states[1:]) == {"finished", "pruned"}
+
+
+def test_trials_are_children_of_the_sweep_in_mlflow(outcome: Outcome, workplace: Workplace) -> None:
+    children = workplace.children("whole")
+    assert set(children) == {f"trial-{number:04d}" for number in range(5)}
+    assert children["trial-0000"].info.status == "FAILED"
+    for trial in outcome.history.trials[1:]:
+        run = children[trial.name]
+        assert run.data.tags["sweep.state"] == trial.state
+        assert run.data.params["optim.lr"] == str(float(trial.params["optim.lr"]))
+        assert run.data.metrics["epoch"] == trial.epoch
+
+
+def test_the_report_is_in_the_parent_run(outcome: Outcome) -> None:
+    files = MlflowClient(outcome.tracking_uri).list_artifacts(outcome.run_id)
+    assert "report.html" in {file.path for file in files}
+    note = MlflowClient(outcome.tracking_uri).get_run(outcome.run_id).data.tags["mlflow.note.content"]
+    assert outcome.reproduce is not None and outcome.reproduce in note
+    assert f"Best: trial {outcome.best.number}" in note and "&emsp; | finished&emsp; |" in note
+    text = outcome.report.read_text()
+    assert all(word in text for word in ("Leaderboard", "Learning curves", "All trials", "DivergenceError"))
+
+
+def test_the_best_model_carries_the_sweeps_lineage(outcome: Outcome) -> None:
+    version = MlflowClient(outcome.tracking_uri).get_model_version("swept", "1")
+    assert (version.tags["sweep.name"], version.tags["sweep.run_id"]) == ("whole", outcome.run_id)
+    assert {"sweep.trial", "data.digest", "protocol.coco", "checkpoint.sha256"} <= version.tags.keys()
+
+
+def test_only_the_best_trial_keeps_its_checkpoint(outcome: Outcome) -> None:
+    assert list(outcome.report.parent.glob("trial-*/epoch_*")) == [outcome.checkpoint]
+
+
+def test_the_reproduce_command_gives_the_same_metrics(outcome: Outcome) -> None:
+    assert outcome.reproduce is not None
+    words = shlex.split(outcome.reproduce)
+    assert words[1:4] == ["train", "-c", "tiny.yaml"]
+    summary = train(load_config(words[3], [*words[4:], "tracking.register_as=null"]), Console(file=io.StringIO()))
+    client = MlflowClient(outcome.tracking_uri)
+    again = {m.step: m.value for m in client.get_metric_history(summary.run_id, "coco/AP50")}
+    assert again == {result.step: result.metrics["coco/AP50"] for result in outcome.best.results}
+
+
+def test_a_sweep_that_is_killed_again_and_again_is_the_uninterrupted_one(
+    outcome: Outcome, killed: Command, workplace: Workplace
+) -> None:
+    assert killed.end() == 0, killed.output
+    assert what_happened(workplace.history("killed")) == what_happened(outcome.history)
+
+
+def test_nothing_is_missing_or_twice_in_mlflow_after_kills(killed: Command, workplace: Workplace) -> None:
+    client = MlflowClient(f"sqlite:///{workplace.folder}/mlflow.db")
+    children = workplace.children("killed")
+    for trial in workplace.history("killed").trials:
+        epochs = [int(m.value) for m in client.get_metric_history(children[trial.name].info.run_id, "epoch")]
+        assert sorted(epochs) == [result.epoch for result in trial.results]
+
+
+def test_nothing_but_the_sweep_is_printed(killed: Command) -> None:
+    assert not any(word in killed.output for word in ("SweepTrial", "INFO", "WARN", "View detailed", "Traceback"))
+    assert killed.output.startswith("reading annotations\n")
+
+
+def test_no_reservation_is_left_behind(outcome: Outcome, cluster: Cluster) -> None:
+    wait_until(lambda: leaves_nothing(cluster))
+
+
+def test_a_finished_sweep_is_extended(outcome: Outcome, killed: Command, workplace: Workplace) -> None:
+    request = Request(Path("tiny.yaml"), Path("space.yaml"), ["name=whole"], add_trials=1)
+    extended = sweep(request, Console(file=io.StringIO()))
+    assert extended is not None
+    assert what_happened(extended.history)[:5] == what_happened(outcome.history)
+    assert (len(extended.history.trials), len(workplace.children("whole"))) == (6, 6)
+
+
+def test_a_trial_of_a_population_goes_on_from_its_donors_weights(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The first exploit: what is copied, what it trains from, and what journal and MLflow say of it."""
+
+    def copy_and_keep(source: Path, target: Path) -> None:
+        copy_whole(source, target)
+        for path in (source, target):  # which the sweep removes later
+            shutil.copytree(path, tmp_path / path.parent.name / path.name, dirs_exist_ok=True)
+
+    monkeypatch.setattr("tune.population.copy_whole", copy_and_keep)
+    found = sweep(Request(Path("tiny.yaml"), Path("population.yaml"), ["name=population"]), Console(file=io.StringIO()))
+    assert found is not None
+
+    exploit = next(e for e in found.history.entries if isinstance(e, GenerationEnded)).exploits[0]
+    child, donor = found.history.trials[exploit.trial], found.history.trials[exploit.donor]
+    copied, weights = tmp_path / exploit.checkpoint, tmp_path / donor.name / "epoch_0001"
+    assert weights_of(copied).keys() == weights_of(weights).keys()
+    assert all(torch.equal(value, weights_of(weights)[name]) for name, value in weights_of(copied).items())
+
+    words = [*overrides(exploit.params), "train.epochs=3", "train.evaluate_every=9"]
+    trainer = Trainer(load_config("tiny.yaml", words), torch.device("cpu"))
+    trainer.load(weights)
+    assert child.results[1].metrics["train/loss"] == trainer.train_epoch()["loss"]
+
+    run = workplace.children("population")[child.name]
+    assert run.data.tags["sweep.exploited"] == f"{child.exploits[-1][1].donor} at epoch {child.exploits[-1][0]}"
+    assert run.data.tags["sweep.optim.lr"] == str(child.params["optim.lr"])
+
+
+def weights_of(checkpoint: Path) -> dict[str, torch.Tensor]:
+    return load_file(checkpoint / "model.safetensors")

@@ -1,0 +1,212 @@
+"""What happens next in a sweep: which trial a free process works on, whether one that reported goes on.
+
+It knows neither Ray nor processes; all it knows is in the journal. A trial that lost its process, one that an earlier
+session left unfinished and one of a population that begins its next generation are all the same to it: trials that
+nobody works on, with a checkpoint to go on from.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from tune.candidates import Candidates
+from tune.entries import Failed, Lost, Reported, TrialBegan, Verdict
+from tune.folders import keep_only
+from tune.history import Trial
+from tune.journal import Journal
+from tune.population import Population
+from tune.pruning import Score, ends
+from tune.searcher import Searcher
+from tune.space import Params
+
+LOSSES = 3
+"""How often a trial's process may die without getting any further."""
+HOPELESS = 3
+"""So many failed trials and no other end a sweep."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a process is to work on.
+
+    Attributes:
+        trial: its number.
+        params: its configuration's overrides.
+        checkpoint: where it goes on, if it began before.
+    """
+
+    trial: int
+    params: Params
+    checkpoint: str | None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What a process reports.
+
+    Attributes:
+        epoch: from 1.
+        step: optimizer steps since the trial's beginning.
+        seconds: it took, with evaluation and checkpoint.
+        metrics: finite ones.
+        checkpoint: folder of the weights.
+        evaluated: whether it was.
+        finished: whether it is the trial's last.
+    """
+
+    epoch: int
+    step: int
+    seconds: float
+    metrics: dict[str, float]
+    checkpoint: str
+    evaluated: bool
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A trial cannot begin yet, because others hold what it needs; `reason` says what and who."""
+
+    reason: str
+
+
+class Conductor:
+    """Decides, and writes what it decided.
+
+    Args:
+        candidates: what trials may be.
+        journal: of the sweep.
+        folder: of the sweep.
+        epochs: of a whole trial.
+        gpus: that a trial takes.
+    """
+
+    def __init__(self, candidates: Candidates, journal: Journal, folder: Path, epochs: int, gpus: int = 0) -> None:
+        self._space, self._journal, self._folder, self._gpus = candidates.space, journal, folder, gpus
+        self._searcher = Searcher(candidates, journal)
+        is_population = self._space.scheduler.algorithm == "pbt"
+        self._population = Population(candidates, journal, folder, epochs) if is_population else None
+        self._busy: set[int] = set()
+        self._exhausted = False
+
+    @property
+    def busy(self) -> int:
+        """Trials that processes work on."""
+        return len(self._busy)
+
+    def next(self) -> Task | None:
+        """Work for a free process; None if there is none, now or any more."""
+        if self.is_over():
+            return None
+        trial = self._waiting() or self._begin()
+        if trial is None:
+            return None
+        self._busy.add(trial.number)
+        checkpoint = str(self._folder / trial.checkpoint) if trial.checkpoint else None
+        return Task(trial.number, dict(trial.params), checkpoint)
+
+    def is_over(self) -> bool:
+        """Whether nothing will begin any more, because all is done, the budget is spent or there is no hope."""
+        all_began = self._exhausted or len(self._journal.trials) >= self._journal.wanted_trials
+        return self._is_spent() or self.is_hopeless() or (all_began and not self._journal.running())
+
+    def is_hopeless(self) -> bool:
+        """Whether all trials that ended failed, and enough of them to believe it."""
+        ended = [trial for trial in self._journal.trials if trial.state != "running"]
+        enough = min(HOPELESS, self._journal.wanted_trials)
+        return len(ended) >= enough and all(trial.state == "failed" for trial in ended)
+
+    def report(self, number: int, epoch: Epoch) -> bool:
+        """Take note of an epoch; says whether the process goes on with this trial."""
+        trial = self._journal.trials[number]
+        if epoch.epoch <= trial.epoch:  # known from a process that died after it
+            return True
+        wanted = [objective.metric for objective in self._space.objective] if epoch.evaluated else []
+        if missing := [metric for metric in wanted if metric not in epoch.metrics]:
+            numbers = ", ".join(name for name in epoch.metrics if not name.startswith("train/loss_")) or "none"
+            self.fail(number, f"epoch {epoch.epoch}: {', '.join(missing)} is not a number; numbers are {numbers}")
+            return False
+        verdict = self._judge(number, epoch)
+        checkpoint = str(Path(epoch.checkpoint).relative_to(self._folder))
+        self._journal.write(
+            Reported(
+                trial=number,
+                epoch=epoch.epoch,
+                step=epoch.step,
+                metrics=epoch.metrics,
+                seconds=epoch.seconds,
+                checkpoint=checkpoint,
+                verdict=verdict,
+            )
+        )
+        rests = self._population is not None and self._population.rests(trial)
+        self._tidy(trial)
+        if verdict == "continue" and not rests:
+            return True
+        self._busy.discard(number)
+        return False
+
+    def fail(self, number: int, error: str) -> None:
+        """A trial cannot go on."""
+        self._busy.discard(number)
+        self._journal.write(Failed(trial=number, error=error))
+        keep_only(self._folder / self._journal.trials[number].name, [])
+
+    def lose(self, number: int, reason: str) -> None:
+        """The process of a trial died: it goes on in another, unless that happened too often."""
+        self._busy.discard(number)
+        self._journal.write(Lost(trial=number, reason=reason))
+        if self._journal.trials[number].losses >= LOSSES:
+            self.fail(number, f"its process died {LOSSES} times without finishing another epoch: {reason}")
+
+    def _waiting(self) -> Trial | None:
+        """A trial that began and that nobody works on."""
+        if self._population is not None:
+            return self._population.next(self._busy)
+        return next((trial for trial in self._journal.running() if trial.number not in self._busy), None)
+
+    def _begin(self) -> Trial | None:
+        number = len(self._journal.trials)
+        suggestion = self._searcher.suggest() if number < self._journal.wanted_trials else None
+        if suggestion is None:
+            self._exhausted = number < self._journal.wanted_trials
+            return None
+        self._journal.write(TrialBegan(trial=number, params=suggestion.params, attributes=suggestion.attributes))
+        return self._journal.trials[number]
+
+    def _judge(self, number: int, epoch: Epoch) -> Verdict:
+        if epoch.finished:
+            return "finished"
+        if self._space.prunes and epoch.evaluated and ends(self._scores(number, epoch), self._space.scheduler):
+            return "pruned"
+        return "stopped" if self._is_spent(epoch.seconds) else "continue"
+
+    def _scores(self, number: int, epoch: Epoch) -> list[Score]:
+        """All there were, and this one."""
+        objective = self._space.objective[0]
+        reports = [entry for entry in self._journal.entries if isinstance(entry, Reported)]
+        known = [(r.trial, r.epoch, r.metrics) for r in reports if objective.metric in r.metrics]
+        return [
+            Score(t, e, objective.sign * m[objective.metric])
+            for t, e, m in (*known, (number, epoch.epoch, epoch.metrics))
+        ]
+
+    def _is_spent(self, more: float = 0.0) -> bool:
+        """Whether the hours of the budget are used up; `more` seconds of a trial are not in the journal yet."""
+        budget = self._space.budget
+        gpu_hours = self._gpus * (more + sum(trial.seconds for trial in self._journal.trials)) / 3600
+        return self._journal.hours >= (budget.hours or math.inf) or gpu_hours >= (budget.gpu_hours or math.inf)
+
+    def _tidy(self, reported: Trial) -> None:
+        """Remove checkpoints that nothing will need: trials that run are left alone, but for the one that reported."""
+        objective = self._space.objective[0]
+        best = self._journal.best_trials(objective)[: self._space.keep_trials]
+        for trial in self._journal.trials:
+            if trial.state == "running" and trial is not reported:
+                continue
+            kept = [trial.checkpoint] if trial.state == "running" else []
+            if (trial in best or trial.state == "running") and (result := trial.best(objective)):
+                kept.append(result.checkpoint)
+            keep_only(self._folder / trial.name, [self._folder / path for path in kept if path])

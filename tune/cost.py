@@ -1,0 +1,55 @@
+"""What a detector costs when it is used, apart from what it finds: objectives beside AP."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mrqm.config import Config
+from mrqm.models.mrqm import build_model
+
+COSTS = ("cost/gflops", "cost/latency_ms", "cost/parameters_m")
+DEFAULT_SIDE = 800
+"""Of the image that is looked at where the configuration names no size."""
+REPEATS = 5
+
+
+@torch.inference_mode()
+def measure_cost(config: Config) -> dict[str, float]:
+    """Of looking at one square image, of the size of the tiles or of `data.max_side`; the weights play no part.
+
+    Returns:
+        `cost/gflops` (multiplications and additions of matrix products and convolutions, in 10⁹), `cost/latency_ms`
+        (median, on this process's device and threads), `cost/parameters_m` (millions).
+    """
+    backbone = config.model.backbone.model_copy(update={"weights": "none"})
+    model_config = config.model.model_copy(update={"backbone": backbone})
+    device = torch.device("cuda" if config.scaling.use_gpu else "cpu")
+    model = build_model(config.model_copy(update={"model": model_config}), len(config.data.classes or ("object",)))
+    model = model.eval().to(device)
+    side = config.data.tile.size if config.data.tile else config.data.max_side or DEFAULT_SIDE
+    side = -(-side // 32) * 32
+    image = torch.zeros(1, 3, side, side, device=device)
+    mask = torch.zeros(1, side, side, dtype=torch.bool, device=device)
+    with FlopCounterMode(display=False) as counter:
+        model(image, mask)
+    seconds = [_time(lambda: model(image, mask), device) for _ in range(REPEATS)]
+    return {
+        "cost/gflops": counter.get_total_flops() / 1e9,
+        "cost/latency_ms": 1000 * statistics.median(seconds),
+        "cost/parameters_m": sum(parameter.numel() for parameter in model.parameters()) / 1e6,
+    }
+
+
+def _time(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds that some work takes, on a GPU from the first kernel's start to the last one's end."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait()
+    began = time.perf_counter()
+    work()
+    wait()
+    return time.perf_counter() - began

@@ -1,0 +1,47 @@
+"""The epochs of a trial, on whichever process or processes: what `mrqm train` does, one epoch at a time."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import torch
+
+from mrqm.config import Config
+from mrqm.trainer import Trainer
+from pipelines.events import PROTOCOL
+from pipelines.node_copy import node_copy
+from tune.conductor import Epoch
+
+
+def train_epochs(config: Config, start: Path | None, device: torch.device) -> Generator[Epoch, None, None]:
+    """Train a configuration from a checkpoint or from the beginning; of several processes, all call it."""
+    with node_copy(config.data):
+        torch.set_num_threads(config.scaling.cpus_per_worker)
+        began = time.perf_counter()
+        trainer = Trainer(config, device)
+        if start is not None:
+            trainer.load(start)
+        while not trainer.finished:
+            metrics = {f"train/{name}": value for name, value in trainer.train_epoch().items()}
+            evaluated = trainer.finished or trainer.epoch % config.train.evaluate_every == 0
+            scores = {f"{PROTOCOL}/{n}": v for n, v in trainer.evaluate().items()} if evaluated else {}
+            checkpoint = Path(config.output) / config.name / f"epoch_{trainer.epoch:04d}"
+            if trainer.rank == 0:
+                _save(trainer, checkpoint, scores)
+            finite = {name: float(value) for name, value in (metrics | scores).items() if math.isfinite(value)}
+            now = time.perf_counter()
+            yield Epoch(trainer.epoch, trainer.step, now - began, finite, str(checkpoint), evaluated, trainer.finished)
+            began = time.perf_counter()
+
+
+def _save(trainer: Trainer, folder: Path, scores: dict[str, float]) -> None:
+    """A checkpoint that is whole whenever its folder is there."""
+    unfinished = folder.with_name(f".{folder.name}")
+    for path in (unfinished, folder):  # of a process that died before it could report it
+        shutil.rmtree(path, ignore_errors=True)
+    trainer.save(unfinished, scores)
+    unfinished.rename(folder)

@@ -1,0 +1,129 @@
+"""What a sweep is going to do and to need, before anything of it starts."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from mrqm.checkpoint import checkpoint_bytes
+from mrqm.config import Config
+from pipelines.resources import describe_resources
+from tune.candidates import Candidates
+from tune.capacity import count_trials
+from tune.space import Params, Space
+from tune.warm_start import Found
+
+CHECKPOINTS_PER_TRIAL = 3
+"""Of a running trial: its best, its latest, and the one that is being written."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep in numbers.
+
+    Attributes:
+        trials: how many there will be.
+        epochs: of a whole trial.
+        at_once: trials that run together on the cluster.
+        checkpoints: most of them on disk at any time.
+        checkpoint_bytes: size of the largest.
+    """
+
+    trials: int
+    epochs: int
+    at_once: int
+    checkpoints: int
+    checkpoint_bytes: int
+
+    @property
+    def disk_bytes(self) -> int:
+        """Most that all checkpoints take together."""
+        return self.checkpoints * self.checkpoint_bytes
+
+
+def make_plan(candidates: Candidates, base: Config, nodes: Sequence[Mapping[str, float]]) -> Plan:
+    """Plan a sweep of candidates on a cluster.
+
+    Args:
+        candidates: that were checked.
+        base: the configuration of all trials.
+        nodes: resources of each node of the cluster.
+    """
+    space = candidates.space
+    trials = count_all(candidates)
+    at_once = min(trials, count_trials(nodes, base.scaling))
+    unfinished = trials if space.scheduler.algorithm == "pbt" else at_once  # a population rests between generations
+    return Plan(
+        trials=trials,
+        epochs=_most_epochs(space, base),
+        at_once=at_once,
+        checkpoints=unfinished * CHECKPOINTS_PER_TRIAL + space.keep_trials,
+        checkpoint_bytes=_checkpoint_bytes(largest_config(candidates)),
+    )
+
+
+def count_all(candidates: Candidates) -> int:
+    """How many trials a sweep has."""
+    space = candidates.space
+    if not space.is_countable or space.repeats:
+        assert space.budget.trials is not None, "a space has a budget or a grid"
+        return space.budget.trials
+    everything = len(space.start) + sum(1 for _ in itertools.islice(candidates.grid(), space.budget.trials))
+    return min(everything, space.budget.trials or everything)
+
+
+def _most_epochs(space: Space, base: Config) -> int:
+    searched = space.parameters.get("train.epochs")
+    return max(searched.extremes) if searched else base.train.epochs
+
+
+def largest_config(candidates: Candidates) -> Config:
+    """The configuration with the largest checkpoint; every searched key of the model, one by one, makes it larger."""
+    largest: Params = {}
+    for key, parameter in candidates.space.parameters.items():
+        tried = [largest | {key: value} for value in parameter.extremes] if key.startswith("model.") else []
+        allowed = [params for params in tried if candidates.objection(params) is None]
+        largest = max(allowed, key=lambda params: _checkpoint_bytes(candidates.config(params)), default=largest)
+    configs = [candidates.config(params) for params in (*candidates.space.start, largest)]
+    return max(configs, key=_checkpoint_bytes)
+
+
+def _checkpoint_bytes(config: Config) -> int:
+    return checkpoint_bytes(config, len(config.data.classes or ("object",)))
+
+
+def print_plan(plan: Plan, space: Space, base: Config, console: Console, found: Found | None = None) -> None:
+    """Say it in a few lines and a table of the keys, with what the search knows before it begins."""
+    sought = " and ".join(f"{objective.mode} {objective.metric}" for objective in space.objective)
+    ended = "" if space.scheduler.algorithm == "none" else f", {space.scheduler.algorithm}"
+    what = f": {space.about}" if space.about else ""
+    lines = {
+        "sweep": f"{base.name}{what}",
+        "search": f"{space.search.algorithm}{ended}, for {sought}",
+        "trials": f"{plan.trials} of {plan.epochs} epochs, {plan.at_once} at once, "
+        f"each on {describe_resources(base.scaling)}",
+        "budget": ", ".join(_limits(space)) or "none but the trials",
+        "disk": f"at most {plan.checkpoints} checkpoints × {plan.checkpoint_bytes / 1e6:,.0f} MB = "
+        f"{plan.disk_bytes / 1e9:.1f} GB; {space.keep_trials} will stay",
+    }
+    if found is not None:
+        lines["knows"] = f"\n{'':<10}".join(found.describe())
+    for name, text in lines.items():
+        console.print(f"{name:<10}{text}", soft_wrap=True, highlight=False, markup=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("searched")
+    table.add_column("values")
+    for key, parameter in space.parameters.items():
+        table.add_row(key, parameter.describe())
+    for number, start in enumerate(space.start):
+        table.add_row(f"trial {number}", ", ".join(f"{key}={value}" for key, value in start.items()))
+    console.print(table)
+
+
+def _limits(space: Space) -> list[str]:
+    limits = {"hours": space.budget.hours, "GPU hours": space.budget.gpu_hours}
+    return [f"{value:g} {unit}" for unit, value in limits.items() if value is not None]

@@ -1,0 +1,295 @@
+"""A space: which keys are searched, how, for what, and how much it may cost; `tune/spaces/*.yaml` are examples.
+
+objective: coco/AP
+search: {algorithm: tpe}
+scheduler: {algorithm: asha, grace_epochs: 2}
+budget: {trials: 40}
+fixed: {train.epochs: 12}
+parameters:
+  loss.mining.base_iou: {uniform: [0.45, 0.7]}
+  loss.one_to_many.ratio: {int: [1, 12]}
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from mrqm.config import Config, Section, load_config
+from tune.expressions import Expression
+from tune.parameters import Parameter
+
+Count = Annotated[int, Field(ge=1)]
+Params = dict[str, Any]
+"""What a trial sets, by dotted key."""
+
+
+class SpaceError(ValueError):
+    """A space that cannot be searched; the message names what is at fault."""
+
+
+class Objective(Section):
+    """What is sought."""
+
+    metric: str = "coco/AP"
+    """`coco/…` as validation reports it, `train/loss`, or `cost/gflops`, `cost/latency_ms`, `cost/parameters_m`."""
+    mode: Literal["max", "min"] = "max"
+    """Whether more or less of it is better."""
+
+    @property
+    def sign(self) -> int:
+        """Times this, more is better."""
+        return 1 if self.mode == "max" else -1
+
+
+class SearchSettings(Section):
+    """Where the next trial looks."""
+
+    algorithm: Literal["tpe", "nsga2", "random", "grid"] = "tpe"
+    """`tpe` and `nsga2` (two objectives) learn from earlier trials, by Optuna; `grid` takes every combination."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """The same seed and results give the same trials."""
+    startup_trials: Count = 8
+    """Random trials before `tpe` learns; also the population of `nsga2`."""
+
+
+class SchedulerSettings(Section):
+    """Which trials end early."""
+
+    algorithm: Literal["asha", "hyperband", "median", "pbt", "none"] = "asha"
+    """`asha`, `hyperband` (ASHA in brackets) and `median` stop trials; in `pbt` bad ones go on from good ones."""
+    grace_epochs: Count = 1
+    """Epochs that every trial gets before `asha`, `hyperband` or `median` may stop it."""
+    reduction: Annotated[float, Field(gt=1)] = 3.0
+    """One in this many goes on at each rung of `asha` and `hyperband`."""
+    brackets: Count = 3
+    """Of `hyperband`: each begins to stop trials one rung later."""
+    interval: Count = 2
+    """Epochs of a generation of `pbt`."""
+    quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
+    """Share of trials that `pbt` replaces by as many of the best after each generation."""
+
+
+class Budget(Section):
+    """When a sweep ends."""
+
+    trials: Count | None = None
+    """Trials that are started; a grid needs no number."""
+    hours: Annotated[float, Field(gt=0)] | None = None
+    """Of wall clock, over all restarts."""
+    gpu_hours: Annotated[float, Field(gt=0)] | None = None
+    """Of all trials' GPUs together."""
+
+
+class WarmStart(Section):
+    """Earlier runs in MLflow that the search learns from before its first trial."""
+
+    experiment: str | None = None
+    """Where they are; `tracking.experiment` by default."""
+    sweeps: tuple[str, ...] = ()
+    """Only trials of these sweeps, by name; none: all finished runs of the experiment."""
+    differ: tuple[str, ...] = ()
+    """Keys that may have had other values there, such as `train.epochs`."""
+
+    @field_validator("sweeps", "differ", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        return [given] if isinstance(given, str) else given
+
+
+class PaperRow(Section):
+    """One line of a table of a paper."""
+
+    at: dict[str, Any]
+    """The trial it belongs to: values of searched keys."""
+    value: float
+    """What the paper reports."""
+
+
+class Paper(Section):
+    """A table that is printed beside a sweep's own results."""
+
+    source: str
+    """Paper and table."""
+    column: str
+    """What the values are, and on which data."""
+    rows: tuple[PaperRow, ...]
+    """In the paper's order."""
+
+
+class Space(Section):
+    """What a sweep searches."""
+
+    name: str = Field(default="space", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Part of the sweep's name; the file's name by default."""
+    about: str = ""
+    """One line that says what is sought."""
+    objective: tuple[Objective, ...] = (Objective(),)
+    """A metric, or several whose best compromises are sought."""
+    search: SearchSettings = SearchSettings()
+    scheduler: SchedulerSettings = SchedulerSettings()
+    budget: Budget = Budget()
+    fixed: dict[str, Any] = Field(default={})
+    """Settings of all trials; the command line wins over them."""
+    parameters: dict[str, Parameter] = Field(default={})
+    """What is searched, by dotted key."""
+    start: tuple[dict[str, Any], ...] = ()
+    """Trials that are run first."""
+    constraints: tuple[str, ...] = ()
+    """Comparisons of keys that every trial satisfies."""
+    warm_start: WarmStart | None = None
+    """What the search knows before its first trial."""
+    keep_trials: Count = 1
+    """How many of the best trials keep a checkpoint."""
+    paper: Paper | None = None
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        listed = given if isinstance(given, list | tuple) else [given]
+        return [{"metric": one} if isinstance(one, str) else one for one in listed]
+
+    @field_validator("constraints")
+    @classmethod
+    def _are_comparisons(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            Expression(text)
+        return texts
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        algorithm, scheduler = self.search.algorithm, self.scheduler.algorithm
+        if not self.objective:
+            raise ValueError("objective: at least one metric is needed")
+        if len(self.objective) > 1 and scheduler != "none":
+            raise ValueError(f"scheduler.algorithm={scheduler} judges by one objective; with several set it to none")
+        if algorithm == "nsga2" and len(self.objective) < 2:
+            raise ValueError("search.algorithm=nsga2 is for several objectives; use tpe")
+        if not self.parameters and not self.start:
+            raise ValueError("parameters: at least one is needed")
+        if algorithm != "grid" and self.budget.trials is None:
+            raise ValueError(f"budget.trials is needed: search.algorithm={algorithm} has no end of its own")
+        if algorithm == "grid" and (endless := [key for key, p in self.parameters.items() if p.grid is None]):
+            raise ValueError(f"search.algorithm=grid needs choice, int or a step for {', '.join(endless)}")
+        if self.warm_start and algorithm not in ("tpe", "nsga2"):
+            raise ValueError(f"warm_start: search.algorithm={algorithm} does not learn from earlier runs; use tpe")
+        if scheduler == "pbt" and algorithm != "random":
+            raise ValueError("scheduler.algorithm=pbt begins with random trials; set search.algorithm to random")
+        if scheduler == "pbt" and (conditional := [key for key, p in self.parameters.items() if p.when]):
+            raise ValueError(
+                f"scheduler.algorithm=pbt changes all parameters together: `when` of {conditional[0]} has no place"
+            )
+        if scheduler == "pbt" and any(start.keys() != self.parameters.keys() for start in self.start):
+            raise ValueError("scheduler.algorithm=pbt needs every parameter in each trial of `start`")
+        return self
+
+    @property
+    def prunes(self) -> bool:
+        """Whether trials may end before their last epoch because others do better."""
+        return self.scheduler.algorithm in ("asha", "hyperband", "median")
+
+    @property
+    def repeats(self) -> bool:
+        """Whether trials may be equal, as members of populations may."""
+        return self.search.algorithm == "nsga2" or self.scheduler.algorithm == "pbt"
+
+    @property
+    def is_countable(self) -> bool:
+        """Whether there are only so many combinations."""
+        return all(parameter.grid is not None for parameter in self.parameters.values())
+
+    def to_yaml(self) -> str:
+        """The space with every key spelled out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_space(path: str | Path) -> Space:
+    """Read a YAML file.
+
+    Raises:
+        SpaceError: it is missing, not YAML, or not a space.
+    """
+    path = Path(path)
+    if not path.is_file():
+        shipped = ", ".join(sorted(p.name for p in (Path(__file__).parent / "spaces").glob("*.yaml")))
+        raise SpaceError(f"{path}: no such space; tune/spaces holds {shipped}")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise SpaceError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(values, Mapping):
+        raise SpaceError(f"{path}: expected keys such as `parameters:`, found {type(values).__name__}")
+    return make_space({"name": path.stem, **values}, str(path))
+
+
+def make_space(values: Mapping[str, Any], source: str = "space") -> Space:
+    """Validate the values of a space; see `load_space`."""
+    try:
+        return Space.model_validate(values)
+    except ValidationError as error:
+        raise SpaceError(
+            "\n".join([f"{source} is not usable:", *(f"  {line}" for line in _describe(error))])
+        ) from error
+
+
+def _describe(error: ValidationError) -> list[str]:
+    lines = []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            message = "unknown key"
+        elif fault["type"] != "value_error":
+            message = f"{message}; got {fault['input']!r}"
+        lines.append(f"{key}: {message}" if key else message)
+    return lines
+
+
+def sweep_config(path: str | Path, space: Space, words: Sequence[str] = ()) -> Config:
+    """The configuration that all trials of a sweep share, named after both files.
+
+    Args:
+        path: of a configuration.
+        space: whose `fixed` settings win over the file.
+        words: overrides of the command line, which win over both.
+
+    Raises:
+        ConfigError: it is not usable.
+        SpaceError: a key is set that is searched.
+    """
+    given = {word.partition("=")[0]: word for word in words}
+    if both := sorted(space.parameters.keys() & (given.keys() | space.fixed.keys())):
+        raise SpaceError(f"{', '.join(both)}: set and searched at once; leave out one of them")
+    config = load_config(path, [*overrides(space.fixed), *words])
+    return config if "name" in given else config.model_copy(update={"name": f"{config.name}-{space.name}"})
+
+
+def overrides(params: Mapping[str, Any]) -> list[str]:
+    """Parameters as the command line takes them: `loss.mining.base_iou=0.55`."""
+    return [f"{key}={_plain(value)}" for key, value in params.items()]
+
+
+def describe_params(params: Mapping[str, Any]) -> str:
+    """Parameters in short."""
+    names = short_names(params)
+    return " ".join(overrides({names[key]: value for key, value in params.items()}))
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """For each key its last word, or all of it where several keys have that word."""
+    last = {key: key.rpartition(".")[2] for key in keys}
+    often = Counter(last.values())
+    return {key: word if often[word] == 1 else key for key, word in last.items()}
+
+
+def _plain(value: Any) -> str:
+    """A value as short YAML: words without quotes where that says the same."""
+    if isinstance(value, str) and yaml.safe_load(value) == value:
+        return value
+    return json.dumps(value)

@@ -1,0 +1,200 @@
+"""A sweep from the first check to the registered model; the same call continues one that was stopped.
+
+runs/demo-mrqm/
+  config.yaml, space.yaml   what is searched: the same name with something else is refused
+  sweep.jsonl               everything that happened
+  trial-0003/epoch_0009/    checkpoints of trials that run, and of the best
+  report.html
+"""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mrqm.config import Config
+from pipelines.checks import check_inputs
+from pipelines.display import Display
+from pipelines.node_copy import node_copy
+from pipelines.report import command
+from pipelines.resources import cluster_nodes, ray_session, require_room, wait_for_room
+from pipelines.runs import RunFolder, with_absolute_paths
+from pipelines.train import register_if_possible, stamp_of
+from tune.candidates import Candidates
+from tune.conductor import Conductor
+from tune.entries import SessionBegan, WarmStarted
+from tune.extension import keep_space
+from tune.history import History
+from tune.journal import Journal, read_history
+from tune.live import LiveTable
+from tune.on_ray import run_trials
+from tune.outcome import Outcome
+from tune.plan import Plan, make_plan, print_plan
+from tune.recorder import Recorder
+from tune.report import describe_sweep, write_report
+from tune.space import Space, load_space, overrides, sweep_config
+from tune.warm_start import Found, find_known
+
+JOURNAL = "sweep.jsonl"
+
+
+class SweepError(ValueError):
+    """A sweep from which nothing can be learned."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for.
+
+    Attributes:
+        config: file of the configuration.
+        space: file of the space.
+        words: overrides.
+        add_trials: to a sweep that is finished.
+        dry_run: whether to stop after the plan.
+    """
+
+    config: Path
+    space: Path
+    words: Sequence[str] = ()
+    add_trials: int = 0
+    dry_run: bool = False
+
+
+def sweep(request: Request, console: Console) -> Outcome | None:
+    """Search, report, register; None after a dry run.
+
+    Raises:
+        ConfigError, SpaceError, DataError, RunError, ResourceError, TrackingError: what has to change before this can
+            run.
+        SweepError: no trial has a result.
+        KeyboardInterrupt: the user or the system ended it; the same call continues.
+    """
+    space = load_space(request.space)
+    config = with_absolute_paths(sweep_config(request.config, space, request.words))
+    candidates = Candidates(space, config)
+    candidates.check()
+    if request.dry_run:
+        found = find_known(candidates, config, _read_inputs(config, console)) if space.warm_start else None
+        with ray_session():
+            _plan(candidates, config, found, console)
+        return None
+    folder = RunFolder(config)
+    with folder.claimed(config), _ending_on_sigterm():
+        keep_space(folder.path, space)
+        stamp = _read_inputs(config, console)
+        began = bool(read_history(folder.path / JOURNAL).trials)
+        found = None if began else find_known(candidates, config, stamp)
+        with ray_session():
+            plan = _plan(candidates, config, found, console)
+            folder.require_space(plan.disk_bytes, plan.checkpoint_bytes)
+            with Display(console, []) as display:
+                wait_for_room(config.scaling, display.phase)
+            return _search(request, candidates, config, plan, found, stamp, console)
+
+
+def _read_inputs(config: Config, console: Console) -> dict[str, str]:
+    """Read all that trials will need; returns what their metrics depend on."""
+    with Display(console, []) as display, node_copy(config.data, display.phase):
+        stamp = stamp_of(config, check_inputs(config, display))
+        display.phase("starting Ray")
+    return stamp
+
+
+def _plan(candidates: Candidates, config: Config, found: Found | None, console: Console) -> Plan:
+    require_room(config.scaling)
+    plan = make_plan(candidates, config, cluster_nodes())
+    print_plan(plan, candidates.space, config, console, found)
+    return plan
+
+
+def _search(
+    request: Request,
+    candidates: Candidates,
+    config: Config,
+    plan: Plan,
+    found: Found | None,
+    stamp: Mapping[str, str],
+    console: Console,
+) -> Outcome:
+    space, folder = candidates.space, RunFolder(config).path
+    trials_config = config.model_copy(update={"output": str(folder)})
+    with closing(Journal(folder / JOURNAL)) as journal:
+        conductor = Conductor(candidates, journal, folder, plan.epochs, _gpus(config))
+        with Recorder(config, trials_config, journal, stamp) as recorder:
+            recorder.catch_up()
+            journal.write(SessionBegan(trials=_wanted(journal, plan, request.add_trials)))
+            if found is not None:
+                journal.write(WarmStarted(runs=found.runs))
+            with LiveTable(space, plan, journal, console) as live:
+                journal.listeners += [recorder, live]
+                if not conductor.is_over():
+                    run_trials(conductor, space, trials_config, live.say)
+                recorder.finish()
+                return _conclude(request, config, space, journal, recorder, stamp)
+
+
+def _wanted(history: History, plan: Plan, more: int) -> int:
+    """How many trials there shall be: `more` extends a sweep that is finished, and not one that was stopped."""
+    wanted = max(history.wanted_trials, plan.trials)
+    finished = len(history.trials) >= wanted and not history.running()
+    return wanted + more if finished else wanted
+
+
+def _conclude(
+    request: Request, config: Config, space: Space, history: History, recorder: Recorder, stamp: Mapping[str, str]
+) -> Outcome:
+    objective, folder = space.objective[0], RunFolder(config).path
+    if not (ranked := history.best_trials(objective)):
+        errors = [f"  trial {trial.number}: {trial.error}" for trial in history.trials if trial.error]
+        raise SweepError("\n".join([f"sweep {config.name}: no trial has a result", *errors[-3:]]))
+    best = ranked[0]
+    result = best.best(objective)
+    assert result is not None, "only trials with results are ranked"
+    lineage = {"sweep.name": config.name, "sweep.run_id": recorder.sweep.run_id, "sweep.trial": str(best.number)}
+    scores = {name: value for name, value in result.metrics.items() if not name.startswith("train/")}
+    with recorder.trial(best) as tracker:
+        model = register_if_possible(config, tracker, folder / result.checkpoint, scores, {**stamp, **lineage})
+    outcome = Outcome(
+        name=config.name,
+        space=space,
+        history=history,
+        best=best,
+        checkpoint=folder / result.checkpoint,
+        model=model,
+        report=folder / "report.html",
+        tracking_uri=recorder.sweep.shown_uri,
+        run_id=recorder.sweep.run_id,
+        reproduce=None if best.exploits else reproduce(request, space, config.name, best.params),
+    )
+    write_report(outcome)
+    recorder.conclude(outcome.report, result, describe_sweep(outcome))
+    return outcome
+
+
+def reproduce(request: Request, space: Space, name: str, params: Mapping[str, Any]) -> str:
+    """The command that trains a trial again."""
+    own = [word for word in request.words if not word.startswith("name=")]
+    words = [*overrides(space.fixed), *own, *overrides(params), f"name={name}-best"]
+    return f"{command('mrqm')} train -c {request.config} {shlex.join(words)}"
+
+
+def _gpus(config: Config) -> int:
+    return config.scaling.max_workers if config.scaling.use_gpu else 0
+
+
+@contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM, which clusters send to stop a job, end a sweep as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

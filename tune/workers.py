@@ -1,0 +1,135 @@
+"""A trial on several workers: a run of Ray Train within a process of Ray Tune.
+
+The workers wait after every epoch until the sweep has judged it, so that a trial that ends does so by itself: it leaves
+no processes, no reservation of the cluster and no epoch behind that nobody asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypedDict
+
+import ray
+import ray.train
+import ray.train.torch
+from ray.actor import ActorHandle
+from ray.train import FailureConfig, LoggingConfig, RunConfig
+from ray.train import ScalingConfig as RayScaling
+from ray.train.torch import TorchTrainer
+
+from mrqm.config import Config, ScalingConfig
+from pipelines.resources import describe_shortage
+from pipelines.torch_backend import NetworkConfig
+from tune.conductor import Epoch, Waiting
+from tune.epochs import train_epochs
+
+
+class Job(TypedDict):
+    """What a worker is given."""
+
+    config: Config
+    start: Path | None
+    gate: ActorHandle
+
+
+class Gate:
+    """Where workers hand in an epoch, and wait for what is decided."""
+
+    def __init__(self) -> None:
+        self._handed_in: asyncio.Queue[Epoch | ValueError] = asyncio.Queue()
+        self._decided: defaultdict[int, asyncio.Event] = defaultdict(asyncio.Event)
+        self._last: float = float("inf")
+
+    async def hand_in(self, epoch: Epoch | ValueError) -> None:
+        """An epoch from the first worker, or what makes any of them give up."""
+        await self._handed_in.put(epoch)
+
+    async def next(self) -> Epoch | ValueError:
+        """What is handed in next."""
+        return await self._handed_in.get()
+
+    async def decide(self, epoch: int, *, goes_on: bool) -> None:
+        """Let all workers go on after an epoch, or end there."""
+        self._last = self._last if goes_on else epoch
+        self._decided[epoch].set()
+
+    async def passes(self, epoch: int) -> bool:
+        """Whether a worker goes on after an epoch, as soon as that is decided."""
+        await self._decided[epoch].wait()
+        return epoch < self._last
+
+
+def train_on_workers(config: Config, start: Path | None) -> Generator[Epoch | Waiting, None, None]:
+    """Train a configuration on its workers; closing the iterator ends them."""
+    yield from _wait_for_room(config.scaling)
+    gate: ActorHandle = ray.remote(num_cpus=0)(Gate).remote()
+    reached = 0
+    with ThreadPoolExecutor(1) as pool:
+        training = pool.submit(_make_trainer(config, start, gate).fit)
+        try:
+            while True:
+                awaited = gate.next.remote()
+                while not ray.wait([awaited], timeout=0.5)[0]:
+                    if training.done():
+                        training.result()  # raises why there is no epoch
+                epoch = ray.get(awaited)
+                if isinstance(epoch, ValueError):
+                    raise epoch
+                yield epoch
+                reached = epoch.epoch
+                ray.get(gate.decide.remote(reached, goes_on=True))
+        finally:
+            ray.get(gate.decide.remote(reached, goes_on=False))
+
+
+def _wait_for_room(scaling: ScalingConfig) -> Generator[Waiting, None, None]:
+    """Say what is missing until nobody else holds what the workers need.
+
+    Here and not in Ray Train: a driver that is killed while Ray Train waits can leave its reservation behind.
+    """
+    said = ""
+    while shortage := describe_shortage(scaling):
+        if shortage != said:
+            yield Waiting(shortage)
+            said = shortage
+        time.sleep(1)
+
+
+def _make_trainer(config: Config, start: Path | None, gate: ActorHandle) -> TorchTrainer:
+    scaling = config.scaling
+    return TorchTrainer(
+        _train,
+        train_loop_config={"config": config, "start": start, "gate": gate},
+        torch_config=NetworkConfig(),
+        scaling_config=RayScaling(
+            num_workers=scaling.num_workers,
+            use_gpu=scaling.use_gpu,
+            resources_per_worker={"CPU": scaling.cpus_per_worker, **({"GPU": 1} if scaling.use_gpu else {})},
+        ),
+        run_config=RunConfig(
+            name=uuid.uuid4().hex,  # a run of its own each time: the sweep, not Ray Train, knows where it goes on
+            storage_path=str(Path(config.output) / ".tune"),
+            failure_config=FailureConfig(max_failures=0),
+            logging_config=LoggingConfig(log_level="ERROR"),
+        ),
+    )
+
+
+def _train(job: Job) -> None:
+    """Runs on every worker."""
+    leads = ray.train.get_context().get_world_rank() == 0
+    try:
+        for epoch in train_epochs(job["config"], job["start"], ray.train.torch.get_device()):
+            if leads:
+                ray.get(job["gate"].hand_in.remote(epoch))
+            if epoch.finished or not ray.get(job["gate"].passes.remote(epoch.epoch)):
+                return
+    except ValueError as error:  # the configuration's or the data's fault
+        ray.get(job["gate"].hand_in.remote(error))
+        raise
