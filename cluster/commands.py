@@ -1,0 +1,146 @@
+"""`mrqm submit`, `mrqm jobs` and `mrqm cluster`: thin commands; as everywhere, imports wait in their bodies."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+jobs = typer.Typer(help="Look at a cluster's jobs, follow and stop them.", no_args_is_help=True)
+cluster = typer.Typer(help="A Ray head and an MLflow server on this machine, for this folder.", no_args_is_help=True)
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the cluster's dashboard, such as http://127.0.0.1:8265.  [default: RAY_API_SERVER_ADDRESS, "
+        "RAY_ADDRESS, the cluster started in this folder]"
+    ),
+]
+Job = Annotated[str, typer.Argument(metavar="JOB", help="Its id, or a beginning of it that no other has.")]
+
+
+def make_submit(check: Callable[[Sequence[str], Path], None]) -> Callable[..., None]:
+    """`mrqm submit`, which asks `check` whether the command line would refuse the words, in the folder that travels."""
+
+    def submit(
+        words: Annotated[list[str], typer.Argument(metavar="COMMAND", help="Such as: -- train -c configs/demo.yaml")],
+        address: Address = None,
+        follow: Annotated[
+            bool, typer.Option(help="Stay until the job ends, with its output and its exit code.")
+        ] = True,
+        submission_id: Annotated[
+            str | None, typer.Option(help="Of the job.  [default: from the configuration's name and the time]")
+        ] = None,
+        working_dir: Annotated[Path, typer.Option(help="What travels; .gitignore and .rayignore count.")] = Path(),
+        env: Annotated[
+            list[str] | None,
+            typer.Option(metavar="NAME[=VALUE]", help="A further variable for the job; nothing secret."),
+        ] = None,
+        entrypoint_num_cpus: Annotated[float, typer.Option(min=0, help="CPUs of the job's own process.")] = 0,
+        entrypoint_num_gpus: Annotated[float, typer.Option(min=0, help="GPUs of the job's own process.")] = 0,
+        entrypoint_memory: Annotated[float, typer.Option(min=0, help="GiB of the job's own process.")] = 0,
+    ) -> None:
+        """Run a command of mrqm on a cluster, with the folder's files, and follow it."""
+        from cluster.submit import Request
+        from cluster.submit import submit as send
+
+        resources = {"CPU": entrypoint_num_cpus, "GPU": entrypoint_num_gpus, "memory": entrypoint_memory * 2**30}
+        request = Request(words, address, working_dir, submission_id, env or (), resources, check)
+        sent = send(request, typer.echo)
+
+        from cluster.attend import attend, how_to_go_on
+
+        if not follow:
+            typer.echo(how_to_go_on(sent.submission_id))
+            return
+        raise typer.Exit(attend(sent.dashboard, sent.submission_id, typer.echo))
+
+    return submit
+
+
+@jobs.command("list")
+def list_jobs(address: Address = None) -> None:
+    """Every job that the cluster knows, the newest first."""
+    from rich.console import Console
+
+    from cluster.address import find_address
+    from cluster.dashboard import open_dashboard
+    from cluster.jobs import list_jobs as find
+    from cluster.jobs import print_jobs
+
+    dashboard = open_dashboard(find_address(address))
+    if found := find(dashboard):
+        terminal = Console(highlight=False)
+        print_jobs(found, terminal if terminal.is_terminal else Console(width=1000))  # a pipe gets whole commands
+    else:
+        typer.echo(f"no jobs at {dashboard.address}; mrqm submit sends them")
+
+
+@jobs.command()
+def logs(
+    job: Job,
+    address: Address = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Stay until the job ends, and end as it does.")] = False,
+) -> None:
+    """What a job prints."""
+    from cluster.address import find_address
+    from cluster.dashboard import open_dashboard
+    from cluster.jobs import find_job, print_logs
+
+    dashboard = open_dashboard(find_address(address))
+    submission_id = find_job(dashboard, job)
+    if not follow:
+        print_logs(dashboard, submission_id, typer.echo)
+        return
+
+    from cluster.attend import attend
+
+    raise typer.Exit(attend(dashboard, submission_id, typer.echo))
+
+
+@jobs.command()
+def stop(job: Job, address: Address = None) -> None:
+    """Ask a job to end: a training keeps its state, and the same command continues it."""
+    from cluster.address import find_address
+    from cluster.dashboard import open_dashboard
+    from cluster.jobs import find_job, stop_job
+
+    dashboard = open_dashboard(find_address(address))
+    stop_job(dashboard, find_job(dashboard, job), typer.echo)
+
+
+@cluster.command()
+def up(
+    dashboard_port: Annotated[int, typer.Option(min=1, help="Of Ray's dashboard; a free one if it is taken.")] = 8265,
+    mlflow_port: Annotated[int, typer.Option(min=1, help="Of the MLflow server; a free one if it is taken.")] = 5000,
+    num_cpus: Annotated[int | None, typer.Option(min=1, help="That jobs may use.  [default: all]")] = None,
+) -> None:
+    """Start both, on loopback, Ray behind a token; if they run, say so."""
+    from cluster.local import describe, start
+
+    for line in describe(start(dashboard_port, mlflow_port, num_cpus, typer.echo)):
+        typer.echo(line)
+
+
+@cluster.command()
+def down() -> None:
+    """End both, and what runs on them; runs, models and MLflow's database stay."""
+    from cluster.local import end
+
+    end(typer.echo)
+
+
+@cluster.command()
+def status() -> None:
+    """Say what runs; exit with 1 if not all of it does."""
+    from cluster.local import describe, find, is_whole
+    from cluster.state import read_state
+
+    state = read_state()
+    if state is None:
+        typer.echo("no cluster was started in this folder; mrqm cluster up starts one")
+        raise typer.Exit(1)
+    if not is_whole(state):
+        typer.echo(f"{len(find(state))} processes of the cluster are left, and it does not answer; mrqm cluster down")
+        raise typer.Exit(1)
+    for line in describe(state):
+        typer.echo(line)

@@ -1,0 +1,243 @@
+"""A cluster on this machine, for the folder it is started in: `mrqm cluster up`, `status`, `down`.
+
+Ray's head, behind a token, and an MLflow server with SQLite, both on loopback. Jobs find MLflow by themselves, and
+their relative paths are this folder's. The processes are found by a mark in their environment, so that other clusters
+of the machine are left alone, and a crash leaves nothing that `down` would not find.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import psutil
+
+from cluster.address import Address
+from cluster.dashboard import open_dashboard
+from cluster.errors import ClusterError
+from cluster.state import FOLDER, State, forget_state, read_state, write_state
+
+MARK = "MRQM_CLUSTER"
+SECONDS_TO_START = 180.0
+SECONDS_TO_STOP = 10.0
+SHORT = Path("/tmp")
+"""Ray's sockets lie below it: the system allows them a hundred characters."""
+
+Say = Callable[[str], None]
+
+
+def start(dashboard_port: int, mlflow_port: int, num_cpus: int | None, say: Say) -> State:
+    """Start both and wait until they answer; a cluster that runs is left as it is.
+
+    Args:
+        dashboard_port: of Ray's dashboard; another one if it is taken, and so with `mlflow_port`.
+        mlflow_port: of the MLflow server.
+        num_cpus: that jobs may use; None: all.
+        say: is told what happens.
+
+    Raises:
+        ClusterError: one of them ended, or does not answer.
+    """
+    FOLDER.mkdir(mode=0o700, exist_ok=True)
+    if before := read_state():
+        if is_whole(before):
+            say("the cluster of this folder runs already")
+            return before
+        say("removing what is left of a cluster that ended")
+        end(lambda text: None)
+    ports = [_free_port(wanted, say) for wanted in (dashboard_port, mlflow_port)]
+    dashboard, mlflow = (f"http://127.0.0.1:{port}" for port in ports)
+    state = State(secrets.token_hex(8), str(Path.cwd()), dashboard, mlflow, tempfile.mkdtemp(prefix="mrqm-", dir=SHORT))
+    _write_token(state.token_file)
+    write_state(state)
+    say("starting Ray and MLflow, which takes half a minute")
+    try:
+        logs = {
+            "mlflow": _launch(_mlflow_command(state, ports[1]), "mlflow", _mlflow_environment(state)),
+            "ray": _launch(_ray_command(state, ports[0], num_cpus), "ray", _ray_environment(state)),
+        }
+        _wait_until_whole(state, logs)
+    except BaseException:
+        end(lambda text: None)
+        raise
+    return state
+
+
+def end(say: Say) -> None:
+    """Stop the jobs, then everything that was started here."""
+    state = read_state()
+    if state is None:
+        say("no cluster was started in this folder")
+        return
+    _stop_jobs(state, say)
+    processes = find(state)
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that ended with another
+            process.terminate()
+    psutil.wait_procs(processes, SECONDS_TO_STOP)
+    while left := find(state):
+        for process in left:
+            process.kill()
+        psutil.wait_procs(left, SECONDS_TO_STOP)
+    shutil.rmtree(state.ray_files, ignore_errors=True)
+    forget_state()
+    say(f"ended {len(processes)} processes; runs and MLflow's database stay" if processes else "nothing was running")
+
+
+def find(state: State) -> list[psutil.Process]:
+    """The cluster's processes, with whatever they started."""
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == state.name:
+                found |= {each.pid: each for each in (process, *process.children(recursive=True))}
+        except psutil.Error:  # of other users, or just gone
+            continue
+    return [process for process in found.values() if process.pid != os.getpid()]
+
+
+def is_whole(state: State) -> bool:
+    """Whether Ray and MLflow answer."""
+    try:
+        open_dashboard(Address(state.dashboard, state))
+    except ClusterError:
+        return False
+    return _mlflow_answers(state)
+
+
+def describe(state: State) -> list[str]:
+    """Where it is, and what to do next."""
+    return [
+        f"ray       {state.dashboard}, token in {state.token_file}",
+        f"mlflow    {state.mlflow}",
+        "next      mrqm submit -- demo-data data/demo",
+        "          mrqm submit -- train -c configs/demo.yaml",
+        "          mrqm jobs list · mrqm cluster down",
+        "Ray's own commands:",
+        f"  export RAY_ADDRESS={state.dashboard} RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={state.token_file}",
+    ]
+
+
+def _free_port(wanted: int, say: Say) -> int:
+    """The port that is wanted, or a free one if it is taken."""
+    for port in (wanted, 0):
+        with socket.socket() as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                attempt.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            free = int(attempt.getsockname()[1])
+            if free != wanted:
+                say(f"port {wanted} is taken, using {free}")
+            return free
+    raise ClusterError("no port of 127.0.0.1 is free")
+
+
+def _write_token(path: Path) -> None:
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(32))
+
+
+def _ray_command(state: State, port: int, num_cpus: int | None) -> list[str]:
+    return [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
+        *("--dashboard-host=127.0.0.1", f"--dashboard-port={port}", f"--temp-dir={state.ray_files}"),
+        # Ports that another Ray on this machine does not have.
+        f"--port={_free_port(0, lambda text: None)}",
+        f"--ray-client-server-port={_free_port(0, lambda text: None)}",
+        *("--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0"),
+        *([f"--num-cpus={num_cpus}"] if num_cpus else []),
+    ]
+
+
+def _ray_environment(state: State) -> dict[str, str]:
+    """Of the head, and so of every job."""
+    return _clean_environment() | {
+        MARK: state.name,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # a job's `python`
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(state.token_file),
+        "RAY_JOB_STOP_WAIT_TIME_S": "30",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # there is no other node to go to
+        "MRQM_ROOT": state.folder,
+        "MLFLOW_TRACKING_URI": state.mlflow,
+        "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "true",
+    }
+
+
+def _mlflow_command(state: State, port: int) -> list[str]:
+    return [
+        *(sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"),
+        f"--backend-store-uri=sqlite:///{state.folder}/mlflow.db",
+        f"--artifacts-destination={state.folder}/mlruns",
+    ]
+
+
+def _mlflow_environment(state: State) -> dict[str, str]:
+    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return _clean_environment() | settings | {MARK: state.name}
+
+
+def _clean_environment() -> dict[str, str]:
+    """This process's, without what belongs to other clusters and stores."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_", "MRQM_"))}
+
+
+def _launch(command: list[str], name: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a process that goes on when this one ends."""
+    with (FOLDER / f"{name}.log").open("w") as log:
+        return subprocess.Popen(
+            command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def _wait_until_whole(state: State, processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
+    deadline = time.monotonic() + SECONDS_TO_START
+    while not is_whole(state):
+        for name, process in processes.items():
+            if process.poll() is not None:
+                raise ClusterError(f"{name} did not start; {_end_of_log(name)}")
+        if time.monotonic() > deadline:
+            raise ClusterError(f"no answer after {SECONDS_TO_START:.0f} s; {_end_of_log('ray')}")
+        time.sleep(0.2)
+
+
+def _end_of_log(name: str) -> str:
+    log = FOLDER / f"{name}.log"
+    return "\n".join([f"the end of {log}:", *log.read_text().splitlines()[-8:]])
+
+
+def _mlflow_answers(state: State) -> bool:
+    try:
+        with urllib.request.urlopen(f"{state.mlflow}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def _stop_jobs(state: State, say: Say) -> None:
+    """End what runs as `mrqm jobs stop` does, so that trainings keep their state."""
+    try:
+        dashboard = open_dashboard(Address(state.dashboard, state))
+        from cluster.follow import ENDED
+        from cluster.jobs import list_jobs, stop_job
+
+        for job in list_jobs(dashboard):
+            if job["status"] not in ENDED:
+                say(f"job {job['submission_id']} was running; the same command continues a training")
+                stop_job(dashboard, job["submission_id"], lambda text: None)
+    except ClusterError:
+        return  # a cluster that does not answer has no jobs that could be asked to end

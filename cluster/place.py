@@ -1,0 +1,48 @@
+"""Where a job's relative paths lie: in the cluster's own folder, not in the copy of the submitter's that Ray deletes.
+
+The folder is MRQM_ROOT, which the files of `cluster/` set to what all nodes share, else `~/mrqm`. Only the files that a
+command is told to read first, configuration and search space, come with the job.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from cluster.errors import ClusterError
+
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""In the environment of what Ray's job server starts."""
+FILES = ("-c", "--config", "-s", "--space")
+"""Options whose files travel with the job."""
+
+
+def enter_place(arguments: Sequence[str]) -> list[str]:
+    """Make the cluster's folder the current one; returns the arguments with files that came with the job.
+
+    Raises:
+        ClusterError: the folder is not there, or cannot be entered.
+    """
+    came_with_the_job = [_find(option, argument) for option, argument in pairwise(["", *arguments])]
+    root = os.environ.get("MRQM_ROOT")
+    place = Path(root or "~/mrqm").expanduser()
+    try:
+        if root is None:
+            place.mkdir(parents=True, exist_ok=True)
+            print(f"MRQM_ROOT is not set on this cluster: relative paths lie in {place}", flush=True)
+        os.chdir(place)
+    except OSError as error:
+        raise ClusterError(
+            f"{'MRQM_ROOT=' if root else ''}{place}: the folder of jobs cannot be entered on this node: "
+            f"{error.strerror}; mount what all nodes share there"
+        ) from error
+    return came_with_the_job
+
+
+def _find(option: str, argument: str) -> str:
+    if option in FILES and Path(argument).exists():
+        return str(Path(argument).absolute())
+    name, equals, value = argument.partition("=")
+    return f"{name}={Path(value).absolute()}" if name in FILES and equals and Path(value).exists() else argument

@@ -1,0 +1,61 @@
+"""A terminal, in which commands can be asked and answer."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import termios
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+class Terminal:
+    """A command in a terminal of its own."""
+
+    def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+        self.screen, inside = os.openpty()
+        self.shown = ""
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=dict(environment), stdin=inside, stdout=inside, stderr=inside,
+            start_new_session=True, preexec_fn=_become_a_terminals_process,
+        )  # fmt: skip
+        os.close(inside)
+        os.set_blocking(self.screen, False)
+
+    def wait_for(self, text: str, timeout: float = 120) -> None:
+        """Until a text is shown after what was waited for before."""
+        deadline, seen = time.monotonic() + timeout, len(self.shown)
+        while text not in self.shown[seen:]:
+            assert time.monotonic() < deadline, self.shown
+            self._read()
+
+    def type(self, keys: str) -> None:
+        os.write(self.screen, keys.encode())
+
+    def end(self, timeout: float = 120) -> int:
+        deadline = time.monotonic() + timeout
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline, self.shown
+            self._read()
+        self._read()
+        return self.process.returncode
+
+    def _read(self) -> None:
+        try:
+            self.shown += os.read(self.screen, 65536).decode(errors="replace").replace("\r\n", "\n")
+        except OSError:  # nothing there, or the command has ended
+            time.sleep(0.1)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.screen)
+
+
+def _become_a_terminals_process() -> None:
+    """In the foreground of the terminal; a process in a shell's background, as tests may run, ignores Ctrl-C."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
