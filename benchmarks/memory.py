@@ -5,8 +5,9 @@
 
 Every count runs in a process of its own on a random image with random boxes of 6 to 40 px, through forward, losses,
 backward, optimizer and moving average; the second of two steps is timed. The backbone has random weights. On the CPU
-the peak is that of the whole process (resident memory, about 0.5 GB of it imports); on a GPU it is what PyTorch has
-allocated. It is bounded when it does not grow with the objects beyond the caps of the configuration.
+the peak is by how much the process has grown (resident memory) since everything was imported; on a GPU it is what
+PyTorch has allocated. It is bounded when it does not grow with the objects beyond the caps of the configuration.
+Beside it stands what `mrqm plan` predicts.
 """
 
 from __future__ import annotations
@@ -23,66 +24,32 @@ import torch
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
-from timm.utils import ModelEmaV3
 
 from mrqm.config import Config, ConfigError, load_config
-from mrqm.criterion import build_criterion
-from mrqm.data.loader import Batch
-from mrqm.learner import Learner
-from mrqm.models.mrqm import build_model
-from mrqm.optim import Schedule, build_optimizer
+from mrqm.memory import HeaviestBatch, build_learner, make_batch, predict_step_memory
 
 COUNTS = (10, 100, 1000, 2000)
 CLASSES = 10
 
 
-def make_batch(objects: int, size: int) -> Batch:
-    """One image (1, 3, size, size) with that many objects."""
-    generator = torch.Generator().manual_seed(objects)
-    sides = (6 + 34 * torch.rand(objects, 2, generator=generator)) / size
-    centers = sides / 2 + (1 - sides) * torch.rand(objects, 2, generator=generator)
-    target = {
-        "boxes": torch.cat([centers, sides], 1),
-        "labels": torch.randint(CLASSES, (objects,), generator=generator),
-        "ignore_boxes": torch.zeros(0, 4),
-        "ignore_labels": torch.zeros(0, dtype=torch.int64),
-        "image_id": torch.tensor(0),
-        "orig_size": torch.tensor([size, size]),
-        "size": torch.tensor([size, size]),
-    }
-    return torch.randint(256, (1, 3, size, size), dtype=torch.uint8, generator=generator), None, [target]
-
-
-def build_learner(config: Config, device: torch.device) -> Learner:
-    """A model with all that teaches it, as `Trainer` builds it."""
-    torch.manual_seed(0)
-    model = build_model(config, CLASSES).to(device).train()
-    optimizer = build_optimizer(model, config.optim)
-    return Learner(
-        model=model,
-        criterion=build_criterion(config.loss),
-        optimizer=optimizer,
-        schedule=Schedule(optimizer, config.optim),
-        ema=ModelEmaV3(model, config.optim.ema_decay) if config.optim.ema_decay else None,
-        config=config,
-        device=device,
-    )
-
-
 def measure(config: Config, device: torch.device, objects: int, size: int) -> dict[str, float]:
     """Peak memory in MB, and seconds, of a training step."""
-    learner, batch = build_learner(config, device), make_batch(objects, size)
+    before = _resident_bytes()
+    learner, batch = build_learner(config, CLASSES, device), make_batch(objects, (size, size), CLASSES)
     for step in range(2):
         start = time.perf_counter()
         losses = learner.backward([batch])
         learner.update(step, progress=0.5)
         loss = losses["loss"].item()  # waits for the device
         seconds = time.perf_counter() - start
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated(device) / 1e6
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-    return {"peak": peak, "seconds": seconds, "loss": loss}
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident_bytes() - before
+    predicted = predict_step_memory(config, CLASSES, HeaviestBatch(1, (size, size), objects, padded=size % 32 > 0))
+    return {"peak": peak / 1e6, "predicted": predicted.total / 1e6, "seconds": seconds, "loss": loss}
+
+
+def _resident_bytes() -> int:
+    """Most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def measure_apart(objects: int, arguments: list[str]) -> dict[str, float] | None:
@@ -101,7 +68,11 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the configuration")
     args = parser.parse_args()
 
-    random_backbone = ["model.backbone.weights=none", "model.backbone.frozen_batch_norm=false"]
+    random_backbone = [
+        "model.backbone.weights=none",
+        "model.backbone.frozen_batch_norm=false",
+        "model.backbone.frozen_stages=0",
+    ]
     try:
         config = load_config(args.config, [*random_backbone, *args.overrides])
     except ConfigError as error:
@@ -110,12 +81,13 @@ def main() -> None:
         print(json.dumps(measure(config, torch.device(args.device), args.only, args.size)))
         return
     console, table = Console(), Table(box=SIMPLE)
-    for column in ("objects", "peak MB", "seconds", "loss"):
+    for column in ("objects", "peak MB", "predicted MB", "seconds", "loss"):
         table.add_column(column, justify="right")
     for objects in COUNTS:
         with console.status(f"one step with {objects:,} objects"):
             result = measure_apart(objects, sys.argv[1:])
-        cells = ["failed", "", ""] if result is None else [f"{result[key]:.1f}" for key in ("peak", "seconds", "loss")]
+        columns = ("peak", "predicted", "seconds", "loss")
+        cells = ["failed", "", "", ""] if result is None else [f"{result[key]:.1f}" for key in columns]
         table.add_row(str(objects), *cells)
     print(f"one training step, one {args.size}×{args.size} image, {args.config}, {args.device}")
     console.print(table)

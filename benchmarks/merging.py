@@ -1,4 +1,4 @@
-"""How long merging takes when an image is crowded: all three ways, one core.
+"""How long merging takes when an image is crowded: all ways, one core.
 
     python benchmarks/merging.py                 # 30,000 boxes of ten classes and of one
     python benchmarks/merging.py --boxes 100000
@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from mrqm.data.tiling import Window, grid
-from mrqm.merging import WindowDetections, merge
+from mrqm.fragments import WindowDetections
+from mrqm.merging import merge
 
 IMAGE_SIZE = (3000, 4000)
 
@@ -46,12 +47,12 @@ def main() -> None:
     for classes in (10, 1):
         labels = rng.integers(0, classes, objects)
         found = [look(window, centers, sides, labels, count // len(windows)) for window in windows]
-        for method in ("nms", "wbf", "soft_nms"):
+        for method in ("window_nms", "nms", "wbf", "soft_nms"):
             begin = time.perf_counter()
             merged = merge(found, method)  # type: ignore[arg-type]
             seconds = time.perf_counter() - begin
             kept = len(merged["scores"])
-            print(f"{count:,} boxes, {classes:>2} classes, {method:<8} {seconds:6.2f} s  {kept:,} left")
+            print(f"{count:,} boxes, {classes:>2} classes, {method:<10} {seconds:6.2f} s  {kept:,} left")
 
 
 if __name__ == "__main__":

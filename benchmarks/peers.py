@@ -29,11 +29,11 @@ from torch.optim.swa_utils import AveragedModel
 
 from mrqm.config import Config, ConfigError, load_config
 from mrqm.data import DataError, DetectionLoader, build_dataset, build_loader
-from mrqm.engine import DivergenceError, Progress
 from mrqm.evaluation import CocoEvaluator
 from mrqm.learner import to_device
 from mrqm.models.backbone import build_backbone
 from mrqm.optim import Schedule, build_optimizer
+from mrqm.progress import DivergenceError, Progress
 from mrqm.trainer import Trainer
 
 MODELS = ("mrqm", "rtdetrv2", "dfine", "deformable_detr", "fcos")
@@ -117,11 +117,10 @@ def train(
     progress = Progress(config.train.epochs * len(loader), 60 * (config.train.max_minutes or math.inf))
     optimizer = build_optimizer(nn.ModuleDict({"backbone": peer.backbone, "detector": peer}), config.optim)
     schedule = Schedule(optimizer, config.optim)
-    sampler: Any = loader.sampler
     peer.train()
     epoch = 0
     while progress.share < 1:
-        sampler.set_epoch(epoch)
+        loader.set_epoch(epoch)
         begin, before = time.perf_counter(), progress.elapsed_seconds
         for batch in loader:
             schedule.set(progress.step, progress.share)

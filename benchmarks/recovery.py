@@ -1,0 +1,84 @@
+"""Kill a training worker with -9 and print the seconds until the next step, and until the step before was passed again.
+
+    python benchmarks/recovery.py -c configs/demo.yaml --kills 3 train.checkpoint_minutes=0.1
+
+The training runs in a new folder. Each kill waits until a checkpoint was written since the one before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", "-c", default="configs/demo.yaml")
+    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        uri = f"sqlite:///{folder}/mlflow.db"
+        own = ["name=recovery", f"output={folder}", f"tracking.uri={uri}", "tracking.register_as=null"]
+        command = [sys.executable, "-m", "mrqm", "train", "-c", arguments.config, *arguments.overrides, *own]
+        driver = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        try:
+            incidents = [kill_and_wait(driver, Path(folder) / "recovery", number) for number in range(arguments.kills)]
+        finally:
+            driver.send_signal(signal.SIGTERM)
+            driver.wait()
+    print(f"{'kill':>5}{'to the next step':>18}{'lost in all':>13}")
+    for number, incident in enumerate(incidents, 1):
+        print(f"{number:>5}{incident['seconds_stopped']:>16.1f} s{incident['seconds_lost']:>11.1f} s")
+    print(f"{'':>5}{statistics.median(i['seconds_stopped'] for i in incidents):>16.1f} s in the median")
+
+
+def kill_and_wait(driver: subprocess.Popen[bytes], run: Path, before: int) -> dict[str, float]:
+    """Kill a worker after the next checkpoint; what that cost, as the run's folder says."""
+    seen = set(run.glob("epoch_*"))
+    while not set(run.glob("epoch_*")) - seen:
+        pause(driver)
+    os.kill(find_worker(driver.pid), signal.SIGKILL)
+    while len(lines := read_lines(run / "incidents.jsonl")) <= before:
+        pause(driver)
+    return json.loads(lines[before])
+
+
+def find_worker(driver: int) -> int:
+    """The process of a training worker, of those that a driver and its Ray started."""
+    parents, names = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # processes end while they are looked at
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            names[int(folder.name)] = (folder / "cmdline").read_text()
+    for process in (pid for pid, name in names.items() if "RayTrainWorker" in name):
+        above = process
+        while above in parents and above != driver:
+            above = parents[above]
+        if above == driver:
+            return process
+    sys.exit("no training worker runs")
+
+
+def read_lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def pause(driver: subprocess.Popen[bytes]) -> None:
+    """Wait a moment; end with the training."""
+    if driver.poll() is not None:
+        sys.exit(f"the training ended with {driver.returncode}; give it more epochs")
+    time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    main()
