@@ -12,7 +12,7 @@ from mrqm.config import Config, Section
 HEAD = """# Configuration
 
 A run is described by a YAML file and by `key.path=value` words on the command line, which win over the file. Every key
-has a default, and the resolved whole is kept with each checkpoint. This page is made from `mrqm/config.py` by
+has a default, and the resolved whole is kept with each checkpoint. This page is made from `mrqm/config/` by
 `python docs/make_configuration.py`.
 """
 
