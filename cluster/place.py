@@ -17,6 +17,8 @@ JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """In the environment of what Ray's job server starts."""
 FILES = ("-c", "--config", "-s", "--space")
 """Options whose files travel with the job."""
+CAME_IN = "MRQM_CAME_IN"
+"""In the environment of a job that left it: the folder that came with it."""
 
 
 def enter_place(arguments: Sequence[str]) -> list[str]:
@@ -26,6 +28,7 @@ def enter_place(arguments: Sequence[str]) -> list[str]:
         ClusterError: the folder is not there, or cannot be entered.
     """
     came_with_the_job = [_find(option, argument) for option, argument in pairwise(["", *arguments])]
+    os.environ[CAME_IN] = str(Path.cwd())
     root = os.environ.get("MRQM_ROOT")
     place = Path(root or "~/mrqm").expanduser()
     try:
@@ -39,6 +42,12 @@ def enter_place(arguments: Sequence[str]) -> list[str]:
             f"{error.strerror}; mount what all nodes share there"
         ) from error
     return came_with_the_job
+
+
+def as_submitted(path: Path) -> Path:
+    """A file as its submitter named it, who knows nothing of where a job's files lie; others as they are."""
+    came_in = os.environ.get(CAME_IN)
+    return path.relative_to(came_in) if came_in and path.is_relative_to(came_in) else path
 
 
 def _find(option: str, argument: str) -> str:

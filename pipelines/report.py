@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from cluster.place import JOB
 from mrqm.faults import Replay
 from pipelines.runs import Summary
 
@@ -122,7 +123,9 @@ def run_place(tracking_uri: str, run_id: str) -> str:
 
 
 def command(name: str) -> str:
-    """A program of this environment as it can be called from here."""
+    """A program of this environment as it can be called from here; from where its user is, in a job."""
+    if name == "mrqm" and JOB in os.environ:
+        return "mrqm submit --"
     here = Path(sys.executable).with_name(name)
     found = shutil.which(name)
     return name if found and Path(found) == here else relative(here)

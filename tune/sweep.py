@@ -19,6 +19,7 @@ from typing import Any
 
 from rich.console import Console
 
+from cluster.place import as_submitted
 from mrqm.config import Config
 from pipelines.checks import check_inputs
 from pipelines.display import Display
@@ -183,7 +184,7 @@ def reproduce(request: Request, space: Space, name: str, params: Mapping[str, An
     """The command that trains a trial again."""
     own = [word for word in request.words if not word.startswith("name=")]
     words = [*overrides(space.fixed), *own, *overrides(params), f"name={name}-best"]
-    return f"{command('mrqm')} train -c {request.config} {shlex.join(words)}"
+    return f"{command('mrqm')} train -c {as_submitted(request.config)} {shlex.join(words)}"
 
 
 def _gpus(config: Config) -> int:

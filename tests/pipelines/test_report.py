@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from cluster.place import JOB
 from pipelines.report import command, duration, metrics_tables, print_summary, relative, ui_command
 from pipelines.runs import Summary
 
@@ -68,6 +69,11 @@ def test_commands_are_named_so_that_they_can_be_called(monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", "")
     monkeypatch.chdir("/")
     assert Path(command("mlflow")) in (folder / "mlflow", (folder / "mlflow").relative_to("/"))
+
+
+def test_a_job_names_commands_for_who_submitted_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(JOB, "{}")
+    assert command("mrqm") == "mrqm submit --"
 
 
 def test_paths_are_relative_only_inside_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
