@@ -11,13 +11,16 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+PATIENCE = 300.0
+"""Until a test gives up."""
+
 
 class Terminal:
     """A command in a terminal of its own."""
 
     def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
         self.screen, inside = os.openpty()
-        self.shown = ""
+        self.shown, self._waited = "", 0
         self.process = subprocess.Popen(
             command, cwd=folder, env=dict(environment), stdin=inside, stdout=inside, stderr=inside,
             start_new_session=True, preexec_fn=_become_a_terminals_process,
@@ -25,18 +28,19 @@ class Terminal:
         os.close(inside)
         os.set_blocking(self.screen, False)
 
-    def wait_for(self, text: str, timeout: float = 120) -> None:
+    def wait_for(self, text: str) -> None:
         """Until a text is shown after what was waited for before."""
-        deadline, seen = time.monotonic() + timeout, len(self.shown)
-        while text not in self.shown[seen:]:
+        deadline = time.monotonic() + PATIENCE
+        while (found := self.shown.find(text, self._waited)) < 0:
             assert time.monotonic() < deadline, self.shown
             self._read()
+        self._waited = found + len(text)
 
     def type(self, keys: str) -> None:
         os.write(self.screen, keys.encode())
 
-    def end(self, timeout: float = 120) -> int:
-        deadline = time.monotonic() + timeout
+    def end(self) -> int:
+        deadline = time.monotonic() + PATIENCE
         while self.process.poll() is None:
             assert time.monotonic() < deadline, self.shown
             self._read()

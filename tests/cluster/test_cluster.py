@@ -22,7 +22,7 @@ from .folders import Place
 from .pages import ROOT, blocks, commands
 from .terminal import Terminal
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.ray
 
 LAPTOP = ROOT / "docs" / "clusters" / "laptop.md"
 SMALLER = {

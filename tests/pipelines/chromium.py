@@ -25,7 +25,7 @@ FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1600,4000",
 )  # fmt: skip
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds until something has to be there, on a machine that is busy."""
 
 

@@ -25,7 +25,7 @@ from .postgres_server import PostgresServer, find_programs
 from .registered import succeed
 from .workplace import Workplace
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.ray
 
 CURVES = """Object.fromEntries([...document.querySelectorAll('.js-plotly-plot')].flatMap(plot =>
     plot.data.filter(line => line.x && line.x.length).map(line => [line.metricKey, [line.x, line.y]])))"""

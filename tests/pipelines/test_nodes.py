@@ -23,7 +23,7 @@ from .uninterrupted import assert_as_if_uninterrupted
 from .watched import Log, train_while, wait_until
 from .workplace import Workplace
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]  # starting Ray takes long on a busy machine
+pytestmark = pytest.mark.ray
 
 QUICK = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
 """After seconds a node that does not answer is dead."""

@@ -271,7 +271,6 @@ def test_names_differ_by_as_many_folders_as_it_takes() -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(600)
 def test_ray_finds_what_one_process_finds(ray_here: None, run: Predict, flight: Path, tmp_path: Path) -> None:
     (flight / "text.png").write_text("no pixels")
     alone = run(draw_from=None)

@@ -205,7 +205,6 @@ def test_an_unknown_split_is_named_with_those_that_are_there(source: Path) -> No
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(600)  # starting Ray takes long on a busy machine
 def test_a_killed_command_goes_on_and_ends_as_if_it_had_not_been(here: list[Path], tmp_path: Path) -> None:
     source = tmp_path / "source"
     for part in ("images", "annotations"):

@@ -19,9 +19,10 @@ from pipelines.train import train
 from .histories import assert_told_once_and_in_order
 from .processes import worker_of
 from .uninterrupted import assert_as_if_uninterrupted
+from .watched import PATIENCE
 from .workplace import Workplace
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]  # starting Ray takes long on a busy machine
+pytestmark = pytest.mark.ray
 
 LONG = ["name=long", "train.epochs=15", "train.evaluate_every=15", "scaling.num_workers=1"]
 LONG += ["train.checkpoint_minutes=0.004"]  # every quarter of a second
@@ -33,7 +34,7 @@ def wait_for_line(process: "subprocess.Popen[str]", word: str) -> None:
 
 
 def wait_for_checkpoint(folder: Path, pattern: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not any((path / "training.pt").is_file() for path in folder.glob(pattern)):
         assert time.monotonic() < deadline, f"no {pattern} in {folder}"
         time.sleep(0.01)
@@ -41,7 +42,7 @@ def wait_for_checkpoint(folder: Path, pattern: str) -> None:
 
 def wait_for_end(pid: int) -> None:
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while Path(f"/proc/{pid}/cmdline").read_bytes():  # empty when it has ended and nobody has asked how
             assert time.monotonic() < deadline, f"process {pid} does not end"
             time.sleep(0.05)

@@ -24,7 +24,7 @@ from .processes import worker_of
 from .watched import Log, train_while, wait_until
 from .workplace import Workplace
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]  # starting Ray takes long on a busy machine
+pytestmark = pytest.mark.ray
 
 
 def fill(disk: Path) -> Path:

@@ -25,7 +25,7 @@ from pipelines.train import train
 
 from .workplace import Workplace
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]  # starting Ray takes long on a busy machine
+pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")

@@ -15,19 +15,20 @@ from mrqm.config import Config
 from pipelines.runs import Summary
 from pipelines.train import train
 
+PATIENCE = 300.0
+"""Until a test gives up."""
+
 
 class Log(io.StringIO):
     """What a training prints, for somebody who waits for it."""
 
-    def wait_for(self, words: str, seconds: float = 120) -> None:
+    def wait_for(self, words: str) -> None:
         """Until something was printed, or the time is over, which is an error."""
-        wait_until(lambda: words in self.getvalue(), f"{words!r} was never printed:\n{{}}", self.getvalue, seconds)
+        wait_until(lambda: words in self.getvalue(), f"{words!r} was never printed:\n{{}}", self.getvalue)
 
 
-def wait_until(
-    happened: Callable[[], bool], complaint: str, detail: Callable[[], str] = lambda: "", seconds: float = 120
-) -> None:
-    deadline = time.monotonic() + seconds
+def wait_until(happened: Callable[[], bool], complaint: str, detail: Callable[[], str] = lambda: "") -> None:
+    deadline = time.monotonic() + PATIENCE
     while not happened():
         assert time.monotonic() < deadline, complaint.format(detail())
         time.sleep(0.02)

@@ -32,7 +32,7 @@ TinyConfig = Callable[..., Config]
 
 AWAY = r"MLflow(: nothing listens there| does not answer)"
 """Said by the one that notices first: a trial's run, or the thread that sends."""
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.ray
 
 SPACE = """
 objective: {{metric: train/loss, mode: min}}

@@ -27,7 +27,7 @@ from tune.sweep import Request, sweep
 
 from .workplace import Command, Workplace, leaves_nothing, start_cluster, wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.ray
 
 SPACE = """
 objective: {metric: train/loss, mode: min}
