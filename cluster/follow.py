@@ -61,6 +61,7 @@ class Follower:
         """
         while True:
             try:
+                self._dashboard.job(self._id)  # of a job that it has forgotten, Ray's log tells no end and no error
                 asyncio.run(self._print_what_comes())
                 job = self._dashboard.job(self._id)
                 if job["status"] in ENDED:

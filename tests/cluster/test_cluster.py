@@ -5,6 +5,7 @@ The tests share one cluster and come in the order of a day's work. The commands 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -185,6 +186,31 @@ def restart_dashboard(mark: str, between: Callable[[], None]) -> None:
     psutil.wait_procs([dashboard], 30)
     between()
     subprocess.Popen(command, env=surroundings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_who_follows_a_job_is_told_that_its_head_was_started_anew(
+    cluster: Place, submitter: Place, terminal: Callable[..., Terminal]
+) -> None:
+    training = ("train", "-c", "configs/demo.yaml", "name=begun", "train.epochs=500", "scaling.num_workers=1")
+    sent = submitter.run("mrqm", "submit", "--no-follow", "--submission-id", "begun", "--", *training)
+    assert sent.returncode == 0, sent.stderr
+    follower = terminal("mrqm", "jobs", "logs", "begun", "--follow")
+    follower.wait_for("step 1/")
+    before = state(cluster)
+    kill_all(before["name"])
+    follower.wait_for("lost; the job goes on, trying again")
+    ports = [before[service].rpartition(":")[2] for service in ("dashboard", "mlflow")]
+    anew = cluster.run("mrqm", "cluster", "up", "--dashboard-port", ports[0], "--mlflow-port", ports[1])
+    assert anew.returncode == 0, anew.stdout + anew.stderr
+    assert follower.end() == 2
+    assert f"{before['dashboard']} has forgotten job begun: its head was started anew" in follower.shown
+
+
+def kill_all(mark: str) -> None:
+    """As a machine that goes down: what watches over jobs first, so that it tells nobody how they end."""
+    for process in sorted(with_mark(mark), key=lambda each: "dashboard.py" not in " ".join(each.cmdline()[:4])):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def test_down_leaves_nothing_behind_but_what_was_made(cluster: Place) -> None:
