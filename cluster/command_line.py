@@ -41,6 +41,12 @@ class CommandLine:
         """As the cluster's shell gets it."""
         return shlex.join(("python", "-m", "mrqm", *self.words))
 
+    @property
+    def computes_itself(self) -> bool:
+        """Whether the work is done in the job's own process, and not by workers that Ray gives resources."""
+        spread = any(word.partition("=")[0] == "--workers" for word in self.words)
+        return self.words[0] == "evaluate" or (self.words[0] == "predict" and not spread)
+
     def submission_id(self, now: datetime) -> str:
         """A name to find it by: `visdrone_r50-20261124-153012`."""
         name = str(self.settings.get("name") or self.words[0])

@@ -27,8 +27,6 @@ from cluster.handover import hand_over
 from cluster.package import Package, pack
 
 LEAST_RAY = (2, 60)
-COMPUTING = ("evaluate", "predict")
-"""Commands that compute in the job's own process."""
 
 Say = Callable[[str], None]
 
@@ -153,7 +151,7 @@ def _look_at_nodes(dashboard: Dashboard, request: Request, command: CommandLine,
     if wanted and not any(_has(node, wanted) for node in nodes):
         asked = ", ".join(f"{amount:g} {name}" for name, amount in wanted.items())
         notes.append(f"no node has {asked} for the job's own process: it waits until one with that joins")
-    if command.words[0] in COMPUTING and not wanted:
+    if command.computes_itself and not wanted:
         notes.append(
             f"{command.words[0]} computes in the job's own process, here on one thread of the head; "
             "--entrypoint-num-cpus or --entrypoint-num-gpus give it more"

@@ -47,6 +47,14 @@ def test_the_cluster_runs_the_same_words(folder: Path) -> None:
     assert shlex.split(read(folder, *words).entrypoint) == ["python", "-m", "mrqm", *words]
 
 
+@pytest.mark.parametrize(
+    ("words", "itself"),
+    [("evaluate m", True), ("predict m a.jpg -o out", True), ("predict m a.jpg --workers=2", False), ("train", False)],
+)
+def test_who_computes_is_known(words: str, itself: bool, folder: Path) -> None:
+    assert read(folder, *words.split()).computes_itself is itself
+
+
 def test_an_absolute_path_of_what_travels_becomes_a_relative_one(folder: Path) -> None:
     assert read(folder, "train", "-c", str(folder / "configs/r50.yaml")).words[2] == "configs/r50.yaml"
     assert read(folder, "train", f"--config={folder}/configs/r50.yaml").words[1] == "--config=configs/r50.yaml"
