@@ -1,6 +1,7 @@
 """What a sweep costs beside its trainings: 50 trials of a known length on two CPUs, as `mrqm tune` runs them.
 
-    python benchmarks/sweep_overhead.py
+    python benchmarks/sweep_overhead.py                # trials of 15 seconds
+    python benchmarks/sweep_overhead.py --seconds 1    # of five: the start of the first processes counts for more
 
 An epoch keeps a processor busy for a known time of the clock. All the rest is the real one: Ray Tune, conductor, TPE,
 ASHA (which here stops nothing), journal, MLflow, the lines of a log. What that takes from trainings is the time between
@@ -90,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of an epoch")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of an epoch")
     parser.add_argument("--cpus", type=int, default=2)
     arguments = parser.parse_args()
     trials, epochs, seconds, cpus = arguments.trials, arguments.epochs, arguments.seconds, arguments.cpus
