@@ -8,7 +8,7 @@ for detections in detector.detect_many(sorted(Path("flight").glob("*.jpg"))):
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,18 +103,26 @@ class Detector:
         """Detections of image after image, as by calling, with small images sharing batches."""
         return self.detect_open(map(self.open, images))
 
-    def detect_open(self, images: Iterable[OpenImage]) -> Iterator[Detections]:
-        """`detect_many` for images that are open; at most one of them is alive here, beside the windows of a batch."""
+    def detect_open(
+        self, images: Iterable[OpenImage], on_share: Callable[[float], None] = lambda _: None
+    ) -> Iterator[Detections]:
+        """`detect_many` for images that are open; at most one of them is alive here, beside the windows of a batch.
+
+        Args:
+            images: opened no earlier than their windows are needed.
+            on_share: told after every batch which share of the newest image's windows were looked at, of 1.
+        """
         most = self.config.evaluation.batch_size
         waiting: list[tuple[Tensor, int, Window]] = []
         unmerged: dict[int, _Unmerged] = {}
         for number, image in enumerate(images):
             unmerged[number] = _Unmerged(image.size, image.scaled_size, len(image.windows), [])
-            for window in image.windows:
+            for position, window in enumerate(image.windows, 1):
                 waiting.append((image.cut(window), number, window))
                 if len(waiting) == most:
                     self._look(waiting, unmerged)
                     waiting = []
+                    on_share(position / len(image.windows))
             if waiting and len(image.windows) > most:  # a large image is done with before the next is opened
                 self._look(waiting, unmerged)
                 waiting = []

@@ -42,14 +42,23 @@ class ImageProgress:
     def advance(self) -> None:
         """One more image is done."""
         self._done += 1
-        now = time.monotonic()
-        speed = (self._done - self._before) / max(now - self._begin, 1e-6)
-        detail = f"{speed:.1f} img/s · ETA {duration((self._total - self._done) / speed)}"
-        self._bar.update(self._task, completed=self._done, detail=detail)
+        self.show_share(0)
+
+    def show_share(self, share: float) -> None:
+        """So much of another image is done, of 1: large images take minutes."""
+        now, completed = time.monotonic(), self._done + share
+        speed = max(completed - self._before, 1e-6) / max(now - self._begin, 1e-6)
+        detail = f"{_describe(speed)} · ETA {duration((self._total - completed) / speed)}"
+        self._bar.update(self._task, completed=completed, detail=detail)
         if not self._console.is_terminal and now - self._printed >= SECONDS_BETWEEN_LINES:
             self._printed = now
-            self.line(f"{self._done}/{self._total} images · {detail}")
+            part = f" and {share:.0%} of another" if share else ""
+            self.line(f"{self._done}/{self._total} images{part} · {detail}")
 
     def line(self, text: str) -> None:
         """Print a line that stays."""
         self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def _describe(speed: float) -> str:
+    return f"{speed:.1f} img/s" if speed >= 1 else f"{1 / speed:.1f} s/img"

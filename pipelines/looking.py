@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,13 +20,19 @@ LARGEST_PICTURE = 4000
 """Longer side of drawn pictures in px: lines of two px stay visible when one fills a screen."""
 
 
-def look(detector: Detector, images: Iterable[tuple[int, Path]], draw_from: float | None) -> Iterator[Result]:
+def look(
+    detector: Detector,
+    images: Iterable[tuple[int, Path]],
+    draw_from: float | None,
+    on_share: Callable[[float], None] = lambda _: None,
+) -> Iterator[Result]:
     """Results of (index, path) pairs, each image's as soon as it is known.
 
     Args:
         detector: on its device.
         images: read no earlier than the next batch needs; files that do not decode give a fault each.
         draw_from: least score of what the pictures show; None draws none.
+        on_share: told again and again how much of the newest image is done, of 1.
     """
     faults: list[Result] = []
     opened: deque[_Opened] = deque()
@@ -41,7 +47,7 @@ def look(detector: Detector, images: Iterable[tuple[int, Path]], draw_from: floa
             opened.append(_Opened(index, path, image.size))
             yield image
 
-    for detections in detector.detect_open(readable()):
+    for detections in detector.detect_open(readable(), on_share):
         image = opened.popleft()
         picture = b"" if draw_from is None else _draw(image, detections, detector.classes, draw_from)
         yield Result(image.number, pack(to_image_detections(detections), image.size), picture)

@@ -6,7 +6,7 @@ summary = predict("runs/demo/epoch_0012", ["flight/"], Path("out"))
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def _predict(
     missing = [(index, paths[index]) for index in folder.missing()]
     faults = []
     with progress.counting(len(paths), done=len(paths) - len(missing)):
-        for result in _look_everywhere(detector, missing, options, uris):
+        for result in _look_everywhere(detector, missing, options, uris, progress.show_share):
             if result.fault:
                 faults.append(result.fault)
                 progress.line(f"skipped: {result.fault}")
@@ -108,7 +108,11 @@ def _predict(
 
 
 def _look_everywhere(
-    detector: Detector, images: Sequence[tuple[int, Path]], options: Options, uris: tuple[str, ...]
+    detector: Detector,
+    images: Sequence[tuple[int, Path]],
+    options: Options,
+    uris: tuple[str, ...],
+    on_share: Callable[[float], None],
 ) -> Iterator[Result]:
     """Results of (index, path) pairs, here or by Ray's actors, in any order."""
     if not images:
@@ -119,7 +123,7 @@ def _look_everywhere(
         yield from look_on_ray(detector, images, options.draw_from, options.workers, options.device, uris)
         return
     here = Detector(detector.model, detector.config, pick_device(options.device))
-    yield from look(here, images, options.draw_from)
+    yield from look(here, images, options.draw_from, on_share)
 
 
 def _deciding(config: Config) -> dict[str, Any]:
