@@ -195,7 +195,7 @@ class StepSender:
         if now - self._sent < SECONDS_BETWEEN_STEPS and report.epoch_step < report.epoch_steps:
             return
         means = {name: total / self._count for name, total in self._sums.items()}
-        self._line.send_later(dataclasses.replace(report, losses=means))
+        self._line.send(dataclasses.replace(report, losses=means))
         self._sums, self._count, self._sent = {}, 0, now
 
 
