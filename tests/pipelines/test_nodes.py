@@ -21,7 +21,7 @@ from pipelines.runs import Summary
 from .histories import assert_told_once_and_in_order
 from .uninterrupted import assert_as_if_uninterrupted
 from .watched import Log, train_while, wait_until
-from .workplace import Workplace
+from .workplace import UNHURRIED, Workplace
 
 pytestmark = pytest.mark.ray
 
@@ -95,13 +95,17 @@ def test_a_node_that_dies_and_comes_back_changes_nothing(cluster: Cluster, insid
 
 
 def test_a_node_that_is_taken_away_leaves_a_checkpoint_and_one_worker(cluster: Cluster, inside: Workplace) -> None:
-    overrides = ["name=spot", "scaling.num_workers=[1,2]", "train.epochs=60", "train.evaluate_every=60"]
+    overrides = ["name=spot", "scaling.num_workers=[1,2]", "train.epochs=15", "train.evaluate_every=15", *UNHURRIED]
     overrides += ["train.checkpoint_minutes=null"]  # within an epoch only the notice makes one
+    overrides += [
+        "data.scale=4",
+        "data.max_side=384",
+    ]  # seconds of training between two looks for a notice are many steps
     config = load_config(inside.config_file, overrides)
     run = inside.folder / "runs" / "spot"
 
     def meddle(log: Log) -> None:
-        log.wait_for("\n    2/60 ")
+        log.wait_for("\n    2/15 ")
         node = cluster.worker_nodes.pop()
         notice = [
             "--reason",
@@ -121,6 +125,6 @@ def test_a_node_that_is_taken_away_leaves_a_checkpoint_and_one_worker(cluster: C
     summary, log = train_while(config, meddle)
     print(log)
     assert summary.complete
-    assert_told_once_and_in_order(summary.tracking_uri, summary.run_id, epochs=60)
-    assert_every_image_once_an_epoch(summary, epochs=60)
+    assert_told_once_and_in_order(summary.tracking_uri, summary.run_id, epochs=15)
+    assert_every_image_once_an_epoch(summary, epochs=15)
     assert inside.mlflow_run("spot").data.metrics["restarts"] >= 1

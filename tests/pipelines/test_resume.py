@@ -20,11 +20,11 @@ from .histories import assert_told_once_and_in_order
 from .processes import worker_of
 from .uninterrupted import assert_as_if_uninterrupted
 from .watched import PATIENCE
-from .workplace import Workplace
+from .workplace import UNHURRIED, Workplace
 
 pytestmark = pytest.mark.ray
 
-LONG = ["name=long", "train.epochs=15", "train.evaluate_every=15", "scaling.num_workers=1"]
+LONG = ["name=long", "train.epochs=15", "train.evaluate_every=15", "scaling.num_workers=1", *UNHURRIED]
 LONG += ["train.checkpoint_minutes=0.004"]  # every quarter of a second
 
 

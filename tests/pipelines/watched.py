@@ -39,15 +39,15 @@ def train_while(config: Config, meddle: Callable[[Log], None]) -> tuple[Summary,
 
     Where the other fails, the training is stopped: it may wait for what will not come.
     """
-    log = Log()
+    log, ended = Log(), threading.Event()
 
     def watch() -> None:
         try:
             meddle(log)
         except BaseException:
-            for _ in range(3):  # while Ray Train waits for a node it hears nothing else
+            while not ended.is_set():  # while Ray Train waits for a node it hears nothing else
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-                time.sleep(1)
+                ended.wait(1)
             raise
 
     with ThreadPoolExecutor(1) as pool:
@@ -55,7 +55,9 @@ def train_while(config: Config, meddle: Callable[[Log], None]) -> tuple[Summary,
         try:
             summary = train(config, Console(file=log))
         except BaseException:
+            ended.set()
             meddling.result()
             raise
+        ended.set()
         meddling.result()
     return summary, log.getvalue()
