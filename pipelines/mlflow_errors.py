@@ -25,6 +25,8 @@ def explain(error: BaseException) -> tuple[str, str]:
     match _root(error):
         case ConnectionRefusedError():
             return "nothing listens there", f"start the server, or {USE_ANOTHER}"
+        case ConnectionError():
+            return "the connection broke", f"look whether it is well, or {USE_ANOTHER}"
         case socket.gaierror():
             return "no host has that name", f"correct it, or {USE_ANOTHER}"
         case TimeoutError():

@@ -15,6 +15,15 @@ from ray.util import placement_group_table
 
 from mrqm.config import ScalingConfig
 
+TRAIN_SETTINGS = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a worker's death is noticed sooner than in 2 s
+    # Workers that find no room, because a node died, are tried anew with as many as there is room for then: sooner than
+    # in 60 s, and after Ray has counted the nodes again, which it does every 20 s.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "22",
+}
+OWN_SESSION = {"RAY_AUTH_MODE": "disabled", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+"""A session of our own serves nobody else: no token, and nobody who takes its machine away."""
+
 
 class ResourceError(ValueError):
     """A cluster that does not answer, or is too small for what is asked."""
@@ -30,25 +39,31 @@ def ray_session() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # a worker's death is noticed sooner than in 2 s
-    # Workers that find no room, because a node died, are tried anew with as many as there is room for then: sooner than
-    # in 60 s, and after Ray has counted the nodes again, which it does every 20 s.
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "22")
-    _connect(os.environ.get("RAY_ADDRESS"))
+    address = os.environ.get("RAY_ADDRESS")
+    with _defaults(TRAIN_SETTINGS if address else TRAIN_SETTINGS | OWN_SESSION):
+        _connect(address)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _defaults(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables that are not set, while the context is open: the next session may be another's."""
+    missing = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(missing)
     try:
         yield
     finally:
-        ray.shutdown()
+        for name in missing:
+            os.environ.pop(name, None)
 
 
 def _connect(address: str | None) -> None:
     # Workers speak to the user through `pipelines.events`; everything else they print is in Ray's own log files.
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        # A session of our own serves nobody else: no dashboard, no token that a later cluster
-        # would stumble over, and nobody who takes its machine away.
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         ray.init(address="local", include_dashboard=False, **quiet)
         return
     try:
