@@ -1,3 +1,4 @@
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -109,3 +110,16 @@ def test_what_ray_says_of_an_address_is_passed_on(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(ResourceError, match=r"RAY_ADDRESS=auto.*no running Ray instance"), resources.ray_session():
         pass
+
+
+@pytest.mark.ray
+def test_a_session_of_its_own_leaves_no_setting_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_ADDRESS", *resources.OWN_SESSION, *resources.TRAIN_SETTINGS):
+        monkeypatch.delenv(name, raising=False)
+    before = dict(os.environ)
+    with resources.ray_session():
+        assert os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] == "0"
+    assert {name: value for name, value in os.environ.items() if name.startswith("RAY_TRAIN")} == {
+        name: value for name, value in before.items() if name.startswith("RAY_TRAIN")
+    }
+    assert "RAY_AUTH_MODE" not in os.environ
