@@ -70,9 +70,14 @@ def _is_foreign(error: MlflowException) -> bool:
 
 def _root(error: BaseException) -> BaseException:
     """The exception that began it all."""
-    while cause := error.__cause__ or error.__context__:
+    while cause := error.__cause__ or error.__context__ or _carried(error):
         error = cause
     return error
+
+
+def _carried(error: BaseException) -> BaseException | None:
+    """The exception that urllib3 hands on as an argument when it has tried often enough."""
+    return next((value for value in error.args if isinstance(value, BaseException)), None)
 
 
 def _first_line(text: str) -> str:

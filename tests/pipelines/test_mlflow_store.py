@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +88,26 @@ def test_a_host_name_that_a_server_refuses_is_said_with_the_remedy(server: Mlflo
         pytest.skip(f"{name} has no address")
     with pytest.raises(TrackingError, match="refuses this host name; start it with --allowed-hosts"):
         contact(server.uri.replace("127.0.0.1", name))
+
+
+def test_a_server_that_breaks_connections_may_come_back() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ended = threading.Event()
+
+        def break_connections() -> None:
+            while not ended.is_set():
+                connection, _ = listener.accept()
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST
+                connection.close()
+
+        breaking = threading.Thread(target=break_connections)
+        breaking.start()
+        uri = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(UnreachableError, match="the connection broke"):
+            contact(uri)
+        ended.set()
+        socket.create_connection(listener.getsockname()).close()
+        breaking.join()
 
 
 def test_an_unknown_scheme_is_refused() -> None:
