@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -19,6 +18,7 @@ from mrqm.config import load_config
 from mrqm.trainer import Trainer
 from pipelines.runs import RunFolder, with_absolute_paths
 
+from .registered import free_port
 from .workplace import Workplace
 
 Refused = Callable[..., str]
@@ -71,9 +71,7 @@ def no_mlflow() -> Iterator[str]:
 
 
 def test_a_store_that_does_not_answer(refused: Refused, inside: Workplace) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        uri = f"http://127.0.0.1:{free.getsockname()[1]}"
+    uri = f"http://127.0.0.1:{free_port()}"
     said = refused("name=unreachable", f"tracking.uri={uri}")
     assert f"MLflow at {uri} cannot be used: nothing listens there; start the server, or set tracking.uri" in said
     assert not (inside.folder / "runs" / "unreachable" / "config.yaml").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from mrqm.config import Config
 from pipelines.mlflow_checks import check_mlflow
 
 from .mlflow_server import MlflowServer
+from .registered import free_port
 
 TinyConfig = Callable[..., Config]
 
@@ -93,9 +93,7 @@ def test_artifacts_that_cannot_be_written_are_an_error(
 
 
 def test_nobody_there_is_an_error_at_once(tiny_config: TinyConfig) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        uri = f"http://127.0.0.1:{free.getsockname()[1]}"
+    uri = f"http://127.0.0.1:{free_port()}"
     (row,) = found(tiny_config(f"tracking.uri={uri}")).values()
     assert (row.status, row.finding) == ("error", f"MLflow at {uri} cannot be used: nothing listens there")
     assert row.remedy.startswith("start the server")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,17 +14,11 @@ from mlflow.artifacts import load_text
 from mrqm.config import Config
 from pipelines.new_run import create_run
 
+from .repository import git
+
 TinyConfig = Callable[..., Config]
 
 pytestmark = pytest.mark.slow
-
-
-def git(folder: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=n", "-c", "user.email=n@example.org", "-c", "commit.gpgsign=false"]
-    ended = subprocess.run(
-        ["git", "-C", str(folder), *identity, *arguments], capture_output=True, text=True, check=True
-    )
-    return ended.stdout.strip()
 
 
 @pytest.fixture

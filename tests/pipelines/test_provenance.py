@@ -1,5 +1,4 @@
 import hashlib
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,9 @@ from mrqm.checkpoint import save_checkpoint
 from mrqm.config import Config
 from pipelines.provenance import code_commit, describe_view, provenance
 
+from .repository import git
+
 TinyConfig = Callable[..., Config]
-
-
-def git(folder: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=n", "-c", "user.email=n@example.org", "-c", "commit.gpgsign=false"]
-    ended = subprocess.run(
-        ["git", "-C", str(folder), *identity, *arguments], capture_output=True, text=True, check=True
-    )
-    return ended.stdout.strip()
 
 
 @pytest.fixture
