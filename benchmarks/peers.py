@@ -171,7 +171,7 @@ def make_result(name: str, model: nn.Module, progress: Progress, metrics: dict[s
 
 def make_table(results: list[Result]) -> Table:
     table = Table(box=SIMPLE)
-    for column in ("model", "params", "seconds", "images", "images/s", "AP", "AP50", "AP_small"):
+    for column in ("model", "params", "seconds", "images", "img/s", "AP", "AP50", "AP_small"):
         table.add_column(column, justify="left" if column == "model" else "right")
     for result in results:
         scores = [f"{100 * result.metrics.get(key, math.nan):.2f}" for key in ("AP", "AP50", "AP_small")]
