@@ -170,7 +170,7 @@ def make_result(name: str, model: nn.Module, progress: Progress, metrics: dict[s
 
 
 def make_table(results: list[Result]) -> Table:
-    table = Table(box=SIMPLE)
+    table = Table(box=SIMPLE, pad_edge=False)  # within 80 columns
     for column in ("model", "params", "seconds", "images", "img/s", "AP", "AP50", "AP_small"):
         table.add_column(column, justify="left" if column == "model" else "right")
     for result in results:
