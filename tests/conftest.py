@@ -200,6 +200,19 @@ def squares(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture
+def overfitting(squares: Callable[..., Path], tiny_config: TinyConfig) -> TinyConfig:
+    """A configuration that learns two images by heart; takes overrides."""
+    root = squares(images=2, side=96, objects=5)
+    return lambda *overrides: tiny_config(
+        f"data.root={root}", "data.classes=[blue, yellow]",
+        "model.backbone.weights=none", "model.backbone.frozen_batch_norm=false", "model.hidden_dim=64",
+        "model.ffn_dim=128", "loss.encoder_supervision=mined", "data.augment.horizontal_flip=0",
+        "train.epochs=150", "optim.schedule=cosine", "optim.ema_decay=0.9", "optim.warmup_steps=10",
+        "optim.lr=2e-3", *overrides,
+    )  # fmt: skip
+
+
 class FindsWhite(nn.Module):
     """A stub that knows its answer: one box around all white pixels, class 1, the surer the more it sees."""
 

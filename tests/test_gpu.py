@@ -83,15 +83,8 @@ def test_a_gpu_learns_what_the_processor_learns(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("train.precision=bfloat16",)], ids=["float32", "bfloat16"])
-def test_two_images_are_overfitted(squares: Any, tiny_config: Any, options: tuple[str, ...]) -> None:
-    config: Config = tiny_config(
-        f"data.root={squares(images=2, side=96, objects=5)}", "data.classes=[blue, yellow]",
-        "model.backbone.weights=none", "model.backbone.frozen_batch_norm=false", "model.hidden_dim=64",
-        "model.ffn_dim=128", "loss.encoder_supervision=mined", "data.augment.horizontal_flip=0",
-        "train.epochs=150", "optim.schedule=cosine", "optim.ema_decay=0.9", "optim.warmup_steps=10",
-        "optim.lr=2e-3", *options,
-    )  # fmt: skip
-    trainer = Trainer(config, GPU)
+def test_two_images_are_overfitted(overfitting: Any, options: tuple[str, ...]) -> None:
+    trainer = Trainer(overfitting(*options), GPU)
     run(trainer)
     assert trainer.evaluate()["AP"] > 0.9
 
@@ -102,7 +95,7 @@ def test_a_compiled_model_learns_what_it_learns_uncompiled(training: Any) -> Non
     assert compiled == pytest.approx(eager, rel=1e-2)
 
 
-def test_a_run_resumed_within_an_epoch_goes_on_as_the_uninterrupted_one(training: Any, tmp_path: Path) -> None:
+def test_a_resumed_run_goes_on_as_the_uninterrupted_one(training: Any, tmp_path: Path) -> None:
     whole, losses = Trainer(training("train.batch_size=1"), GPU), list[float]()
     while not whole.finished:
         whole.train_epoch(lambda report: losses.append(report.losses["loss"]))

@@ -13,7 +13,6 @@ from PIL import Image
 
 import mrqm
 from mrqm import engine, progress
-from mrqm.config import Config
 from mrqm.engine import StepReport
 from mrqm.faults import Fault, replay
 from mrqm.learner import unwrap
@@ -50,15 +49,8 @@ def make_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 
 @pytest.mark.slow
-def test_two_images_are_overfitted(squares: Any, tiny_config: Any) -> None:
-    config: Config = tiny_config(
-        f"data.root={squares(images=2, side=96, objects=5)}", "data.classes=[blue, yellow]",
-        "model.backbone.weights=none", "model.backbone.frozen_batch_norm=false", "model.hidden_dim=64",
-        "model.ffn_dim=128", "loss.encoder_supervision=mined", "data.augment.horizontal_flip=0",
-        "train.epochs=150", "optim.schedule=cosine", "optim.ema_decay=0.9", "optim.warmup_steps=10",
-        "optim.lr=2e-3",
-    )  # fmt: skip
-    trainer = Trainer(config, CPU)
+def test_two_images_are_overfitted(overfitting: Any) -> None:
+    trainer = Trainer(overfitting(), CPU)
     run(trainer)
     assert trainer.evaluate()["AP"] > 0.9
 
