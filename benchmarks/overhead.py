@@ -10,8 +10,8 @@ mrqm      `mrqm train`: events to the driver, MLflow (SQLite), system metrics, c
 
 All use the same data, weights, order and threads, one after the other, `--repeats` times. Speed is steps over wall
 time after `--warm-up` steps, so whatever stops a training counts. Ray's own processes take a tenth of a core also while
-they have nothing to do, and workers on all cores of a small machine wait for the one that shares its core with them, so
-`--workers` leaves a core free unless told otherwise.
+they have nothing to do, and workers on all cores of a small machine wait for the one that shares its core with them:
+there is one worker unless `scaling.num_workers` says otherwise.
 
 A machine whose speed drifts by some per cent within minutes hides smaller differences. `computing` does not drift: the
 share of the measured time in which the thread that trains had a core and computed; the rest is waiting, for other
@@ -95,7 +95,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60, help="after warming up")
     parser.add_argument("--warm-up", type=int, default=10, help="steps that are left out")
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 1) - 1), help="default: %(default)s")
     parser.add_argument("--measure", nargs=3, metavar=("MODE", "CONFIG", "OUT"), help=argparse.SUPPRESS)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     arguments = parser.parse_args()
@@ -107,9 +106,8 @@ def main() -> None:
     from mrqm.config import load_config
     from pipelines.runs import with_absolute_paths
 
-    # workers have a folder of their own
-    workers = f"scaling.num_workers={arguments.workers}"
-    config = with_absolute_paths(load_config(arguments.config, [*arguments.overrides, workers]))
+    config = load_config(arguments.config, ["scaling.num_workers=1", *arguments.overrides])
+    config = with_absolute_paths(config)  # workers have a folder of their own
     found: dict[str, list[Run]] = {mode: [] for mode in MODES}
     for repeat in range(arguments.repeats):
         for mode in MODES if repeat % 2 == 0 else reversed(MODES):
