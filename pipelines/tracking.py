@@ -107,8 +107,8 @@ class Tracker:
             logger.warning("%d reports wait in %s; the same command sends them", self.pending, self._journal.path)
 
     def arrived(self) -> bool:
-        """Wait, a minute at most, until MLflow has all that was reported; whether it has."""
-        return self._delivery.flush(PATIENCE) == 0
+        """Wait until MLflow has all that was reported, a minute at most, or seconds if it is away; whether it has."""
+        return self._delivery.flush(PATIENCE if self._delivery.answers else SHORT_PATIENCE) == 0
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Set tags of the run."""

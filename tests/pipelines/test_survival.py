@@ -70,15 +70,15 @@ def test_a_server_that_dies_twice_is_told_everything_once(
     ray_here: None, inside: Workplace, server: MlflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    overrides = ["name=lonely", f"tracking.uri={server.uri}", "scaling.num_workers=1", "train.epochs=25"]
-    config = load_config(inside.config_file, [*overrides, "train.evaluate_every=10", *UNHURRIED])
+    overrides = ["name=lonely", f"tracking.uri={server.uri}", "scaling.num_workers=1", "train.epochs=15"]
+    config = load_config(inside.config_file, [*overrides, "train.evaluate_every=15", *UNHURRIED])
 
     def meddle(log: Log) -> None:
-        log.wait_for("\n    2/25 ")
+        log.wait_for("\n    2/15 ")
         server.stop()
         log.wait_for("MLflow does not answer (nothing listens there)")
-        passed = log.getvalue().count("/25 ")
-        wait_until(lambda: log.getvalue().count("/25 ") > passed + 3, "the training waits for MLflow")
+        passed = log.getvalue().count("/15 ")
+        wait_until(lambda: log.getvalue().count("/15 ") > passed + 3, "the training waits for MLflow")
         worker = worker_of(os.getpid())
         os.kill(worker, signal.SIGSTOP)  # so that the server comes back within the training, however long that takes
         server.start()
@@ -87,13 +87,13 @@ def test_a_server_that_dies_twice_is_told_everything_once(
         os.kill(worker, signal.SIGCONT)
 
     summary, log = train_while(config, meddle)
-    assert "\n   25/25 " in log
+    assert "\n   15/15 " in log
     assert summary.pending > 0 and summary.model_uri is None and not summary.complete
 
     server.start()
     again = train(config)
     assert again.complete and again.registered_as is not None
-    assert_told_once_and_in_order(server.uri, again.run_id, epochs=25)
+    assert_told_once_and_in_order(server.uri, again.run_id, epochs=15)
     assert MlflowClient(server.uri).get_run(again.run_id).info.status == "FINISHED"
 
 

@@ -18,6 +18,7 @@ from pipelines.runs import RunFolder
 from pipelines.tracking import Tracker, metric_name
 
 from .mlflow_server import MlflowServer
+from .watched import wait_until
 
 TinyConfig = Callable[..., Config]
 
@@ -164,6 +165,29 @@ def test_a_continued_run_needs_no_store(
     assert third.pending == 0
     history = third.client.get_metric_history(third.run_id, "train/loss")
     assert [(metric.step, metric.value) for metric in history] == [(1, 3.0), (2, 2.0)]
+
+
+def test_a_server_that_is_away_is_not_waited_for(
+    config: Config,
+    folder: RunFolder,
+    tiny_config: TinyConfig,
+    server: MlflowServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Days of patience are for one that answers."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("pipelines.tracking.PATIENCE", 1e5)
+    monkeypatch.setattr("pipelines.tracking.SHORT_PATIENCE", 0.1)
+    config = tiny_config(f"output={config.output}", f"tracking.uri={server.uri}")
+    with Tracker(config, folder) as tracker:
+        assert tracker.arrived()
+        server.stop()
+        tracker.log_epoch(EpochReport(epoch=1, epochs=2, step=2, metrics={"train/loss": 2.5}, picture=None), {})
+        wait_until(lambda: "MLflow does not answer" in caplog.text, "nobody noticed")
+        assert not tracker.arrived()
+    assert tracker.pending
+    server.start()
 
 
 def test_artifacts_lie_beside_the_database(config: Config, folder: RunFolder, store: Path) -> None:
