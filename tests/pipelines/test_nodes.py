@@ -68,12 +68,12 @@ def incidents_of(summary: Summary) -> list[dict[str, object]]:
 
 
 def test_a_node_that_dies_and_comes_back_changes_nothing(cluster: Cluster, inside: Workplace, tmp_path: Path) -> None:
-    overrides = ["name=pair", "scaling.num_workers=2", "train.epochs=30", "train.evaluate_every=30"]
+    overrides = ["name=pair", "scaling.num_workers=2", "train.epochs=20", "train.evaluate_every=20"]
     overrides += ["train.checkpoint_minutes=0.004"]
     config = load_config(inside.config_file, overrides)
 
     def meddle(log: Log) -> None:
-        log.wait_for("\n    2/30 ")
+        log.wait_for("\n    2/20 ")
         kill(cluster.worker_nodes.pop())
         log.wait_for("waiting for nodes: the cluster has room for 1 of 2 workers")
         cluster.add_node(num_cpus=1)
@@ -83,24 +83,20 @@ def test_a_node_that_dies_and_comes_back_changes_nothing(cluster: Cluster, insid
     summary, log = train_while(config, meddle)
     print(log)
     assert summary.complete
-    assert_told_once_and_in_order(summary.tracking_uri, summary.run_id, epochs=30)
+    assert_told_once_and_in_order(summary.tracking_uri, summary.run_id, epochs=20)
     metrics = inside.mlflow_run("pair").data.metrics
     incidents = incidents_of(summary)
     assert metrics["restarts"] == len(incidents) >= 1
     assert metrics["seconds_lost"] == sum(incident["seconds_lost"] for incident in incidents) > 0
     artifacts = MlflowClient(summary.tracking_uri).list_artifacts(summary.run_id)
     assert "incidents.jsonl" in {file.path for file in artifacts}
-    assert_every_image_once_an_epoch(summary, epochs=30)
+    assert_every_image_once_an_epoch(summary, epochs=20)
     assert_as_if_uninterrupted(config, summary, tmp_path, ranks=2)
 
 
 def test_a_node_that_is_taken_away_leaves_a_checkpoint_and_one_worker(cluster: Cluster, inside: Workplace) -> None:
     overrides = ["name=spot", "scaling.num_workers=[1,2]", "train.epochs=15", "train.evaluate_every=15", *UNHURRIED]
     overrides += ["train.checkpoint_minutes=null"]  # within an epoch only the notice makes one
-    overrides += [
-        "data.scale=4",
-        "data.max_side=384",
-    ]  # seconds of training between two looks for a notice are many steps
     config = load_config(inside.config_file, overrides)
     run = inside.folder / "runs" / "spot"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import mlflow
 from mlflow import MlflowClient
 
-UNHURRIED = ("data.scale=4", "data.max_side=384")
+UNHURRIED = ("data.scale=4", "data.max_side=256")
 """Makes an epoch take seconds on any machine, so that what happens to a training meanwhile does not come too late."""
 
 

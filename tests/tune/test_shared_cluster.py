@@ -43,7 +43,7 @@ fixed: {{train.epochs: {epochs}, train.evaluate_every: 9}}
 parameters:
   loss.one_to_many.loss_weight: {{uniform: [0.5, 2]}}
 """
-EPOCHS = 40
+EPOCHS = 30
 # A node's death is noticed within seconds.
 WATCHFUL = {"health_check_period_ms": 500, "health_check_failure_threshold": 3, "health_check_initial_delay_ms": 0}
 
@@ -58,7 +58,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def workplace(place: Path, cluster: Cluster) -> Iterator[Workplace]:
-    (place / "short.yaml").write_text(SPACE.format(trials=3, epochs=2))
+    (place / "short.yaml").write_text(SPACE.format(trials=2, epochs=2))
     (place / "long.yaml").write_text(SPACE.format(trials=3, epochs=EPOCHS))
     found = Workplace(place, cluster.address)
     yield found
@@ -66,7 +66,7 @@ def workplace(place: Path, cluster: Cluster) -> Iterator[Workplace]:
 
 
 def test_two_sweeps_and_a_training_share_a_cluster(workplace: Workplace, cluster: Cluster) -> None:
-    """Seven trials and trainings for two CPUs: all get their turn, and nothing is left behind."""
+    """Five trials and trainings for two CPUs: all get their turn, and nothing is left behind."""
     commands = [
         workplace.tune("one", "short"),
         workplace.tune("two", "short"),
@@ -75,8 +75,8 @@ def test_two_sweeps_and_a_training_share_a_cluster(workplace: Workplace, cluster
     for command in commands:
         assert command.end() == 0, command.output
     for name in ("one", "two"):
-        assert [trial.state for trial in workplace.history(name).trials] == ["finished"] * 3
-        assert len(workplace.children(name)) == 3
+        assert [trial.state for trial in workplace.history(name).trials] == ["finished"] * 2
+        assert len(workplace.children(name)) == 2
     wait_until(lambda: leaves_nothing(cluster), "nothing is reserved")
 
 
@@ -158,7 +158,7 @@ def test_sweeps_that_wait_for_others_say_so_and_leave_nothing_when_they_are_kill
     assert wide.end() == 0, wide.output
     assert len(lost_trials(workplace, "wide")) == 1
     trials = workplace.history("wide").trials
-    assert [[report.epoch for report in trial.results] for trial in trials] == [[1, 2]] * 3
+    assert [[report.epoch for report in trial.results] for trial in trials] == [[1, 2]] * 2
     wait_until(lambda: leaves_nothing(cluster), "nothing is reserved")
 
 
