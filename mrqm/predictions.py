@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic takes typing's own from Python 3.12 on
 
-from mrqm.data.files import read_lines, write_whole
+from mrqm.data.lines import read_lines
 from mrqm.data.records import DataError, ImageRecord, require_none, xywh_to_xyxy, xyxy_to_xywh
 from mrqm.data.visdrone import VISDRONE_CLASSES, parse_row
+from mrqm.files import write_whole
 
 DECIMALS = 4  # of px in result files
 _FIELDS = "left,top,width,height,score,category,-1,-1"

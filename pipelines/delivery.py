@@ -20,7 +20,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE, MAX_METRICS_PER_BATCH
 from sqlalchemy.exc import SQLAlchemyError
 
-from mrqm.data.files import write_whole
+from mrqm.files import write_whole
 from pipelines.journal import Artifact, DatasetUsed, Entry, Journal, Metrics, Status, Tags
 from pipelines.mlflow_errors import explain
 

@@ -17,13 +17,13 @@ from torch import Tensor
 import mrqm
 from mrqm.checkpoint_files import METRICS
 from mrqm.config import Config
-from mrqm.data.files import part_of
 from mrqm.data.readers import read_annotations
 from mrqm.data.records import DataError
 from mrqm.data.scenes.scene import make_scene
 from mrqm.deployed import DeployedDetector
 from mrqm.detector import Detector, Picture
 from mrqm.evaluation import ProtocolName, build_protocol
+from mrqm.files import part_of
 from pipelines.image_list import find_images
 from pipelines.model_source import checkpoint_folder
 from pipelines.provenance import provenance

@@ -20,8 +20,8 @@ from pyarrow import ArrowInvalid
 from pyarrow.fs import FileSelector, FileSystem
 
 from mrqm.config import DataConfig, make_config
-from mrqm.data.files import part_of
 from mrqm.data.records import DataError
+from mrqm.files import part_of
 from pipelines.storage import is_uri
 
 DOWNLOADS = 16

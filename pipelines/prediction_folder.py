@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from mrqm.data.files import write_whole
+from mrqm.files import write_whole
 from mrqm.predictions import ImageDetections, write_coco_results, write_visdrone_results
 
 

@@ -16,9 +16,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from mrqm.config import DataFormat, FolderOrUri
-from mrqm.data.files import write_whole
 from mrqm.data.prepared import ImageJob, ImageOutcome
 from mrqm.data.statistics import SplitReport
+from mrqm.files import write_whole
 from pipelines.prepare_report import to_markdown
 
 SETTINGS, PROGRESS, REPORT, READABLE = "prepare.json", "progress.jsonl", "report.json", "report.md"

@@ -28,7 +28,7 @@ from typing import Any
 import yaml
 
 from mrqm.config import Config, make_config
-from mrqm.data.files import write_whole
+from mrqm.files import write_whole
 from pipelines.storage import StorageError, is_uri, open_storage
 
 FREE_KEYS = (

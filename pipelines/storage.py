@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow
 from pyarrow.fs import FileSelector, FileSystem, FileType, FSSpecHandler, LocalFileSystem, PyFileSystem
 
-from mrqm.data.files import part_of, write_whole
+from mrqm.files import part_of, write_whole
 
 COPIED_AT_ONCE = 64 * 2**20
 

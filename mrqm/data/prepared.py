@@ -20,11 +20,11 @@ from PIL import Image
 
 from mrqm.data.coco import IGNORED_CATEGORIES, MARKER
 from mrqm.data.digest import file_digest
-from mrqm.data.files import part_of, write_whole
 from mrqm.data.images import UnreadableImageError, decode
 from mrqm.data.items import Item, black_out_regions
 from mrqm.data.records import ImageRecord, xyxy_to_xywh
 from mrqm.data.tiling import cut
+from mrqm.files import part_of, write_whole
 
 ANNOTATIONS = "annotations.json"
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mrqm.data.files import read_lines
 from mrqm.data.images import SUFFIXES, read_sizes
+from mrqm.data.lines import read_lines
 from mrqm.data.records import (
     IGNORED_REGION,
     OTHER_OBJECT,

@@ -16,8 +16,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from mrqm.data.files import read_lines
 from mrqm.data.images import SUFFIXES, read_sizes
+from mrqm.data.lines import read_lines
 from mrqm.data.records import AnnotationSet, DataError, ImageRecord, Repairs, require_folder, require_none
 
 _NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "labels/classes.txt")

