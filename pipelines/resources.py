@@ -37,7 +37,8 @@ def ray_session() -> Iterator[None]:
         ResourceError: nothing answers at RAY_ADDRESS.
     """
     if ray.is_initialized():
-        yield
+        with _defaults(TRAIN_SETTINGS):
+            yield
         return
     address = os.environ.get("RAY_ADDRESS")
     with _defaults(TRAIN_SETTINGS if address else TRAIN_SETTINGS | OWN_SESSION):

@@ -113,7 +113,7 @@ class _Training:
             losses = {f"train/{name}": value for name, value in means.items()}
             self._save(checkpoint_name(trainer.epoch), losses)
             if not self._due:
-                self._report(losses, evaluated=False)
+                self._tell_driver(losses, evaluated=False)
             elif not self._config.evaluation.beside_training:
                 self._evaluate(losses)
         if self._writer is not None:
@@ -155,13 +155,10 @@ class _Training:
         scores = {f"{PROTOCOL}/{name}": value for name, value in trainer.evaluate().items()}
         if self._writer is not None:
             self._writer.score(checkpoint_name(trainer.epoch), scores)
-        self._report(losses | scores, evaluated=True)
+        _tell_ray(losses | scores)
+        self._tell_driver(losses | scores, evaluated=True)
 
-    def _report(self, metrics: dict[str, float], evaluated: bool) -> None:
-        """Hand the metrics of an epoch to Ray Train, on every rank, and to the driver."""
-        # Ray keeps reports as JSON, which has no NaN: the AP of a class without objects.
-        finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
-        ray.train.report(finite, checkpoint_upload_mode=CheckpointUploadMode.ASYNC)  # does not wait for the controller
+    def _tell_driver(self, metrics: dict[str, float], evaluated: bool) -> None:
         if self._leads:
             self._line.send(report_epoch(self._trainer, metrics, evaluated))
 
@@ -212,6 +209,17 @@ def _folder_of_faults(storage: Storage) -> Iterator[Path]:
             yield folder
         finally:
             storage.upload_folder(folder, "faults")
+
+
+def _tell_ray(metrics: dict[str, float]) -> None:
+    """Report to Ray Train, on every rank.
+
+    Its controller takes one report of a worker at a time, whenever it looks after them, and lets no worker end before:
+    it is told of the epochs that are evaluated.
+    """
+    # Ray keeps reports as JSON, which has no NaN: the AP of a class without objects.
+    finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
+    ray.train.report(finite, checkpoint_upload_mode=CheckpointUploadMode.ASYNC)  # does not wait for the controller
 
 
 def _started(trainer: Trainer) -> Started:
