@@ -90,7 +90,7 @@ class Listener:
     def _tell_what_is_missing(self) -> None:
         """Ray Train waits in silence for a node that is gone."""
         if self.incidents.stopped and (missing := describe_missing(self.scaling, self.validation is not None)):
-            self.display.phase(f"{missing}; Ctrl-C three times stops")  # Ray Train does not hear the first two then
+            self.display.phase(f"{missing}; Ctrl-C stops")
 
     def _step(self, event: StepReport) -> None:
         self.display.step(event)

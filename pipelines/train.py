@@ -7,11 +7,10 @@ to MLflow, and registers the best checkpoint. The same command again continues w
 from __future__ import annotations
 
 import logging
-import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -26,7 +25,6 @@ from ray.train import (
     ScalingConfig,
     TrainingFailedError,
 )
-from ray.train.torch import TorchTrainer
 from rich.console import Console
 
 from mrqm.config import Config
@@ -44,10 +42,12 @@ from pipelines.listening import Listener
 from pipelines.mlflow_errors import explain
 from pipelines.node_copy import node_copy
 from pipelines.notes import describe_outcome, describe_run
+from pipelines.prompt_trainer import PromptTrainer
 from pipelines.register import RegisteredModel, register
 from pipelines.report import relative, run_place
 from pipelines.resources import describe_resources, ray_session, require_room, wait_for_room
 from pipelines.runs import RunFolder, Summary, with_absolute_paths
+from pipelines.stopping import stoppable
 from pipelines.storage import open_storage
 from pipelines.torch_backend import NetworkConfig
 from pipelines.tracking import Tracker, require_store
@@ -128,18 +128,16 @@ def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display) 
     incidents = Incidents(folder.storage, continued)
     listener = Listener(folder, tracker, display, incidents, config.scaling, validation)
     trainer = _make_trainer(config, line)
-    with ThreadPoolExecutor(1) as pool, _stoppable() as stop:
+    with ThreadPoolExecutor(1) as pool, stoppable() as stop:
         listening = pool.submit(listener.listen, line, ended, stop)
         try:
             trainer.fit()
             if validation is not None:
                 display.phase("evaluating")
                 validation.finish()
-        except (SystemExit, TrainingFailedError) as failure:
+        except (KeyboardInterrupt, TrainingFailedError) as failure:
             ended.set()
             listening.result()  # raises what made the listener stop the training, if it did
-            if isinstance(failure, SystemExit):  # what Ray Train makes of Ctrl-C
-                raise KeyboardInterrupt from failure
             if isinstance(failure, ControllerError):  # what the judge raised
                 raise failure.controller_failure from failure
             raise
@@ -148,10 +146,10 @@ def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display) 
         listening.result()
 
 
-def _make_trainer(config: Config, line: Line) -> TorchTrainer:
+def _make_trainer(config: Config, line: Line) -> PromptTrainer:
     scaling, folder = config.scaling, open_storage(config.output, config.name)
     gpus = {"GPU": 1} if scaling.use_gpu else {}
-    return TorchTrainer(
+    return PromptTrainer(
         train_worker,
         train_loop_config={"config": config, "line": line},
         torch_config=NetworkConfig(),
@@ -208,26 +206,3 @@ def register_if_possible(
     except (MlflowException, OSError) as error:
         logger.warning("MLflow at %s did not take the model: %s", tracker.shown_uri, explain(error)[0])
         return None
-
-
-@contextmanager
-def _stoppable() -> Iterator[Callable[[], None]]:
-    """Let SIGTERM, which clusters send to stop a job, end a training as Ctrl-C does; undo what Ray does to Ctrl-C.
-
-    Ray Train answers Ctrl-C by asking its controller to stop. SIGTERM often comes to all processes at once, so that no
-    controller may be left to ask.
-
-    Yields:
-        What stops the training from another thread. Outside of the main thread nothing can: it does nothing.
-    """
-    main = threading.main_thread()
-    if threading.current_thread() is not main:
-        yield lambda: None
-        return
-    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield lambda: signal.pthread_kill(main.ident or 0, signal.SIGINT)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -21,9 +21,9 @@ import ray.train.torch
 from ray.actor import ActorHandle
 from ray.train import FailureConfig, LoggingConfig, RunConfig
 from ray.train import ScalingConfig as RayScaling
-from ray.train.torch import TorchTrainer
 
 from mrqm.config import Config, ScalingConfig
+from pipelines.prompt_trainer import PromptTrainer
 from pipelines.resources import describe_shortage
 from pipelines.torch_backend import NetworkConfig
 from tune.conductor import Epoch, Waiting
@@ -101,9 +101,9 @@ def _wait_for_room(scaling: ScalingConfig) -> Generator[Waiting, None, None]:
         time.sleep(1)
 
 
-def _make_trainer(config: Config, start: Path | None, gate: ActorHandle) -> TorchTrainer:
+def _make_trainer(config: Config, start: Path | None, gate: ActorHandle) -> PromptTrainer:
     scaling = config.scaling
-    return TorchTrainer(
+    return PromptTrainer(
         _train,
         train_loop_config={"config": config, "start": start, "gate": gate},
         torch_config=NetworkConfig(),

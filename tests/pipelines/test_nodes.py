@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,21 +19,23 @@ from mrqm.config import load_config
 from pipelines.resources import ray_session
 from pipelines.runs import Summary
 
+from ..tune.workplace import processes
 from .histories import assert_told_once_and_in_order
 from .uninterrupted import assert_as_if_uninterrupted
-from .watched import Log, train_while, wait_until
+from .watched import Log, press_ctrl_c, train_while, wait_until
 from .workplace import UNHURRIED, Workplace
 
 pytestmark = pytest.mark.ray
 
 QUICK = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
 """After seconds a node that does not answer is dead."""
+CONTROLLER = re.compile("TrainController")
 IMAGES = 8
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """Two nodes of one CPU each."""
+def head() -> Iterator[Cluster]:
+    """A node of one CPU, and this process in its cluster."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "0.5")
@@ -43,12 +46,19 @@ def cluster() -> Iterator[Cluster]:
             shutdown_at_exit=False,  # would need signal handlers, which only the main thread may set
         )
         try:
-            cluster.add_node(num_cpus=1)
             patch.setenv("RAY_ADDRESS", cluster.address)
             with ray_session():
                 yield cluster
         finally:
             cluster.shutdown()
+
+
+@pytest.fixture
+def cluster(head: Cluster) -> Cluster:
+    """Two nodes of one CPU each, whatever the test before did to the second."""
+    if not head.worker_nodes:
+        head.add_node(num_cpus=1)
+    return head
 
 
 def kill(node: Any) -> None:
@@ -124,3 +134,18 @@ def test_a_node_that_is_taken_away_leaves_a_checkpoint_and_one_worker(cluster: C
     assert_told_once_and_in_order(summary.tracking_uri, summary.run_id, epochs=15)
     assert_every_image_once_an_epoch(summary, epochs=15)
     assert inside.mlflow_run("spot").data.metrics["restarts"] >= 1
+
+
+def test_ctrl_c_ends_a_training_that_waits_for_a_node(cluster: Cluster, inside: Workplace) -> None:
+    overrides = ["name=waiting", "scaling.num_workers=2", "train.epochs=15", "train.evaluate_every=15", *UNHURRIED]
+
+    def meddle(log: Log) -> None:
+        log.wait_for("\n    1/15 ")
+        kill(cluster.worker_nodes.pop())
+        log.wait_for("waiting for nodes: the cluster has room for 1 of 2 workers; Ctrl-C stops")
+        press_ctrl_c()
+
+    with pytest.raises(KeyboardInterrupt):
+        train_while(load_config(inside.config_file, overrides), meddle)
+    assert inside.mlflow_run("waiting").info.status == "KILLED"
+    wait_until(lambda: not processes(cluster, CONTROLLER), "Ray Train's controller goes on")

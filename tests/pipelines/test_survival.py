@@ -20,8 +20,8 @@ from pipelines.train import train
 
 from .histories import assert_told_once_and_in_order
 from .mlflow_server import MlflowServer
-from .processes import worker_of
-from .watched import Log, train_while, wait_until
+from .processes import worker_of, workers_of
+from .watched import Log, press_ctrl_c, train_while, wait_until
 from .workplace import UNHURRIED, Workplace
 
 pytestmark = pytest.mark.ray
@@ -113,3 +113,16 @@ def test_a_loss_that_is_no_number_is_named_by_the_run_and_can_be_replayed(ray_he
     said = " ".join(result.output.split())
     assert f"step {fault['step']}, rank 0: {', '.join(fault['not_finite'])} not finite" in said
     assert "first part whose output is not finite: " in result.output
+
+
+def test_ctrl_c_ends_a_training_and_its_workers(ray_here: None, inside: Workplace) -> None:
+    overrides = ["name=ended", "scaling.num_workers=2", "train.epochs=15", "train.evaluate_every=15", *UNHURRIED]
+
+    def meddle(log: Log) -> None:
+        log.wait_for("\n    1/15 ")
+        press_ctrl_c()
+
+    with pytest.raises(KeyboardInterrupt):
+        train_while(load_config(inside.config_file, overrides), meddle)
+    assert inside.mlflow_run("ended").info.status == "KILLED"
+    wait_until(lambda: not workers_of(os.getpid()), "a worker goes on")

@@ -20,11 +20,21 @@ PATIENCE = 300.0
 
 
 class Log(io.StringIO):
-    """What a training prints, for somebody who waits for it."""
+    """What a training prints, for somebody who waits for it.
+
+    Attributes:
+        ended: nothing more comes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = threading.Event()
 
     def wait_for(self, words: str) -> None:
-        """Until something was printed, or the time is over, which is an error."""
-        wait_until(lambda: words in self.getvalue(), f"{words!r} was never printed:\n{{}}", self.getvalue)
+        """Until something was printed; it is an error if the training or the time ends before."""
+        complaint = f"{words!r} was never printed:\n{{}}"
+        wait_until(lambda: words in self.getvalue() or self.ended.is_set(), complaint, self.getvalue)
+        assert words in self.getvalue(), complaint.format(self.getvalue())
 
 
 def wait_until(happened: Callable[[], bool], complaint: str, detail: Callable[[], str] = lambda: "") -> None:
@@ -34,20 +44,24 @@ def wait_until(happened: Callable[[], bool], complaint: str, detail: Callable[[]
         time.sleep(0.02)
 
 
+def press_ctrl_c() -> None:
+    """As the terminal tells the main thread."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
 def train_while(config: Config, meddle: Callable[[Log], None]) -> tuple[Summary, str]:
     """Train, as the main thread, while another one does something; returns what came of it and what was printed.
 
     Where the other fails, the training is stopped: it may wait for what will not come.
     """
-    log, ended = Log(), threading.Event()
+    log = Log()
 
     def watch() -> None:
         try:
             meddle(log)
         except BaseException:
-            while not ended.is_set():  # while Ray Train waits for a node it hears nothing else
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-                ended.wait(1)
+            if not log.ended.is_set():
+                press_ctrl_c()
             raise
 
     with ThreadPoolExecutor(1) as pool:
@@ -55,9 +69,9 @@ def train_while(config: Config, meddle: Callable[[Log], None]) -> tuple[Summary,
         try:
             summary = train(config, Console(file=log))
         except BaseException:
-            ended.set()
+            log.ended.set()
             meddling.result()
             raise
-        ended.set()
+        log.ended.set()
         meddling.result()
     return summary, log.getvalue()

@@ -1,0 +1,19 @@
+"""What Ray's trainer waits for; how it ends at Ctrl-C is seen in `test_survival` and `test_nodes`."""
+
+import pytest
+from ray.train import ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from pipelines.prompt_trainer import CLEANER, PromptTrainer
+
+pytestmark = pytest.mark.ray
+
+
+def callbacks_of(trainer: TorchTrainer) -> set[str]:
+    return {type(callback).__name__ for callback in trainer._create_default_callbacks()}
+
+
+def test_where_no_dashboard_is_nobody_is_started_who_asks_it(ray_here: None) -> None:
+    scaling = ScalingConfig(num_workers=1)
+    usual = callbacks_of(TorchTrainer(print, scaling_config=scaling))
+    assert usual - callbacks_of(PromptTrainer(print, scaling_config=scaling)) == {CLEANER}
