@@ -37,9 +37,17 @@ def ray_here() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    """A plain `mlflow server`; a test that stops it starts it again."""
+    """A plain `mlflow server`."""
     with mlflow_server(tmp_path_factory.mktemp("server")) as server:
         yield server
+
+
+@pytest.fixture
+def mortal_server(server: MlflowServer) -> Iterator[MlflowServer]:
+    """The same for a test that stops it: the next one finds it running, also if this one fails."""
+    yield server
+    if not server.runs:
+        server.start()
 
 
 @pytest.fixture(scope="module")

@@ -46,6 +46,10 @@ class MlflowServer:
             )
         self._wait_until_it_answers(self._process, log)
 
+    @property
+    def runs(self) -> bool:
+        return self._process is not None
+
     def stop(self) -> None:
         """At once, as a crash would."""
         if self._process is not None:

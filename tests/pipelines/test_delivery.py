@@ -44,15 +44,15 @@ def make_run(client: MlflowClient) -> str:
 
 
 def test_a_server_that_is_away_for_a_while_gets_everything_in_order(
-    server: MlflowServer, journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    mortal_server: MlflowServer, journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    client = MlflowClient(server.uri)
+    client = MlflowClient(mortal_server.uri)
     run_id = make_run(client)
     delivery = Delivery(journal, client, run_id)
     note_losses(journal, 1, 2)
     assert delivery.flush(60) == 0
-    server.stop()
+    mortal_server.stop()
     (journal.path.parent / "a.png").write_bytes(b"picture")
     note_losses(journal, 3, 4)
     journal.add(Artifact(file="a.png", folder="pictures"))
@@ -61,7 +61,7 @@ def test_a_server_that_is_away_for_a_while_gets_everything_in_order(
     assert delivery.pending == 5  # the training waited for nobody
     assert delivery.flush(1) == 5
     assert re.search("MLflow does not answer .(nothing listens there|the connection broke)", caplog.text)
-    server.start()
+    mortal_server.start()
     assert delivery.close(60) == 0
     assert "MLflow answers again" in caplog.text
     assert losses(client, run_id) == [(step, 1 / step) for step in range(1, 6)]

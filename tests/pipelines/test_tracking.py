@@ -146,12 +146,16 @@ def test_a_deleted_mlflow_run_is_replaced(config: Config, folder: RunFolder) -> 
 
 
 def test_a_continued_run_needs_no_store(
-    config: Config, folder: RunFolder, tiny_config: TinyConfig, server: MlflowServer, caplog: pytest.LogCaptureFixture
+    config: Config,
+    folder: RunFolder,
+    tiny_config: TinyConfig,
+    mortal_server: MlflowServer,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    config = tiny_config(f"output={config.output}", f"tracking.uri={server.uri}")
+    config = tiny_config(f"output={config.output}", f"tracking.uri={mortal_server.uri}")
     with Tracker(config, folder) as first:
         first.log_step(step(1, 3.0))
-    server.stop()
+    mortal_server.stop()
     with pytest.raises(KeyboardInterrupt), Tracker(config, folder) as second:
         second.log_step(step(2, 2.0))
         raise KeyboardInterrupt
@@ -159,7 +163,7 @@ def test_a_continued_run_needs_no_store(
     assert second.pending == 3  # it runs, it has a loss, it was stopped
     assert "until it answers, what the run reports is kept in" in caplog.text
     assert "the same command sends them" in caplog.text
-    server.start()
+    mortal_server.start()
     with Tracker(config, folder) as third:
         pass
     assert third.pending == 0
@@ -171,7 +175,7 @@ def test_a_server_that_is_away_is_not_waited_for(
     config: Config,
     folder: RunFolder,
     tiny_config: TinyConfig,
-    server: MlflowServer,
+    mortal_server: MlflowServer,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -179,15 +183,14 @@ def test_a_server_that_is_away_is_not_waited_for(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr("pipelines.tracking.PATIENCE", 1e5)
     monkeypatch.setattr("pipelines.tracking.SHORT_PATIENCE", 0.1)
-    config = tiny_config(f"output={config.output}", f"tracking.uri={server.uri}")
+    config = tiny_config(f"output={config.output}", f"tracking.uri={mortal_server.uri}")
     with Tracker(config, folder) as tracker:
         assert tracker.arrived()
-        server.stop()
+        mortal_server.stop()
         tracker.log_epoch(EpochReport(epoch=1, epochs=2, step=2, metrics={"train/loss": 2.5}, picture=None), {})
         wait_until(lambda: "MLflow does not answer" in caplog.text, "nobody noticed")
         assert not tracker.arrived()
     assert tracker.pending
-    server.start()
 
 
 def test_artifacts_lie_beside_the_database(config: Config, folder: RunFolder, store: Path) -> None:
