@@ -30,11 +30,13 @@ class Log(io.StringIO):
         super().__init__()
         self.ended = threading.Event()
 
-    def wait_for(self, words: str) -> None:
-        """Until something was printed; it is an error if the training or the time ends before."""
-        complaint = f"{words!r} was never printed:\n{{}}"
-        wait_until(lambda: words in self.getvalue() or self.ended.is_set(), complaint, self.getvalue)
-        assert words in self.getvalue(), complaint.format(self.getvalue())
+    def wait_for(self, *words: str) -> None:
+        """Until any of some words were printed; it is an error if the training or the time ends before."""
+        wait_until(lambda: self._has(words) or self.ended.is_set(), f"{words} were never printed:\n{{}}", self.getvalue)
+        assert self._has(words), f"{words} were never printed:\n{self.getvalue()}"
+
+    def _has(self, words: tuple[str, ...]) -> bool:
+        return any(each in self.getvalue() for each in words)
 
 
 def wait_until(happened: Callable[[], bool], complaint: str, detail: Callable[[], str] = lambda: "") -> None:

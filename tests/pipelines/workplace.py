@@ -12,7 +12,7 @@ import mlflow
 from mlflow import MlflowClient
 
 UNHURRIED = ("data.scale=4", "data.max_side=256")
-"""Makes an epoch take seconds on any machine, so that what happens to a training meanwhile does not come too late."""
+"""Makes an epoch take about a second, so that what happens to a training meanwhile does not come too late."""
 
 
 @dataclass(frozen=True)
