@@ -1,4 +1,4 @@
-"""Ray's `TorchTrainer`, which ends when it is done and when it is told to."""
+"""Ray's `TorchTrainer`, which starts what it needs, and ends when it is done and when it is told to."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from ray.train.torch import TorchTrainer
 
 CLEANER = "PlacementGroupCleanerCallback"
 """What removes a reservation if Ray Train's controller dies before the job."""
+DATASETS = "DatasetsCallback"
+"""What hands Ray's own data sets to workers, by a process that it starts with them also where there are none."""
 
 
 class PromptTrainer(TorchTrainer):
@@ -22,6 +24,8 @@ class PromptTrainer(TorchTrainer):
 
     At Ctrl-C Ray Train asks its controller to stop, which takes as long, or until the node is there that the controller
     waits for. Here the controller is killed, and with it the workers that it owns.
+
+    Nor does it start a process for Ray's own data sets with every group of workers: it is given none.
     """
 
     _controller: ActorHandle | None = None
@@ -40,10 +44,8 @@ class PromptTrainer(TorchTrainer):
             raise
 
     def _create_default_callbacks(self) -> list[Any]:
-        callbacks = super()._create_default_callbacks()
-        if get_webui_url_from_internal_kv():
-            return callbacks
-        return [callback for callback in callbacks if type(callback).__name__ != CLEANER]
+        idle = {DATASETS} if get_webui_url_from_internal_kv() else {DATASETS, CLEANER}
+        return [each for each in super()._create_default_callbacks() if type(each).__name__ not in idle]
 
     def _register_sigint_handler(self, controller: ActorHandle) -> None:
         """What `fit` calls to have Ctrl-C handled."""

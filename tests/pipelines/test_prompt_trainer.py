@@ -4,7 +4,7 @@ import pytest
 from ray.train import ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from pipelines.prompt_trainer import CLEANER, PromptTrainer
+from pipelines.prompt_trainer import CLEANER, DATASETS, PromptTrainer
 
 pytestmark = pytest.mark.ray
 
@@ -13,7 +13,7 @@ def callbacks_of(trainer: TorchTrainer) -> set[str]:
     return {type(callback).__name__ for callback in trainer._create_default_callbacks()}
 
 
-def test_where_no_dashboard_is_nobody_is_started_who_asks_it(ray_here: None) -> None:
+def test_nobody_is_started_for_data_sets_that_are_not_there_nor_to_ask_a_dashboard_that_is_not(ray_here: None) -> None:
     scaling = ScalingConfig(num_workers=1)
     usual = callbacks_of(TorchTrainer(print, scaling_config=scaling))
-    assert usual - callbacks_of(PromptTrainer(print, scaling_config=scaling)) == {CLEANER}
+    assert usual - callbacks_of(PromptTrainer(print, scaling_config=scaling)) == {CLEANER, DATASETS}
