@@ -256,5 +256,5 @@ def report_epoch(trainer: Trainer, metrics: dict[str, float], evaluated: bool) -
 
 def _png(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    image.save(file, "png")
+    image.save(file, "png", compress_level=3)  # training waits: a third of the time, a sixth larger
     return file.getvalue()
