@@ -1,8 +1,8 @@
 """A cluster on this machine, for the folder it is started in: `mrqm cluster up`, `status`, `down`.
 
 Ray's head, behind a token, and an MLflow server with SQLite, both on loopback. Jobs find MLflow by themselves, and
-their relative paths are this folder's. The processes are found by a mark in their environment, so that other clusters
-of the machine are left alone, and a crash leaves nothing that `down` would not find.
+their relative paths are this folder's. The processes are found by a mark in their environment, or by the logs that they
+write, so that other clusters of the machine are left alone, and a crash leaves nothing that `down` would not find.
 """
 
 from __future__ import annotations
@@ -100,11 +100,19 @@ def find(state: State) -> list[psutil.Process]:
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         try:
-            if process.environ().get(MARK) == state.name:
+            if process.environ().get(MARK) == state.name or _writes_logs(process, state.ray_files):
                 found |= {each.pid: each for each in (process, *process.children(recursive=True))}
         except psutil.Error:  # of other users, or just gone
             continue
     return [process for process in found.values() if process.pid != os.getpid()]
+
+
+def _writes_logs(process: psutil.Process, folder: str) -> bool:
+    """Whether it is one of Ray's that write their name over their environment, as the agents of a node do.
+
+    They outlive a node that crashes together with the head, and use up a core.
+    """
+    return process.name().startswith("ray::") and any(file.path.startswith(folder) for file in process.open_files())
 
 
 def is_whole(state: State) -> bool:

@@ -197,6 +197,7 @@ def test_who_follows_a_job_is_told_that_its_head_was_started_anew(
     follower = terminal("mrqm", "jobs", "logs", "begun", "--follow")
     follower.wait_for("step 1/")
     before = state(cluster)
+    below = [each for marked in with_mark(before["name"]) for each in marked.children()]
     kill_all(before["name"])
     follower.wait_for("lost; the job goes on, trying again")
     ports = [before[service].rpartition(":")[2] for service in ("dashboard", "mlflow")]
@@ -204,6 +205,7 @@ def test_who_follows_a_job_is_told_that_its_head_was_started_anew(
     assert anew.returncode == 0, anew.stdout + anew.stderr
     assert follower.end() == 2
     assert f"{before['dashboard']} has forgotten job begun: its head was started anew" in follower.shown
+    assert [each.name() for each in below if each.is_running()] == []
 
 
 def kill_all(mark: str) -> None:
