@@ -6,10 +6,9 @@ no processes, no reservation of the cluster and no epoch behind that nobody aske
 
 from __future__ import annotations
 
-import asyncio
+import pickle
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +27,7 @@ from pipelines.resources import describe_shortage
 from pipelines.torch_backend import NetworkConfig
 from tune.conductor import Epoch, Waiting
 from tune.epochs import train_epochs
+from tune.gate import Gate
 
 
 class Job(TypedDict):
@@ -36,33 +36,6 @@ class Job(TypedDict):
     config: Config
     start: Path | None
     gate: ActorHandle
-
-
-class Gate:
-    """Where workers hand in an epoch, and wait for what is decided."""
-
-    def __init__(self) -> None:
-        self._handed_in: asyncio.Queue[Epoch | ValueError] = asyncio.Queue()
-        self._decided: defaultdict[int, asyncio.Event] = defaultdict(asyncio.Event)
-        self._last: float = float("inf")
-
-    async def hand_in(self, epoch: Epoch | ValueError) -> None:
-        """An epoch from the first worker, or what makes any of them give up."""
-        await self._handed_in.put(epoch)
-
-    async def next(self) -> Epoch | ValueError:
-        """What is handed in next."""
-        return await self._handed_in.get()
-
-    async def decide(self, epoch: int, *, goes_on: bool) -> None:
-        """Let all workers go on after an epoch, or end there."""
-        self._last = self._last if goes_on else epoch
-        self._decided[epoch].set()
-
-    async def passes(self, epoch: int) -> bool:
-        """Whether a worker goes on after an epoch, as soon as that is decided."""
-        await self._decided[epoch].wait()
-        return epoch < self._last
 
 
 def train_on_workers(config: Config, start: Path | None) -> Generator[Epoch | Waiting, None, None]:
@@ -78,7 +51,7 @@ def train_on_workers(config: Config, start: Path | None) -> Generator[Epoch | Wa
                 while not ray.wait([awaited], timeout=0.5)[0]:
                     if training.done():
                         training.result()  # raises why there is no epoch
-                epoch = ray.get(awaited)
+                epoch = pickle.loads(ray.get(awaited))  # noqa: S301  # trusted: from the workers of this trial
                 if isinstance(epoch, ValueError):
                     raise epoch
                 yield epoch
@@ -127,9 +100,9 @@ def _train(job: Job) -> None:
     try:
         for epoch in train_epochs(job["config"], job["start"], ray.train.torch.get_device()):
             if leads:
-                ray.get(job["gate"].hand_in.remote(epoch))
+                ray.get(job["gate"].hand_in.remote(pickle.dumps(epoch)))
             if epoch.finished or not ray.get(job["gate"].passes.remote(epoch.epoch)):
                 return
     except ValueError as error:  # the configuration's or the data's fault
-        ray.get(job["gate"].hand_in.remote(error))
+        ray.get(job["gate"].hand_in.remote(pickle.dumps(error)))
         raise
