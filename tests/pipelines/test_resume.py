@@ -25,7 +25,7 @@ from .workplace import UNHURRIED, Workplace
 pytestmark = pytest.mark.ray
 
 LONG = ["name=long", "train.epochs=15", "train.evaluate_every=15", "scaling.num_workers=1", *UNHURRIED]
-LONG += ["train.checkpoint_minutes=0.004"]  # every quarter of a second
+LONG += ["data.max_side=128", "train.checkpoint_minutes=0.002"]  # checkpoints within every epoch
 
 
 def wait_for_line(process: "subprocess.Popen[str]", word: str) -> None:
