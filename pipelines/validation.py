@@ -25,27 +25,25 @@ class Validator:
     """Evaluates checkpoints of one run, in a process of its own, with the resources of one worker.
 
     Args:
-        config: of the run.
-        line: on which the reports of epochs go.
+        config: of the run; an actor that may be restarted can hold no handle of another one, as a line is.
     """
 
-    def __init__(self, config: Config, line: Line) -> None:
+    def __init__(self, config: Config) -> None:
         torch.set_num_threads(config.scaling.cpus_per_worker)
         self._data = ExitStack()  # open as long as the actor lives
         self._data.enter_context(node_copy(config.data))
         self._trainer = Trainer(config, torch.device("cuda" if config.scaling.use_gpu else "cpu"))
         self._store = _open_store(config)
-        self._line = line
 
-    def evaluate(self, name: str) -> None:
-        """Score a checkpoint, keep the scores with it and report its epoch."""
+    def evaluate(self, name: str, line: Line) -> None:
+        """Score a checkpoint, keep the scores with it and report its epoch on a line."""
         trainer = self._trainer
         with self._store.open(name) as folder:
             trainer.load(folder)
         scores = {f"{PROTOCOL}/{key}": value for key, value in trainer.evaluate().items()}
         losses = self._store.metrics(name)
         self._store.score(name, scores)
-        self._line.send(report_epoch(trainer, losses | scores, evaluated=True))
+        line.send(report_epoch(trainer, losses | scores, evaluated=True))
 
 
 class Validation:
@@ -59,8 +57,8 @@ class Validation:
     def __init__(self, config: Config, line: Line) -> None:
         options = {"num_cpus": config.scaling.cpus_per_worker, "num_gpus": int(config.scaling.use_gpu)}
         options |= {"max_restarts": -1, "max_task_retries": RETRIES}
-        self._store = _open_store(config)
-        self._actor = ray.remote(Validator).options(**options).remote(config, line)
+        self._store, self._line = _open_store(config), line
+        self._actor = ray.remote(Validator).options(**options).remote(config)
         self._asked: dict[str, ray.ObjectRef] = {}
         for name in self._store.waiting():
             self.begin(name)
@@ -68,7 +66,7 @@ class Validation:
     def begin(self, name: str) -> None:
         """Evaluate a checkpoint when those before it are done."""
         if name in self._store.waiting():
-            self._asked[name] = self._actor.evaluate.remote(name)
+            self._asked[name] = self._actor.evaluate.remote(name, self._line)
 
     def poll(self) -> list[str]:
         """What went wrong since the last call, for the user; it is tried again at the end."""
@@ -87,7 +85,7 @@ class Validation:
         last = [name for name in self._store.newest_first()[:1] if SCORE not in self._store.metrics(name)]
         for name in dict.fromkeys([*self._store.waiting(), *last]):
             try:
-                ray.get(self._actor.evaluate.remote(name))
+                ray.get(self._actor.evaluate.remote(name, self._line))
             except RayTaskError as error:
                 raise TrainingError(f"checkpoint {name} cannot be evaluated: {error.cause}") from error
             except RayActorError as error:
