@@ -12,7 +12,7 @@ from __future__ import annotations
 import shlex
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from rich.console import Console
 
 from cluster.place import as_submitted
 from mrqm.config import Config
+from mrqm.data import DetectionDataset
 from pipelines.checks import check_inputs
+from pipelines.dataset_inputs import datasets_noted
 from pipelines.display import Display
 from pipelines.node_copy import node_copy
 from pipelines.report import command
@@ -83,30 +85,46 @@ def sweep(request: Request, console: Console) -> Outcome | None:
     candidates = Candidates(space, config)
     candidates.check()
     if request.dry_run:
-        found = find_known(candidates, config, _read_inputs(config, console)) if space.warm_start else None
+        with ExitStack() as data:
+            inputs = _read_inputs(config, console, data) if space.warm_start else None
+        found = find_known(candidates, config, inputs.stamp) if inputs else None
         with ray_session():
             _plan(candidates, config, found, console)
         return None
     folder = RunFolder(config)
-    with folder.claimed(config), _ending_on_sigterm():
+    with folder.claimed(config), _ending_on_sigterm(), ExitStack() as data:
         keep_space(folder.path, space)
-        stamp = _read_inputs(config, console)
+        inputs = _read_inputs(config, console, data)
         began = bool(read_history(folder.path / JOURNAL).trials)
-        found = None if began else find_known(candidates, config, stamp)
+        found = None if began else find_known(candidates, config, inputs.stamp)
         with ray_session():
             plan = _plan(candidates, config, found, console)
             folder.require_space(plan.disk_bytes, plan.checkpoint_bytes)
             with Display(console, []) as display:
                 wait_for_room(config.scaling, display.phase)
-            return _search(request, candidates, config, plan, found, stamp, console)
+            return _search(request, candidates, config, plan, found, inputs, console)
 
 
-def _read_inputs(config: Config, console: Console) -> dict[str, str]:
-    """Read all that trials will need; returns what their metrics depend on."""
-    with Display(console, []) as display, node_copy(config.data, display.phase):
-        stamp = stamp_of(config, check_inputs(config, display))
+@dataclass(frozen=True)
+class Inputs:
+    """What all trials read.
+
+    Attributes:
+        datasets: by split.
+        stamp: what metrics depend on, as tags.
+    """
+
+    datasets: Mapping[str, DetectionDataset]
+    stamp: Mapping[str, str]
+
+
+def _read_inputs(config: Config, console: Console, data: ExitStack) -> Inputs:
+    """Read all that trials will need, which is there as long as `data` is open."""
+    with Display(console, []) as display:
+        data.enter_context(node_copy(config.data, display.phase))
+        datasets = check_inputs(config, display)
         display.phase("starting Ray")
-    return stamp
+        return Inputs(datasets, stamp_of(config, datasets))
 
 
 def _plan(candidates: Candidates, config: Config, found: Found | None, console: Console) -> Plan:
@@ -122,14 +140,17 @@ def _search(
     config: Config,
     plan: Plan,
     found: Found | None,
-    stamp: Mapping[str, str],
+    inputs: Inputs,
     console: Console,
 ) -> Outcome:
     space, folder = candidates.space, RunFolder(config).path
     trials_config = config.model_copy(update={"output": str(folder)})
     with closing(Journal(folder / JOURNAL)) as journal:
         conductor = Conductor(candidates, journal, folder, plan.epochs, _gpus(config))
-        with Recorder(config, trials_config, journal, stamp) as recorder:
+        with (
+            Recorder(config, trials_config, journal, inputs.stamp) as recorder,
+            datasets_noted(recorder.sweep, config, inputs.datasets, inputs.stamp["data.digest"]),
+        ):
             recorder.catch_up()
             journal.write(SessionBegan(trials=_wanted(journal, plan, request.add_trials)))
             if found is not None:
@@ -139,7 +160,7 @@ def _search(
                 if not conductor.is_over():
                     run_trials(conductor, space, trials_config, live.say)
                 recorder.finish()
-                return _conclude(request, config, space, journal, recorder, stamp)
+                return _conclude(request, config, space, journal, recorder, inputs.stamp)
 
 
 def _wanted(history: History, plan: Plan, more: int) -> int:

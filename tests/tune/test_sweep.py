@@ -139,6 +139,14 @@ def test_the_report_is_in_the_parent_run(outcome: Outcome) -> None:
     assert all(word in text for word in ("Leaderboard", "Learning curves", "All trials", "DivergenceError"))
 
 
+def test_the_sweeps_run_says_what_data_its_trials_read(outcome: Outcome) -> None:
+    run = MlflowClient(outcome.tracking_uri).get_run(outcome.run_id)
+    contexts = [tag.value for used in run.inputs.dataset_inputs for tag in used.tags]
+    assert sorted(contexts) == ["training", "validation"]
+    (validation,) = [used.dataset for used in run.inputs.dataset_inputs if used.tags[0].value == "validation"]
+    assert run.data.tags["data.digest"].startswith(validation.digest)
+
+
 def test_the_best_model_carries_the_sweeps_lineage(outcome: Outcome) -> None:
     version = MlflowClient(outcome.tracking_uri).get_model_version("swept", "1")
     assert (version.tags["sweep.name"], version.tags["sweep.run_id"]) == ("whole", outcome.run_id)
