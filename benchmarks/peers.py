@@ -3,15 +3,17 @@
     python benchmarks/peers.py -c configs/visdrone_mini.yaml --minutes 12 --device cpu --out peers.json \\
         data.root=FOLDER model.backbone.weights=WEIGHTS.safetensors
 
-Needs the extra `peers` (transformers). Everything runs in one process on all its threads, so `scaling.num_workers` is 1
-here. Everyone gets the configuration's AdamW, warm-up, decay (over the minutes, not over the epochs), moving average,
-precision and seed; where a peer does better at other rates than MRQM's, `RATES` has them. The minutes count training
-with its data loading, not evaluation. How the peers are built is told in `peer_models`.
+The other DETRs need the extra `peers` (transformers). Everything runs in one process on all its threads, so
+`scaling.num_workers` is 1 here. Everyone gets the configuration's AdamW, warm-up, decay (over the minutes, not over the
+epochs), moving average, precision and seed; where a peer does better at other rates than MRQM's, `RATES` has them. The
+minutes count training with its data loading, not evaluation. How the peers are built is told in `peer_models`.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import json
 import math
 import time
@@ -36,7 +38,8 @@ from mrqm.optim import Schedule, build_optimizer
 from mrqm.progress import DivergenceError, Progress
 from mrqm.trainer import Trainer
 
-MODELS = ("mrqm", "rtdetrv2", "dfine", "deformable_detr", "fcos")
+OF_TRANSFORMERS = ("rtdetrv2", "dfine", "deformable_detr")
+MODELS = ("mrqm", *OF_TRANSFORMERS, "fcos")
 
 RATES: dict[str, dict[str, float]] = {
     "rtdetrv2": {"lr": 5e-4, "clip_norm": 0.1},  # of optim, where a peer's differ from the configuration's
@@ -84,11 +87,9 @@ def run_peer(name: str, config: Config, device: torch.device, on_step: OnStep) -
 
 def build_peer(name: str, config: Config, num_classes: int) -> Any:
     """The peer of that name on a freshly loaded backbone."""
-    import peer_detrs  # transformers takes seconds to import
-    import peer_models
-
     backbone = build_backbone(config.model.backbone, channels_last=config.model.channels_last)
-    module = peer_models if name == "fcos" else peer_detrs
+    # transformers takes seconds to import, and need not be there without its models
+    module = importlib.import_module("peer_detrs" if name in OF_TRANSFORMERS else "peer_models")
     return getattr(module, f"build_{name}")(config, backbone, num_classes)
 
 
@@ -224,6 +225,10 @@ def main() -> None:
     names, device = args.models.split(","), torch.device(args.device)
     if unknown := set(names) - set(MODELS):
         parser.error(f"--models: unknown {sorted(unknown)}; known: {', '.join(MODELS)}")
+    if set(names) & set(OF_TRANSFORMERS) and importlib.util.find_spec("transformers") is None:
+        parser.error(
+            f"{', '.join(OF_TRANSFORMERS)} are those of transformers: pip install '.[peers]', or leave them out"
+        )
     alone = ["scaling.num_workers=1", "train.accumulate=1", "train.epochs=1000000", f"train.max_minutes={args.minutes}"]
     try:
         config = load_config(args.config, [*args.overrides, *alone])
