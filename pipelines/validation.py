@@ -91,6 +91,7 @@ class Validation:
             except RayActorError as error:
                 raise TrainingError(f"checkpoint {name} cannot be evaluated: {error}") from error
         self._store.prune()
+        ray.kill(self._actor)  # left to end by itself, a process of Ray may wait for ever while it takes itself apart
 
 
 def _open_store(config: Config) -> CheckpointStore:
