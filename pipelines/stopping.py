@@ -1,4 +1,4 @@
-"""Signals that end a training."""
+"""Signals that end a training or a sweep."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def stoppable() -> Iterator[Callable[[], None]]:
-    """Let SIGTERM, which clusters send to stop a job, end a training as Ctrl-C does.
+    """Let SIGTERM, which clusters send to stop a job, end a training or a sweep as Ctrl-C does.
 
-    Ctrl-C ends it also where a shell made its background commands ignore it, as Ray Train has it.
+    Ctrl-C ends it also where a shell made its background commands ignore it, as Ray Train has it. It belongs into Ray's
+    session: to connect replaces the handler of SIGTERM.
 
     Yields:
         What stops the training from another thread. Outside of the main thread nothing can: it does nothing.

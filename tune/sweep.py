@@ -10,9 +10,8 @@ runs/demo-mrqm/
 from __future__ import annotations
 
 import shlex
-import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from pipelines.node_copy import node_copy
 from pipelines.report import command
 from pipelines.resources import cluster_nodes, ray_session, require_room, wait_for_room
 from pipelines.runs import RunFolder, with_absolute_paths
+from pipelines.stopping import stoppable
 from pipelines.train import register_if_possible, stamp_of
 from tune.candidates import Candidates
 from tune.conductor import Conductor
@@ -92,12 +92,12 @@ def sweep(request: Request, console: Console) -> Outcome | None:
             _plan(candidates, config, found, console)
         return None
     folder = RunFolder(config)
-    with folder.claimed(config), _ending_on_sigterm(), ExitStack() as data:
+    with folder.claimed(config), ExitStack() as data:
         keep_space(folder.path, space)
         inputs = _read_inputs(config, console, data)
         began = bool(read_history(folder.path / JOURNAL).trials)
         found = None if began else find_known(candidates, config, inputs.stamp)
-        with ray_session():
+        with ray_session(), stoppable():
             plan = _plan(candidates, config, found, console)
             folder.require_space(plan.disk_bytes, plan.checkpoint_bytes)
             with Display(console, []) as display:
@@ -210,13 +210,3 @@ def reproduce(request: Request, space: Space, name: str, params: Mapping[str, An
 
 def _gpus(config: Config) -> int:
     return config.scaling.max_workers if config.scaling.use_gpu else 0
-
-
-@contextmanager
-def _ending_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM, which clusters send to stop a job, end a sweep as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

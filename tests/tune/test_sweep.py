@@ -1,8 +1,10 @@
 """Sweeps as users run them: `mrqm tune` in processes of its own, on a real Ray."""
 
 import io
+import os
 import shlex
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -197,6 +199,16 @@ def test_a_finished_sweep_is_extended(outcome: Outcome, killed: Command, workpla
     assert extended is not None
     assert what_happened(extended.history)[:5] == what_happened(outcome.history)
     assert (len(extended.history.trials), len(workplace.children("whole"))) == (6, 6)
+
+
+def test_sigterm_stops_a_sweep_as_ctrl_c_does(workplace: Workplace, cluster: Cluster) -> None:
+    command = workplace.tune("stopped", "space")
+    wait_until(lambda: workplace.reports("stopped") or not command.runs())
+    os.kill(command.process.pid, signal.SIGTERM)
+    assert command.end() == 130, command.output
+    assert "stopped; the same command continues the sweep" in command.output
+    assert "SIGTERM" not in command.output  # Ray's own handler prints a stack of addresses
+    wait_until(lambda: leaves_nothing(cluster))
 
 
 def test_a_trial_of_a_population_goes_on_from_its_donors_weights(
