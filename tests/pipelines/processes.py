@@ -3,7 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
+import re
+
+import psutil
+
+WORKER = re.compile("RayTrainWorker")
+
+
+def processes_below(pid: int, name: re.Pattern[str]) -> list[int]:
+    """The processes that a process started, itself or through others, and that have such a name."""
+    found = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # processes end while they are looked at
+                if name.search(" ".join(process.cmdline())):
+                    found.append(process.pid)
+    return found
+
+
+def workers_of(driver: int) -> list[int]:
+    """The processes of all training workers under a driver."""
+    return processes_below(driver, WORKER)
 
 
 def worker_of(driver: int) -> int:
@@ -11,20 +31,3 @@ def worker_of(driver: int) -> int:
     found = workers_of(driver)
     assert found, f"no worker under {driver}"
     return found[0]
-
-
-def workers_of(driver: int) -> list[int]:
-    """The processes of all training workers under a driver."""
-    parents = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
-    found = []
-    for pid in parents:
-        with contextlib.suppress(OSError):
-            above = pid
-            while above in parents and above != driver:
-                above = parents[above]
-            if above == driver and "RayTrainWorker" in Path(f"/proc/{pid}/cmdline").read_text():
-                found.append(pid)
-    return found

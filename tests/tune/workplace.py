@@ -27,6 +27,8 @@ from tune.entries import Reported
 from tune.history import History
 from tune.journal import read_history
 
+from ..pipelines.processes import WORKER, processes_below
+
 PATIENCE = 300.0
 NUMBERS = itertools.count()
 # Commands are forked from a process that has all modules, of which each would have to import them for itself.
@@ -143,19 +145,12 @@ def run(folder: Path, log: Path, words: Iterable[str], environment: dict[str, st
 
 
 TRIAL = re.compile(r"ray::(SweepTrial|ResourceTrainable)")  # at rest, and while a method runs
-WORKER = re.compile("RayTrainWorker")
 
 
 def processes(cluster: Cluster, name: re.Pattern[str]) -> list[int]:
     """Ray's processes of a cluster that have such a name."""
-    raylets = {info.process.pid for node in cluster.list_all_nodes() for info in node.all_processes["raylet"]}
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # processes end while they are looked at
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent in raylets and name.search((folder / "cmdline").read_text()):
-                found.append(int(folder.name))
-    return found
+    raylets = [info.process.pid for node in cluster.list_all_nodes() for info in node.all_processes["raylet"]]
+    return [pid for raylet in raylets for pid in processes_below(raylet, name)]
 
 
 def leaves_nothing(cluster: Cluster) -> bool:
