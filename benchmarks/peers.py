@@ -12,7 +12,6 @@ minutes count training with its data loading, not evaluation. How the peers are 
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.util
 import json
 import math

@@ -5,6 +5,7 @@ Queries that the decoder starts from should crowd on the small objects, and mine
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -77,7 +78,7 @@ def draw_densities(images: Tensor, targets: Sequence[Mapping[str, Tensor]], quer
 
 def _heated(panel: Image.Image, centers: Tensor) -> Image.Image:
     """A panel in grey under the colours of its queries' density."""
-    coarse = density(centers, (panel.height // COARSER, panel.width // COARSER))
+    coarse = density(centers, (math.ceil(panel.height / COARSER), math.ceil(panel.width / COARSER)))
     heat = np.asarray(Image.fromarray(coarse).resize(panel.size, Image.Resampling.BILINEAR))
     grey = np.asarray(panel.convert("L").convert("RGB"), dtype=np.float32)
     levels = np.linspace(0, 1, len(HEAT))

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from pyarrow import ArrowInvalid
+from pyarrow import ArrowInvalid, ArrowNotImplementedError
 from pyarrow.fs import FileSelector, FileSystem
 
 from mrqm.config import DataConfig, make_config
@@ -122,8 +122,7 @@ def _reachable(data: DataConfig) -> Iterator[None]:
     """Say what a store's errors mean."""
     try:
         yield
-    # pyarrow has an error of its own for a kind of store that it was built without
-    except (OSError, ArrowInvalid, NotImplementedError) as error:
+    except (OSError, ArrowInvalid, ArrowNotImplementedError) as error:
         raise DataError(
             f"data.root={data.root}: cannot be copied to {data.folder}: {str(error).splitlines()[0]}; nodes "
             "need its credentials (AWS_ACCESS_KEY_ID, a profile, a role) and, for S3 servers other than "
