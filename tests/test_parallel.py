@@ -1,11 +1,7 @@
-"""Two gloo workers must learn what one worker with the whole batch learns; this file is also the workers' program."""
+"""Two gloo workers must learn what one worker with the whole batch learns."""
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 from mrqm.config import load_config
 from mrqm.criterion import build_criterion, total_loss
 from mrqm.models.mrqm import build_model
+
+from .ranks import run_ranks
 
 OBJECTS = {
     "objects everywhere": [3, 2, 5, 1, 1, 4, 2],
@@ -50,28 +48,9 @@ def learn(folder: Path, rank: int, world_size: int) -> Found:
     return found
 
 
-def run_two_workers(folder: Path) -> list[Found]:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    workers = [
-        subprocess.Popen(
-            [sys.executable, __file__, folder],
-            env={**os.environ, **environment, "RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        for worker in workers:
-            _, errors = worker.communicate(timeout=280)
-            assert worker.returncode == 0, errors
-    finally:
-        for worker in workers:
-            worker.kill()
-    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+def save_learned(folder: Path) -> None:
+    """The program of each of two workers."""
+    torch.save(learn(folder, dist.get_rank(), dist.get_world_size()), folder / f"rank{dist.get_rank()}.pt")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +64,8 @@ def learned(
     images = torch.randint(0, 256, (7, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     targets = {name: [random_target(n, seed) for seed, n in enumerate(counts)] for name, counts in OBJECTS.items()}
     torch.save({"model": make_model(config).state_dict(), "images": images, **targets}, folder / "given.pt")
-    return learn(folder, 0, 1), run_two_workers(folder)
+    run_ranks(save_learned, 2, folder)
+    return learn(folder, 0, 1), [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 @pytest.mark.slow
@@ -100,11 +80,3 @@ def test_two_workers_give_the_losses_and_gradients_of_one(case: str, learned: tu
             mean, expected, rtol=1e-3, atol=1e-4 * scale, msg=lambda m, name=name: f"{name}: {m}"
         )
         assert name.startswith("loss_") or torch.equal(first[name], second[name]), name
-
-
-if __name__ == "__main__":
-    own_folder = Path(sys.argv[1])
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    torch.save(learn(own_folder, dist.get_rank(), dist.get_world_size()), own_folder / f"rank{dist.get_rank()}.pt")
-    dist.destroy_process_group()

@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,8 @@ from torch import distributed as dist
 
 from mrqm.data.records import IGNORED_REGION
 from mrqm.evaluation import CocoEvaluator
+
+from ..ranks import run_ranks
 
 CLASSES = ("car", "bus", "person")
 BINS = {"tiny": (0.0, 256.0), "small": (256.0, 1024.0), "rest": (1024.0, 1e10)}
@@ -272,10 +272,9 @@ def test_a_repeated_image_is_refused() -> None:
         evaluator.update([detections], [target])
 
 
-def work(rank: int, folder: Path) -> None:
+def work(folder: Path) -> None:
     """One of two processes: scores its share three ways and leaves what it got in the folder."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    rank = dist.get_rank()
     items, _, _ = random_scene(3)
     answers = {
         "shared": repr(score(items[rank::2])),
@@ -286,14 +285,12 @@ def work(rank: int, folder: Path) -> None:
     except ValueError as error:
         answers["same images on both"] = str(error)
     (folder / f"{rank}.json").write_text(json.dumps(answers))
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
     folder = tmp_path_factory.mktemp("ranks")
-    processes = [subprocess.Popen([sys.executable, __file__, str(rank), folder]) for rank in range(2)]
-    assert [process.wait(timeout=200) for process in processes] == [0, 0]
+    run_ranks(work, 2, folder)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
@@ -305,7 +302,3 @@ def test_two_ranks_equal_one(case: str, two_ranks: list[dict[str, str]]) -> None
 
 def test_an_image_on_two_ranks_is_refused_by_both(two_ranks: list[dict[str, str]]) -> None:
     assert all("evaluated twice" in answers["same images on both"] for answers in two_ranks)
-
-
-if __name__ == "__main__":
-    work(int(sys.argv[1]), Path(sys.argv[2]))

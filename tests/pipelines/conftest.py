@@ -17,6 +17,7 @@ from mrqm.config import Config
 from mrqm.data.scenes import SCENE_CLASSES, write_scenes
 from pipelines.resources import ray_session
 
+from ..forks import forked_workers
 from .mlflow_server import MlflowServer, mlflow_server
 from .registered import register_run
 from .workplace import Workplace
@@ -29,7 +30,7 @@ NUMBERS = itertools.count()
 @pytest.fixture(scope="module")
 def ray_here() -> Iterator[None]:
     """A Ray session in which the tests of a file run what they would start one for each."""
-    with pytest.MonkeyPatch.context() as patch:
+    with forked_workers(), pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         with ray_session():
             yield

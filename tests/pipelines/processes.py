@@ -1,4 +1,4 @@
-"""Processes that a training starts."""
+"""Processes that tests start."""
 
 from __future__ import annotations
 
@@ -10,24 +10,18 @@ import psutil
 WORKER = re.compile("RayTrainWorker")
 
 
-def processes_below(pid: int, name: re.Pattern[str]) -> list[int]:
-    """The processes that a process started, itself or through others, and that have such a name."""
+def running(name: re.Pattern[str]) -> list[int]:
+    """The processes that this one started, itself or through others, and that have such a name."""
     found = []
-    with contextlib.suppress(psutil.NoSuchProcess):
-        for process in psutil.Process(pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):  # processes end while they are looked at
-                if name.search(" ".join(process.cmdline())):
-                    found.append(process.pid)
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # processes end while they are looked at
+            if name.search(" ".join(process.cmdline())):
+                found.append(process.pid)
     return found
 
 
-def workers_of(driver: int) -> list[int]:
-    """The processes of all training workers under a driver."""
-    return processes_below(driver, WORKER)
-
-
-def worker_of(driver: int) -> int:
-    """The process of a training worker under a driver."""
-    found = workers_of(driver)
-    assert found, f"no worker under {driver}"
+def worker() -> int:
+    """The process of a training worker."""
+    found = running(WORKER)
+    assert found, "no worker"
     return found[0]

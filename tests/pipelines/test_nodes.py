@@ -19,10 +19,12 @@ from mrqm.config import load_config
 from pipelines.resources import ray_session
 from pipelines.runs import Summary
 
-from ..tune.workplace import processes
+from ..forks import forked_workers
+from ..waiting import wait_until
 from .histories import assert_told_once_and_in_order
+from .processes import running
 from .uninterrupted import assert_as_if_uninterrupted
-from .watched import Log, press_ctrl_c, train_while, wait_until
+from .watched import Log, press_ctrl_c, train_while
 from .workplace import UNHURRIED, Workplace
 
 pytestmark = pytest.mark.ray
@@ -36,7 +38,7 @@ IMAGES = 8
 @pytest.fixture(scope="module")
 def head() -> Iterator[Cluster]:
     """A node of one CPU, and this process in its cluster."""
-    with pytest.MonkeyPatch.context() as patch:
+    with forked_workers(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "0.5")
         patch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "5")
@@ -148,4 +150,4 @@ def test_ctrl_c_ends_a_training_that_waits_for_a_node(cluster: Cluster, inside: 
     with pytest.raises(KeyboardInterrupt):
         train_while(load_config(inside.config_file, overrides), meddle)
     assert inside.mlflow_run("waiting").info.status == "KILLED"
-    wait_until(lambda: not processes(cluster, CONTROLLER), "Ray Train's controller goes on")
+    wait_until(lambda: not running(CONTROLLER), "Ray Train's controller goes on")

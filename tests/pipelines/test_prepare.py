@@ -5,10 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +23,8 @@ from pipelines import prepare as module
 from pipelines.preparation import PROGRESS, REPORT, PreparationError, make_settings
 from pipelines.prepare import prepare
 from pipelines.prepare_report import print_report
+
+from ..forks import Command
 
 
 class Stopped(Exception):
@@ -218,20 +216,15 @@ def test_a_killed_command_goes_on_and_ends_as_if_it_had_not_been(here: list[Path
     run(source, tmp_path / "whole", tiles=100, overlap=0)
 
     arguments = ["prepare", "visdrone", str(source), str(tmp_path / "new"), "--tiles", "100"]
-    command = [sys.executable, "-m", "mrqm", *arguments]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     progress = tmp_path / "new" / PROGRESS
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    while process.poll() is None and (not progress.is_file() or progress.read_text().count("\n") < 3):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    killed = Command(tmp_path, arguments)
+    killed.wait_until(lambda: progress.is_file() and progress.read_text().count("\n") >= 3, "three images are done")
+    killed.kill()
     assert not list((tmp_path / "new").rglob(ANNOTATIONS))
     done = progress.read_text().count("\n")
     assert 3 <= done < 40
 
-    again = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    assert f"continuing: {done} of 40 images are done" in again.stdout
+    again = Command(tmp_path, arguments)
+    assert again.end() == 0, again.output
+    assert f"continuing: {done} of 40 images are done" in again.output
     assert files_of(tmp_path / "new") == files_of(tmp_path / "whole")

@@ -18,10 +18,11 @@ from mrqm.config import Config, load_config
 from mrqm.progress import DivergenceError
 from pipelines.train import train
 
+from ..waiting import wait_until
 from .histories import assert_told_once_and_in_order
 from .mlflow_server import MlflowServer
-from .processes import worker_of, workers_of
-from .watched import Log, press_ctrl_c, train_while, wait_until
+from .processes import WORKER, running, worker
+from .watched import Log, press_ctrl_c, train_while
 from .workplace import UNHURRIED, Workplace
 
 pytestmark = pytest.mark.ray
@@ -81,12 +82,12 @@ def test_a_server_that_dies_twice_is_told_everything_once(
         )
         passed = log.getvalue().count("/15 ")
         wait_until(lambda: log.getvalue().count("/15 ") > passed + 3, "the training waits for MLflow")
-        worker = worker_of(os.getpid())
-        os.kill(worker, signal.SIGSTOP)  # so that the server comes back within the training, however long that takes
+        stopped = worker()
+        os.kill(stopped, signal.SIGSTOP)  # so that the server comes back within the training, however long that takes
         mortal_server.start()
         log.wait_for("MLflow answers again")
         mortal_server.stop()
-        os.kill(worker, signal.SIGCONT)
+        os.kill(stopped, signal.SIGCONT)
 
     summary, log = train_while(config, meddle)
     assert "\n   15/15 " in log
@@ -127,4 +128,4 @@ def test_ctrl_c_ends_a_training_and_its_workers(ray_here: None, inside: Workplac
     with pytest.raises(KeyboardInterrupt):
         train_while(load_config(inside.config_file, overrides), meddle)
     assert inside.mlflow_run("ended").info.status == "KILLED"
-    wait_until(lambda: not workers_of(os.getpid()), "a worker goes on")
+    wait_until(lambda: not running(WORKER), "a worker goes on")

@@ -4,7 +4,6 @@ import io
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import mlflow
@@ -31,7 +30,7 @@ pytestmark = pytest.mark.ray
 @pytest.fixture(scope="module")
 def finished(workplace: Workplace) -> "subprocess.CompletedProcess[str]":
     """A run of two workers and two epochs."""
-    return workplace.run()
+    return workplace.run("train", "-c", str(workplace.config_file))
 
 
 def test_a_run_ends_with_its_summary(finished: "subprocess.CompletedProcess[str]") -> None:
@@ -105,8 +104,7 @@ def test_another_configuration_under_its_name_is_refused(
 def test_its_checkpoint_is_evaluated_to_the_same_metrics(
     finished: "subprocess.CompletedProcess[str]", workplace: Workplace
 ) -> None:
-    command = [sys.executable, "-m", "mrqm", "evaluate", "runs/tiny/epoch_0002"]
-    result = subprocess.run(command, cwd=workplace.folder, capture_output=True, text=True)
+    result = workplace.run("evaluate", "runs/tiny/epoch_0002")
     metrics = json.loads((workplace.folder / "runs" / "tiny" / "epoch_0002" / "metrics.json").read_text())
     assert f"{metrics['coco/AP']:.3f}" in result.stdout, result.stderr
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import signal
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,8 +14,7 @@ from mrqm.config import Config
 from pipelines.runs import Summary
 from pipelines.train import train
 
-PATIENCE = 300.0
-"""Until a test gives up."""
+from ..waiting import wait_until
 
 
 class Log(io.StringIO):
@@ -32,18 +30,11 @@ class Log(io.StringIO):
 
     def wait_for(self, *words: str) -> None:
         """Until any of some words were printed; it is an error if the training or the time ends before."""
-        wait_until(lambda: self._has(words) or self.ended.is_set(), f"{words} were never printed:\n{{}}", self.getvalue)
+        wait_until(lambda: self._has(words) or self.ended.is_set(), f"{words} were never printed", self.getvalue)
         assert self._has(words), f"{words} were never printed:\n{self.getvalue()}"
 
     def _has(self, words: tuple[str, ...]) -> bool:
         return any(each in self.getvalue() for each in words)
-
-
-def wait_until(happened: Callable[[], bool], complaint: str, detail: Callable[[], str] = lambda: "") -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < deadline, complaint.format(detail())
-        time.sleep(0.02)
 
 
 def press_ctrl_c() -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
+
+from ..forks import Command
 
 UNHURRIED = ("data.scale=4", "data.max_side=256")
 """Makes an epoch take about a second, so that what happens to a training meanwhile does not come too late."""
@@ -25,23 +26,15 @@ class Workplace:
     def config_file(self) -> Path:
         return self.folder / "tiny.yaml"
 
-    def start(self, *overrides: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "mrqm", "train", "-c", str(self.config_file), *overrides]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
-        return subprocess.Popen(
-            command,
-            cwd=self.folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
+    def start(self, *overrides: str) -> Command:
+        """`mrqm train`, in a Ray session of its own."""
+        return Command(self.folder, ["train", "-c", str(self.config_file), *overrides])
 
-    def run(self, *overrides: str) -> "subprocess.CompletedProcess[str]":
-        process = self.start(*overrides)
-        stdout, stderr = process.communicate()
-        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+    def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """`mrqm WORDS`, as users run it."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
+        command = [sys.executable, "-m", "mrqm", *words]
+        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
 
     def mlflow_run(self, name: str) -> mlflow.entities.Run:
         return self.mlflow_run_in(self.folder / "runs" / name)

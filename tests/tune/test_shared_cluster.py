@@ -26,7 +26,9 @@ from tune.space import load_space, sweep_config
 from tune.sweep import Request, sweep
 
 from ..pipelines.mlflow_server import MlflowServer
-from .workplace import TRIAL, WORKER, Workplace, leaves_nothing, processes, start_cluster, wait_until
+from ..pipelines.processes import WORKER, running
+from ..waiting import wait_until
+from .workplace import TRIAL, Workplace, leaves_nothing, start_cluster
 
 TinyConfig = Callable[..., Config]
 
@@ -77,7 +79,7 @@ def test_two_sweeps_and_a_training_share_a_cluster(workplace: Workplace, cluster
     for name in ("one", "two"):
         assert [trial.state for trial in workplace.history(name).trials] == ["finished"] * 2
         assert len(workplace.children(name)) == 2
-    wait_until(lambda: leaves_nothing(cluster), "nothing is reserved")
+    wait_until(leaves_nothing, "nothing is reserved")
 
 
 def test_a_trial_that_needs_more_than_the_cluster_has_is_refused(workplace: Workplace, cluster: Cluster) -> None:
@@ -86,7 +88,7 @@ def test_a_trial_that_needs_more_than_the_cluster_has_is_refused(workplace: Work
         request = Request(Path("tiny.yaml"), Path("short.yaml"), ["name=huge", "scaling.cpus_per_worker=2"])
         with pytest.raises(ResourceError, match=r"1 worker × 2 CPUs were asked for, .* 2 nodes with 1 CPU"):
             sweep(request, Console(file=io.StringIO()))
-    assert leaves_nothing(cluster)
+    assert leaves_nothing()
 
 
 def test_a_sweep_outlives_its_processes_a_node_and_mlflow(
@@ -95,25 +97,21 @@ def test_a_sweep_outlives_its_processes_a_node_and_mlflow(
     """Everything but the driver dies once; every trial has every epoch once, and is what it would have been alone."""
     command = workplace.tune("battered", "long", MLFLOW_TRACKING_URI=server.uri)
 
-    def both_go_on() -> bool:
-        before = Counter(report.trial for report in workplace.reports("battered"))
+    def reports() -> Counter[int]:
+        return Counter(report.trial for report in workplace.reports("battered"))
 
-        def further() -> bool:
-            assert command.runs(), command.output
-            now = Counter(report.trial for report in workplace.reports("battered"))
-            return sum(now[trial] > before[trial] for trial in now) >= 2
+    def wait_until_both_go_on() -> None:
+        before = reports()
+        command.wait_until(lambda: len(reports() - before) >= 2, "two trials go on")
 
-        wait_until(further, "two trials go on")
-        return True
-
-    assert both_go_on()
-    os.kill(processes(cluster, TRIAL)[0], signal.SIGKILL)
-    wait_until(lambda: len(lost_trials(workplace, "battered")) == 1, "a process was lost")
+    wait_until_both_go_on()
+    os.kill(running(TRIAL)[0], signal.SIGKILL)
+    command.wait_until(lambda: len(lost_trials(workplace, "battered")) == 1, "a process was lost")
     server.stop()
-    assert both_go_on()
+    wait_until_both_go_on()
     cluster.remove_node(cluster.list_all_nodes()[1], allow_graceful=False)
-    wait_until(lambda: len(lost_trials(workplace, "battered")) == 2, "a node was lost")
-    wait_until(lambda: re.search(AWAY, command.output) is not None, "the sweep says that MLflow is away")
+    command.wait_until(lambda: len(lost_trials(workplace, "battered")) == 2, "a node was lost")
+    command.wait_until(lambda: re.search(AWAY, command.output), "the sweep says that MLflow is away")
     server.start()
     cluster.add_node(num_cpus=1)
     assert command.end() == 0, command.output
@@ -130,7 +128,7 @@ def test_a_sweep_outlives_its_processes_a_node_and_mlflow(
     lost = trials[lost_trials(workplace, "battered")[0]]
     alone = train_alone(workplace, lost.params["loss.one_to_many.loss_weight"])
     assert [report.metrics["train/loss"] for report in lost.results] == alone
-    wait_until(lambda: leaves_nothing(cluster), "nothing is reserved")
+    wait_until(leaves_nothing, "nothing is reserved")
 
 
 def test_sweeps_that_wait_for_others_say_so_and_leave_nothing_when_they_are_killed(
@@ -146,20 +144,20 @@ def test_sweeps_that_wait_for_others_say_so_and_leave_nothing_when_they_are_kill
     other = Other.remote()
     assert ray.get(other.is_there.remote())
     killed = workplace.tune("killed", "long")
-    wait_until(lambda: workplace.reports("killed") and "PENDING" in reservations(), "a trial runs, another waits")
+    killed.wait_until(lambda: workplace.reports("killed") and "PENDING" in reservations(), "one runs, another waits")
     killed.kill()
-    wait_until(lambda: leaves_nothing(cluster), "nothing is reserved")
+    wait_until(leaves_nothing, "nothing is reserved")
 
     wide = workplace.tune("wide", "short", "scaling.num_workers=2")
-    wait_until(lambda: "waiting for the cluster: 1 of 2 CPUs are free" in wide.output, "it says what is missing")
+    wide.wait_for("waiting for the cluster: 1 of 2 CPUs are free")
     ray.kill(other)
-    wait_until(lambda: workplace.reports("wide"), "the first epoch")
-    os.kill(processes(cluster, WORKER)[0], signal.SIGKILL)
+    wide.wait_until(lambda: workplace.reports("wide"), "the first epoch")
+    os.kill(running(WORKER)[0], signal.SIGKILL)
     assert wide.end() == 0, wide.output
     assert len(lost_trials(workplace, "wide")) == 1
     trials = workplace.history("wide").trials
     assert [[report.epoch for report in trial.results] for trial in trials] == [[1, 2]] * 2
-    wait_until(lambda: leaves_nothing(cluster), "nothing is reserved")
+    wait_until(leaves_nothing, "nothing is reserved")
 
 
 def reservations() -> set[str]:

@@ -1,7 +1,6 @@
 """Sweeps as users run them: `mrqm tune` in processes of its own, on a real Ray."""
 
 import io
-import os
 import shlex
 import shutil
 import signal
@@ -27,7 +26,9 @@ from tune.results import print_outcome
 from tune.space import overrides
 from tune.sweep import Request, sweep
 
-from .workplace import Command, Workplace, leaves_nothing, start_cluster, wait_until
+from ..forks import Command
+from ..waiting import wait_until
+from .workplace import Workplace, leaves_nothing, start_cluster
 
 pytestmark = pytest.mark.ray
 
@@ -95,10 +96,9 @@ def killed(workplace: Workplace, cluster: Cluster, outcome: Outcome) -> Command:
     """The same sweep, whose driver was killed three times: in a trial, between two and where one was pruned."""
     for reports in (1, 5, 7):
         command = workplace.tune("killed", "space")
-        wait_until(lambda: len(workplace.reports("killed")) >= reports or not command.runs())  # noqa: B023
-        assert command.runs(), command.output
+        command.wait_until(lambda: len(workplace.reports("killed")) >= reports, "reports")  # noqa: B023
         command.kill()
-        wait_until(lambda: leaves_nothing(cluster), "a killed sweep leaves nothing")
+        wait_until(leaves_nothing, "a killed sweep leaves nothing")
     command = workplace.tune("killed", "space")
     command.end()
     return command
@@ -190,7 +190,7 @@ def test_nothing_but_the_sweep_is_printed(killed: Command) -> None:
 
 
 def test_no_reservation_is_left_behind(outcome: Outcome, cluster: Cluster) -> None:
-    wait_until(lambda: leaves_nothing(cluster))
+    wait_until(leaves_nothing, "nothing is reserved")
 
 
 def test_a_finished_sweep_is_extended(outcome: Outcome, killed: Command, workplace: Workplace) -> None:
@@ -203,12 +203,12 @@ def test_a_finished_sweep_is_extended(outcome: Outcome, killed: Command, workpla
 
 def test_sigterm_stops_a_sweep_as_ctrl_c_does(workplace: Workplace, cluster: Cluster) -> None:
     command = workplace.tune("stopped", "space")
-    wait_until(lambda: workplace.reports("stopped") or not command.runs())
-    os.kill(command.process.pid, signal.SIGTERM)
+    command.wait_until(lambda: workplace.reports("stopped"), "a report")
+    command.send(signal.SIGTERM)
     assert command.end() == 130, command.output
     assert "stopped; the same command continues the sweep" in command.output
     assert "SIGTERM" not in command.output  # Ray's own handler prints a stack of addresses
-    wait_until(lambda: leaves_nothing(cluster))
+    wait_until(leaves_nothing, "nothing is reserved")
 
 
 def test_a_trial_of_a_population_goes_on_from_its_donors_weights(

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import multiprocessing
-import os
 import re
-import signal
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,45 +21,8 @@ from tune.entries import Reported
 from tune.history import History
 from tune.journal import read_history
 
-from ..pipelines.processes import WORKER, processes_below
-
-PATIENCE = 300.0
-NUMBERS = itertools.count()
-# Commands are forked from a process that has all modules, of which each would have to import them for itself.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["mrqm.__main__", "tune.results", "tune.sweep"])
-
-
-def wait_until(holds: Callable[[], Any], what: str = "") -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.05)
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command that runs, or ran, in a process of its own; what it prints goes to a file."""
-
-    process: Any
-    log: Path
-
-    @property
-    def output(self) -> str:
-        return self.log.read_text()
-
-    def kill(self) -> None:
-        os.kill(self.process.pid, signal.SIGKILL)
-        self.process.join()
-
-    def end(self) -> int:
-        """Wait until it ends; returns its exit code."""
-        self.process.join(PATIENCE)
-        assert self.process.exitcode is not None, self.output
-        return int(self.process.exitcode)
-
-    def runs(self) -> bool:
-        return self.process.exitcode is None
+from ..forks import Command, forked_workers
+from ..pipelines.processes import WORKER, running
 
 
 @dataclass(frozen=True)
@@ -78,13 +35,7 @@ class Workplace:
 
     def start(self, *words: str, **environment: str) -> Command:
         """`mrqm WORDS` on the cluster."""
-        log = self.folder / f"{next(NUMBERS)}.log"
-        process = FORKS.Process(
-            target=run, args=(self.folder, log, words, {"RAY_ADDRESS": self.address, **environment})
-        )
-        log.touch()
-        process.start()
-        self.started.append(Command(process, log))
+        self.started.append(Command(self.folder, words, {"RAY_ADDRESS": self.address, **environment}))
         return self.started[-1]
 
     def close(self) -> None:
@@ -115,7 +66,11 @@ class Workplace:
 @contextlib.contextmanager
 def start_cluster(**head: Any) -> Iterator[Cluster]:
     """A cluster of one node, and this process in it."""
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ray") as folder:
+    with (
+        forked_workers(),
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory(prefix="ray") as folder,
+    ):
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_TMPDIR", folder)  # a cluster of somebody else stays the one that `auto` means
         for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
@@ -129,31 +84,10 @@ def start_cluster(**head: Any) -> Iterator[Cluster]:
             cluster.shutdown()
 
 
-def run(folder: Path, log: Path, words: Iterable[str], environment: dict[str, str]) -> None:
-    """What the process of a command does."""
-    from mrqm.__main__ import main
-
-    for name in [name for name in os.environ if name.startswith(("RAY_ADDRESS", "MLFLOW_TRACKING"))]:
-        del os.environ[name]
-    os.environ.update(environment, RAY_AUTH_MODE="disabled", COLUMNS="160")
-    os.chdir(folder)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    sys.argv = ["mrqm", *words]
-    main()
-
-
 TRIAL = re.compile(r"ray::(SweepTrial|ResourceTrainable)")  # at rest, and while a method runs
 
 
-def processes(cluster: Cluster, name: re.Pattern[str]) -> list[int]:
-    """Ray's processes of a cluster that have such a name."""
-    raylets = [info.process.pid for node in cluster.list_all_nodes() for info in node.all_processes["raylet"]]
-    return [pid for raylet in raylets for pid in processes_below(raylet, name)]
-
-
-def leaves_nothing(cluster: Cluster) -> bool:
+def leaves_nothing() -> bool:
     """Whether no reservation and no process of a trial is left."""
     reserved = [group for group in placement_group_table().values() if group["state"] != "REMOVED"]
-    return not (reserved or processes(cluster, TRIAL) or processes(cluster, WORKER))
+    return not (reserved or running(TRIAL) or running(WORKER))
