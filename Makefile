@@ -12,8 +12,9 @@ CANDIDATES := python3 python3.13 python3.12 python3.11
 SUPPORTED = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(firstword $(foreach p,$(CANDIDATES),$(shell $(p) -c '$(SUPPORTED)' 2>/dev/null && echo $(p))))
 # -qq: pip has nothing to say but errors.
-# Two processes of one thread each; a file's tests share a process, and files go in the order of tests/conftest.py.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three processes of one thread each, as tests on Ray wait much; a file's tests share a process, and files go in the
+# order of tests/conftest.py.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e
 
 .PHONY: train sweep cluster cluster-down test test-fast check install

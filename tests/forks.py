@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partialmethod
 from multiprocessing.connection import wait
@@ -38,26 +38,37 @@ FORKS.set_forkserver_preload([  # not Ray, which reads its process's environment
 
 
 class Command:
-    """A process of its own that runs `mrqm WORDS` in a folder; what it prints goes to a file there."""
+    """A process of its own that runs `mrqm WORDS` in a folder; what it prints goes to files there."""
 
     def __init__(
         self, folder: Path, words: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})
     ) -> None:
-        self._log = folder / f"{next(NUMBERS)}.log"
-        self._log.touch()
+        number = next(NUMBERS)
+        self._files = folder / f"{number}.out", folder / f"{number}.err"
+        for file in self._files:
+            file.touch()
         self._read = 0
         asked_at = {name: os.environ[name] for name in [ASKED_AT] if name in os.environ}
-        self._process = FORKS.Process(target=_run, args=(folder, self._log, words, {**environment, **asked_at}))
+        self._process = FORKS.Process(target=_run, args=(folder, self._files, words, {**environment, **asked_at}))
         self._process.start()
 
     @property
     def output(self) -> str:
-        return self._log.read_text()
+        return self._files[0].read_text()
+
+    @property
+    def errors(self) -> str:
+        return self._files[1].read_text()
+
+    @property
+    def said(self) -> str:
+        """All that it printed."""
+        return self.output + self.errors
 
     def wait_until(self, holds: Callable[[], object], what: str) -> None:
         """Wait until something holds, which the command must not end before."""
-        wait_until(lambda: not self.runs() or holds(), what, lambda: self.output)
-        assert self.runs() or holds(), f"ended before: {what}\n{self.output}"
+        wait_until(lambda: not self.runs() or holds(), what, lambda: self.said)
+        assert self.runs() or holds(), f"ended before: {what}\n{self.said}"
 
     def wait_for(self, word: str) -> None:
         """Wait until a word is printed, after those that were waited for before."""
@@ -74,14 +85,14 @@ class Command:
     def end(self) -> int:
         """Wait until it ends; returns its exit code."""
         self._process.join(PATIENCE)
-        assert self._process.exitcode is not None, self.output
+        assert self._process.exitcode is not None, self.said
         return self._process.exitcode
 
     def runs(self) -> bool:
         return self._process.exitcode is None
 
 
-def _run(folder: Path, log: Path, words: Sequence[str], environment: Mapping[str, str]) -> None:
+def _run(folder: Path, files: Iterable[Path], words: Sequence[str], environment: Mapping[str, str]) -> None:
     """What the process of a command does."""
     from mrqm.__main__ import main
 
@@ -91,9 +102,8 @@ def _run(folder: Path, log: Path, words: Sequence[str], environment: Mapping[str
     if ASKED_AT in os.environ:
         _have_workers_forked(pytest.MonkeyPatch())
     os.chdir(folder)
-    output = os.open(log, os.O_WRONLY | os.O_APPEND)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
+    for number, file in enumerate(files, 1):
+        os.dup2(os.open(file, os.O_WRONLY), number)
     sys.argv = ["mrqm", *words]
     main()
 
@@ -124,7 +134,8 @@ def _have_workers_forked(patch: pytest.MonkeyPatch) -> None:
     from ray._private.parameter import RayParams
 
     asking = str(Path(__file__).with_name("ask_for_worker.py"))
-    patch.setattr(RayParams, "__init__", partialmethod(RayParams.__init__, setup_worker_path=asking))
+    unheard = {"include_log_monitor": False, "no_monitor": True}  # prints logs, which nobody reads; adds nodes
+    patch.setattr(RayParams, "__init__", partialmethod(RayParams.__init__, setup_worker_path=asking, **unheard))
 
 
 def _fork_workers(listener: socket.socket) -> None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ..forks import FORKS
 from .registered import free_port
 
 SETTINGS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -32,18 +32,14 @@ class MlflowServer:
         self.uri = f"http://127.0.0.1:{free_port()}"
         self._folder, self._store = folder, store
         self.artifacts = folder / "artifacts"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Any = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
-        command += ["--port", self.uri.rpartition(":")[2], "--workers", "1", "--backend-store-uri", self._store]
-        command += ["--artifacts-destination", str(self.artifacts)]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")} | SETTINGS
+        words = ["server", "--host", "127.0.0.1", "--port", self.uri.rpartition(":")[2], "--workers", "1"]
+        words += ["--backend-store-uri", self._store, "--artifacts-destination", str(self.artifacts)]
         log = self._folder / "log"
-        with log.open("a") as output:
-            self._process = subprocess.Popen(
-                command, cwd=self._folder, env=environment, stdout=output, stderr=output, start_new_session=True
-            )
+        self._process = FORKS.Process(target=_mlflow, args=(words, self._folder, log))
+        self._process.start()
         self._wait_until_it_answers(self._process, log)
 
     @property
@@ -54,18 +50,34 @@ class MlflowServer:
         """At once, as a crash would."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)  # with the workers it started
-            self._process.wait()
+            self._process.join()
             self._process = None
 
-    def _wait_until_it_answers(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def _wait_until_it_answers(self, process: Any, log: Path) -> None:
         for _ in range(240):
             try:
                 with urllib.request.urlopen(f"{self.uri}/health", timeout=5):
                     return
             except (urllib.error.URLError, TimeoutError, ConnectionError):
-                assert process.poll() is None, log.read_text()
+                assert process.is_alive(), log.read_text()
                 time.sleep(0.5)
         pytest.fail(log.read_text())
+
+
+def _mlflow(words: list[str], folder: Path, log: Path) -> None:
+    """What the process of `mlflow WORDS` does."""
+    os.setsid()
+    os.chdir(folder)
+    with log.open("a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        del os.environ[name]
+    os.environ.update(SETTINGS)
+
+    from mlflow.cli import cli
+
+    cli(words)
 
 
 @contextmanager

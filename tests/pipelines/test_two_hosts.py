@@ -67,7 +67,8 @@ def test_a_plan_asks_both_hosts(hosts: TwoHosts) -> None:
 
 
 def test_a_training_crosses_the_network_and_survives_the_loss_of_a_host(hosts: TwoHosts) -> None:
-    words = ["train", "-c", "tiny.yaml", "name=far", "scaling.num_workers=[1,2]", "train.epochs=25"]
+    words = ["train", "-c", "tiny.yaml", "name=far", "scaling.num_workers=[1,2]", "train.epochs=15"]
+    words += ["train.evaluate_every=15"]
     process = hosts.mrqm(*words, RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="5", GLOO_LOG_LEVEL="INFO")
     run = hosts.folder / "runs" / "far"
     wait_until(lambda: bool(list(run.glob("epoch_*/config.yaml"))) or process.poll() is not None, hosts)

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from ..forks import Command
+
 
 @pytest.mark.slow
 def test_a_bad_space_ends_before_anything_starts(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("model: {backbone: {weights: none, frozen_batch_norm: false}}")
     (tmp_path / "space.yaml").write_text("{parameters: {optim.rate: {uniform: [0, 1]}}, budget: {trials: 2}}")
-    command = [sys.executable, "-m", "mrqm", "tune", "-c", "config.yaml", "--space", "space.yaml"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("error: space space is not usable:\n  parameters.optim.rate: unknown key; known")
+    command = Command(tmp_path, ["tune", "-c", "config.yaml", "--space", "space.yaml"])
+    assert command.end() == 2
+    assert command.errors.startswith("error: space space is not usable:\n  parameters.optim.rate: unknown key; known")
 
 
 def test_what_is_mistyped_is_said_before_ray_is_loaded(tmp_path: Path) -> None:

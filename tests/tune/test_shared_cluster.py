@@ -45,7 +45,7 @@ fixed: {{train.epochs: {epochs}, train.evaluate_every: 9}}
 parameters:
   loss.one_to_many.loss_weight: {{uniform: [0.5, 2]}}
 """
-EPOCHS = 30
+EPOCHS = 20
 # A node's death is noticed within seconds.
 WATCHFUL = {"health_check_period_ms": 500, "health_check_failure_threshold": 3, "health_check_initial_delay_ms": 0}
 
@@ -75,7 +75,7 @@ def test_two_sweeps_and_a_training_share_a_cluster(workplace: Workplace, cluster
         workplace.start("train", "-c", "tiny.yaml", "name=training"),
     ]
     for command in commands:
-        assert command.end() == 0, command.output
+        assert command.end() == 0, command.said
     for name in ("one", "two"):
         assert [trial.state for trial in workplace.history(name).trials] == ["finished"] * 2
         assert len(workplace.children(name)) == 2
@@ -114,7 +114,7 @@ def test_a_sweep_outlives_its_processes_a_node_and_mlflow(
     command.wait_until(lambda: re.search(AWAY, command.output), "the sweep says that MLflow is away")
     server.start()
     cluster.add_node(num_cpus=1)
-    assert command.end() == 0, command.output
+    assert command.end() == 0, command.said
     assert "lost its process" in command.output
 
     trials = workplace.history("battered").trials
@@ -153,7 +153,7 @@ def test_sweeps_that_wait_for_others_say_so_and_leave_nothing_when_they_are_kill
     ray.kill(other)
     wide.wait_until(lambda: workplace.reports("wide"), "the first epoch")
     os.kill(running(WORKER)[0], signal.SIGKILL)
-    assert wide.end() == 0, wide.output
+    assert wide.end() == 0, wide.said
     assert len(lost_trials(workplace, "wide")) == 1
     trials = workplace.history("wide").trials
     assert [[report.epoch for report in trial.results] for trial in trials] == [[1, 2]] * 2

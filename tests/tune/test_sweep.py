@@ -172,7 +172,7 @@ def test_the_reproduce_command_gives_the_same_metrics(outcome: Outcome) -> None:
 def test_a_sweep_that_is_killed_again_and_again_is_the_uninterrupted_one(
     outcome: Outcome, killed: Command, workplace: Workplace
 ) -> None:
-    assert killed.end() == 0, killed.output
+    assert killed.end() == 0, killed.said
     assert what_happened(workplace.history("killed")) == what_happened(outcome.history)
 
 
@@ -185,7 +185,7 @@ def test_nothing_is_missing_or_twice_in_mlflow_after_kills(killed: Command, work
 
 
 def test_nothing_but_the_sweep_is_printed(killed: Command) -> None:
-    assert not any(word in killed.output for word in ("SweepTrial", "INFO", "WARN", "View detailed", "Traceback"))
+    assert not any(word in killed.said for word in ("SweepTrial", "INFO", "WARN", "View detailed", "Traceback"))
     assert killed.output.startswith("reading annotations\n")
 
 
@@ -205,9 +205,9 @@ def test_sigterm_stops_a_sweep_as_ctrl_c_does(workplace: Workplace, cluster: Clu
     command = workplace.tune("stopped", "space")
     command.wait_until(lambda: workplace.reports("stopped"), "a report")
     command.send(signal.SIGTERM)
-    assert command.end() == 130, command.output
+    assert command.end() == 130, command.said
     assert "stopped; the same command continues the sweep" in command.output
-    assert "SIGTERM" not in command.output  # Ray's own handler prints a stack of addresses
+    assert "SIGTERM" not in command.said  # Ray's own handler prints a stack of addresses
     wait_until(leaves_nothing, "nothing is reserved")
 
 
