@@ -10,8 +10,9 @@ LARGEST_LOG_GROWTH = 4.0  # exp(4) ≈ 55 times the anchor: keeps an untrained h
 
 
 def to_xyxy(boxes: Tensor) -> Tensor:
-    """(…, 4) cxcywh → (…, 4) xyxy."""
-    return box_convert(boxes, "cxcywh", "xyxy")
+    """(…, 4) cxcywh → (…, 4) xyxy; `box_convert` goes by coordinate, in twice as many operations."""
+    centers, halves = boxes[..., :2], boxes[..., 2:] / 2
+    return torch.cat([centers - halves, centers + halves], -1)
 
 
 def to_cxcywh(boxes_xyxy: Tensor) -> Tensor:

@@ -41,8 +41,7 @@ class HungarianMatcher:
             (N, B, Q), the object of each query in its image, or background.
         """
         layers, batch, queries = logits.shape[:3]
-        costs = [self._cost(logits[:, i], boxes[:, i], targets, i).flatten() for i in range(batch)]
-        flat = torch.cat(costs).cpu().numpy()
+        flat = self._costs(logits.float(), boxes.float(), targets).cpu().numpy()
         assignment = np.full((layers, batch, queries), BACKGROUND)
         start = 0
         for i, count in enumerate(targets.counts):
@@ -53,18 +52,16 @@ class HungarianMatcher:
                 assignment[layer, i, query] = object_
         return torch.from_numpy(assignment).to(logits.device)
 
-    def _cost(self, logits: Tensor, boxes: Tensor, targets: BatchTargets, image: int) -> Tensor:
-        """(N, Q, objects of the image), finite."""
-        count = targets.counts[image]
-        labels, truth = targets.labels[image, :count], targets.boxes[image, :count]
-        shape = logits.shape[:2]
-        logits, boxes = logits.flatten(0, 1).float(), boxes.flatten(0, 1).float()
-        cost = (
-            self.cost_class * _focal_cost(logits)[:, labels]
-            + self.cost_bbox * torch.cdist(boxes, truth, p=1)
-            - self.cost_giou * generalized_box_iou(to_xyxy(boxes), to_xyxy(truth))
-        )
-        return cost.nan_to_num(WORST_COST, WORST_COST, WORST_COST).unflatten(0, shape)
+    def _costs(self, logits: Tensor, boxes: Tensor, targets: BatchTargets) -> Tensor:
+        """(N, Q, objects) of each image, flat one after the other, finite."""
+        focal, boxes_xyxy, truth_xyxy = _focal_cost(logits), to_xyxy(boxes), to_xyxy(targets.boxes)
+        costs = []
+        for i, count in enumerate(targets.counts):
+            cost_class = focal[:, i].flatten(0, 1)[:, targets.labels[i, :count]]
+            cost_bbox = torch.cdist(boxes[:, i].flatten(0, 1), targets.boxes[i, :count], p=1)
+            giou = generalized_box_iou(boxes_xyxy[:, i].flatten(0, 1), truth_xyxy[i, :count])
+            costs.append(self.cost_class * cost_class + self.cost_bbox * cost_bbox - self.cost_giou * giou)
+        return torch.cat([cost.flatten() for cost in costs]).nan_to_num(WORST_COST, WORST_COST, WORST_COST)
 
 
 def _focal_cost(logits: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
