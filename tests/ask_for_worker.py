@@ -1,4 +1,4 @@
-"""What a raylet of a test runs to have a worker: asks `tests/forks.py` for one, with what the raylet gave to it."""
+"""What a raylet of a test runs to have a worker: asks `forked_workers.py` for one, with what the raylet gave to it."""
 
 import json
 import os

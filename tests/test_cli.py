@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .forks import Command
+from .commands import Command
 
 Mrqm = Callable[..., "subprocess.CompletedProcess[str]"]
 

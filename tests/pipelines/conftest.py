@@ -17,7 +17,7 @@ from mrqm.config import Config
 from mrqm.data.scenes import SCENE_CLASSES, write_scenes
 from pipelines.resources import ray_session
 
-from ..forks import forked_workers
+from ..forked_workers import forked_workers
 from .mlflow_server import MlflowServer, mlflow_server
 from .registered import register_run
 from .workplace import Workplace

@@ -19,7 +19,7 @@ from mrqm.config import load_config
 from pipelines.resources import ray_session
 from pipelines.runs import Summary
 
-from ..forks import forked_workers
+from ..forked_workers import forked_workers
 from ..waiting import wait_until
 from .histories import assert_told_once_and_in_order
 from .processes import running

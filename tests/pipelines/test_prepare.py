@@ -24,7 +24,8 @@ from pipelines.preparation import PROGRESS, REPORT, PreparationError, make_setti
 from pipelines.prepare import prepare
 from pipelines.prepare_report import print_report
 
-from ..forks import Command, forked_workers
+from ..commands import Command
+from ..forked_workers import forked_workers
 
 
 class Stopped(Exception):

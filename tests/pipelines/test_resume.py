@@ -13,7 +13,7 @@ from mrqm.config import load_config
 from pipelines.runs import RunError
 from pipelines.train import train
 
-from ..forks import Command
+from ..commands import Command
 from ..waiting import wait_until
 from .histories import assert_told_once_and_in_order
 from .processes import WORKER, running, worker

@@ -10,7 +10,7 @@ from pathlib import Path
 import mlflow
 from mlflow import MlflowClient
 
-from ..forks import Command
+from ..commands import Command
 
 UNHURRIED = ("data.scale=4", "data.max_side=256")
 """Makes an epoch take about a second, so that what happens to a training meanwhile does not come too late."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ..forks import Command
+from ..commands import Command
 
 
 @pytest.mark.slow

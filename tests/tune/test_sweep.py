@@ -26,7 +26,7 @@ from tune.results import print_outcome
 from tune.space import overrides
 from tune.sweep import Request, sweep
 
-from ..forks import Command
+from ..commands import Command
 from ..waiting import wait_until
 from .workplace import Workplace, leaves_nothing, start_cluster
 

@@ -21,7 +21,8 @@ from tune.entries import Reported
 from tune.history import History
 from tune.journal import read_history
 
-from ..forks import Command, forked_workers
+from ..commands import Command
+from ..forked_workers import forked_workers
 from ..pipelines.processes import WORKER, running
 
 

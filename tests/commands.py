@@ -1,0 +1,90 @@
+"""Commands that tests run in forked processes."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from .forked_workers import ASKED_AT, have_workers_forked
+from .forks import FORKS
+from .waiting import PATIENCE, wait_until
+
+NUMBERS = itertools.count()
+
+
+class Command:
+    """A process of its own that runs `mrqm WORDS` in a folder; what it prints goes to files there."""
+
+    def __init__(
+        self, folder: Path, words: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        number = next(NUMBERS)
+        self._files = folder / f"{number}.out", folder / f"{number}.err"
+        for file in self._files:
+            file.touch()
+        self._read = 0
+        asked_at = {name: os.environ[name] for name in [ASKED_AT] if name in os.environ}
+        self._process = FORKS.Process(target=_run, args=(folder, self._files, words, {**environment, **asked_at}))
+        self._process.start()
+
+    @property
+    def output(self) -> str:
+        return self._files[0].read_text()
+
+    @property
+    def errors(self) -> str:
+        return self._files[1].read_text()
+
+    @property
+    def said(self) -> str:
+        """All that it printed."""
+        return self.output + self.errors
+
+    def wait_until(self, holds: Callable[[], object], what: str) -> None:
+        """Wait until something holds, which the command must not end before."""
+        wait_until(lambda: not self.runs() or holds(), what, lambda: self.said)
+        assert self.runs() or holds(), f"ended before: {what}\n{self.said}"
+
+    def wait_for(self, word: str) -> None:
+        """Wait until a word is printed, after those that were waited for before."""
+        self.wait_until(lambda: word in self.output[self._read :], f"{word!r} is printed")
+        self._read = self.output.index(word, self._read) + len(word)
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self._process.pid or 0, number)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+    def end(self) -> int:
+        """Wait until it ends; returns its exit code."""
+        self._process.join(PATIENCE)
+        assert self._process.exitcode is not None, self.said
+        return self._process.exitcode
+
+    def runs(self) -> bool:
+        return self._process.exitcode is None
+
+
+def _run(folder: Path, files: Iterable[Path], words: Sequence[str], environment: Mapping[str, str]) -> None:
+    """What the process of a command does."""
+    from mrqm.__main__ import main
+
+    for name in [name for name in os.environ if name.startswith(("RAY_", "MLFLOW_TRACKING"))]:
+        del os.environ[name]
+    os.environ.update(environment, RAY_AUTH_MODE="disabled", COLUMNS="160")
+    if ASKED_AT in os.environ:
+        have_workers_forked(pytest.MonkeyPatch())
+    os.chdir(folder)
+    for number, file in enumerate(files, 1):
+        os.dup2(os.open(file, os.O_WRONLY), number)
+    sys.argv = ["mrqm", *words]
+    main()
