@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import ray
@@ -134,17 +134,17 @@ def describe_missing(scaling: ScalingConfig, beside: int = 0) -> str:
     return f"waiting for nodes: the cluster has room for {room} of {needed} workers"
 
 
-def wait_for_room(scaling: ScalingConfig, say: Callable[[str], None], beside: int = 0) -> None:
-    """Wait until nobody else holds what the fewest workers need, and say what is missing.
+def shortages(scaling: ScalingConfig, beside: int = 0) -> Iterator[str]:
+    """What is missing, whenever that changes, until nobody else holds what the fewest workers need.
 
     Here and not in Ray Train: a driver that is killed while Ray Train waits can leave its reservation behind.
     """
     said = ""
     while shortage := describe_shortage(scaling, beside):
         if shortage != said:
-            say(shortage)
+            yield shortage
             said = shortage
-        time.sleep(2)
+        time.sleep(1)
 
 
 def describe_shortage(scaling: ScalingConfig, beside: int = 0) -> str:

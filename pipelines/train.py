@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -45,7 +45,7 @@ from pipelines.notes import describe_outcome, describe_run
 from pipelines.prompt_trainer import PromptTrainer
 from pipelines.register import RegisteredModel, register
 from pipelines.report import relative, run_place
-from pipelines.resources import describe_resources, ray_session, require_room, wait_for_room
+from pipelines.resources import describe_resources, ray_session, require_room, shortages
 from pipelines.runs import RunFolder, Summary, with_absolute_paths
 from pipelines.stopping import stoppable
 from pipelines.storage import open_storage
@@ -92,7 +92,7 @@ def train(
         stamp = stamp_of(config, datasets)
         require_store(config, folder)
         display.phase("starting Ray")
-        with ray_session():
+        with ray_session(), stoppable() as stop:
             require_room(config.scaling, beside=config.evaluation.beside_training)
             folder.begin(config)
             with Tracker(config, folder, parent_run, tags) as tracker:
@@ -101,7 +101,7 @@ def train(
                 note = describe_run(config, datasets)
                 tracker.tag(stamp | {MLFLOW_RUN_NOTE: note})
                 with datasets_noted(tracker, config, datasets, stamp["data.digest"]):
-                    _fit(config, folder, tracker, display)
+                    _fit(config, folder, tracker, display, stop)
                 display.phase("registering the best checkpoint")
                 summary = _conclude(config, folder, tracker, stamp)
                 tracker.tag({MLFLOW_RUN_NOTE: f"{note}\n\n{describe_outcome(summary)}"})
@@ -117,18 +117,19 @@ def stamp_of(config: Config, datasets: Mapping[str, DetectionDataset]) -> dict[s
     return {f"protocol.{PROTOCOL}": protocol.version, "data.digest": data_digest(datasets["val"].annotations)}
 
 
-def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display) -> None:
-    """Run Ray Train here and, in a thread, listen to its workers."""
+def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display, stop: Callable[[], None]) -> None:
+    """Run Ray Train here and, in a thread, listen to its workers, who may stop it."""
     line, ended = Line(), threading.Event()
     beside = config.evaluation.beside_training
-    wait_for_room(config.scaling, display.phase, beside=beside)
+    for shortage in shortages(config.scaling, beside=beside):
+        display.phase(shortage)
     display.phase(f"starting {describe_resources(config.scaling)}")
     continued = bool(CheckpointStore(folder.storage, config.keep_checkpoints).newest_first())
     validation = Validation(config, line) if beside else None
     incidents = Incidents(folder.storage, continued)
     listener = Listener(folder, tracker, display, incidents, config.scaling, validation)
     trainer = _make_trainer(config, line)
-    with ThreadPoolExecutor(1) as pool, stoppable() as stop:
+    with ThreadPoolExecutor(1) as pool:
         listening = pool.submit(listener.listen, line, ended, stop)
         try:
             trainer.fit()

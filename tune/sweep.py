@@ -26,7 +26,7 @@ from pipelines.dataset_inputs import datasets_noted
 from pipelines.display import Display
 from pipelines.node_copy import node_copy
 from pipelines.report import command
-from pipelines.resources import cluster_nodes, ray_session, require_room, wait_for_room
+from pipelines.resources import cluster_nodes, ray_session, require_room, shortages
 from pipelines.runs import RunFolder, with_absolute_paths
 from pipelines.stopping import stoppable
 from pipelines.train import register_if_possible, stamp_of
@@ -101,7 +101,8 @@ def sweep(request: Request, console: Console) -> Outcome | None:
             plan = _plan(candidates, config, found, console)
             folder.require_space(plan.disk_bytes, plan.checkpoint_bytes)
             with Display(console, []) as display:
-                wait_for_room(config.scaling, display.phase)
+                for shortage in shortages(config.scaling):
+                    display.phase(shortage)
             return _search(request, candidates, config, plan, found, inputs, console)
 
 

@@ -7,7 +7,6 @@ no processes, no reservation of the cluster and no epoch behind that nobody aske
 from __future__ import annotations
 
 import pickle
-import time
 import uuid
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +20,9 @@ from ray.actor import ActorHandle
 from ray.train import FailureConfig, LoggingConfig, RunConfig
 from ray.train import ScalingConfig as RayScaling
 
-from mrqm.config import Config, ScalingConfig
+from mrqm.config import Config
 from pipelines.prompt_trainer import PromptTrainer
-from pipelines.resources import describe_shortage
+from pipelines.resources import shortages
 from pipelines.torch_backend import NetworkConfig
 from tune.conductor import Epoch, Waiting
 from tune.epochs import train_epochs
@@ -40,7 +39,7 @@ class Job(TypedDict):
 
 def train_on_workers(config: Config, start: Path | None) -> Generator[Epoch | Waiting, None, None]:
     """Train a configuration on its workers; closing the iterator ends them."""
-    yield from _wait_for_room(config.scaling)
+    yield from map(Waiting, shortages(config.scaling))
     gate: ActorHandle = ray.remote(num_cpus=0)(Gate).remote()
     reached = 0
     with ThreadPoolExecutor(1) as pool:
@@ -59,19 +58,6 @@ def train_on_workers(config: Config, start: Path | None) -> Generator[Epoch | Wa
                 ray.get(gate.decide.remote(reached, goes_on=True))
         finally:
             ray.get(gate.decide.remote(reached, goes_on=False))
-
-
-def _wait_for_room(scaling: ScalingConfig) -> Generator[Waiting, None, None]:
-    """Say what is missing until nobody else holds what the workers need.
-
-    Here and not in Ray Train: a driver that is killed while Ray Train waits can leave its reservation behind.
-    """
-    said = ""
-    while shortage := describe_shortage(scaling):
-        if shortage != said:
-            yield Waiting(shortage)
-            said = shortage
-        time.sleep(1)
 
 
 def _make_trainer(config: Config, start: Path | None, gate: ActorHandle) -> PromptTrainer:

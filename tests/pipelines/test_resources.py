@@ -8,7 +8,7 @@ import ray
 
 from mrqm.config import ScalingConfig
 from pipelines import resources
-from pipelines.resources import ResourceError, describe_missing, describe_resources, require_room, wait_for_room
+from pipelines.resources import ResourceError, describe_missing, describe_resources, require_room, shortages
 
 Cluster = Callable[..., None]
 
@@ -74,9 +74,9 @@ def test_waiting_says_what_is_missing_and_who_has_it(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ray, "available_resources", lambda: next(free))
     monkeypatch.setattr(resources, "placement_group_table", lambda: reserved)
     monkeypatch.setattr(resources.time, "sleep", lambda seconds: None)
-    said: list[str] = []
-    wait_for_room(ScalingConfig(num_workers=2), said.append)
-    assert said == ["waiting for the cluster: 0 of 2 CPUs are free; reserved by placement groups abc (CPU 1 + CPU 1)"]
+    assert list(shortages(ScalingConfig(num_workers=2))) == [
+        "waiting for the cluster: 0 of 2 CPUs are free; reserved by placement groups abc (CPU 1 + CPU 1)"
+    ]
 
 
 def test_resources_are_described_in_words() -> None:

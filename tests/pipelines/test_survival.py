@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import ray
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
@@ -118,7 +119,27 @@ def test_a_loss_that_is_no_number_is_named_by_the_run_and_can_be_replayed(ray_he
     assert "first part whose output is not finite: " in result.output
 
 
+def test_sigterm_ends_a_training_that_waits_for_its_place(ray_here: None, workplace: Workplace) -> None:
+    @ray.remote(num_cpus=1)
+    class Other:
+        def is_there(self) -> bool:
+            return True
+
+    others = [Other.remote() for _ in range(int(ray.cluster_resources()["CPU"]))]
+    ray.get([other.is_there.remote() for other in others])
+    waiting = workplace.start("name=queued", RAY_ADDRESS=ray.get_runtime_context().gcs_address)
+    waiting.wait_for("waiting for the cluster: 0 of 2 CPUs are free")
+    waiting.send(signal.SIGTERM)
+    assert waiting.end() == 130, waiting.said
+    assert "the same command continues" in waiting.output
+    assert "SIGTERM" not in waiting.said  # Ray's own handler prints a stack of addresses
+    assert workplace.mlflow_run("queued").info.status == "KILLED"
+    for other in others:
+        ray.kill(other)
+
+
 def test_ctrl_c_ends_a_training_and_its_workers(ray_here: None, inside: Workplace) -> None:
+    """The last test: what such a training had reserved is free when its process ends, which here is this one."""
     overrides = ["name=ended", "scaling.num_workers=2", "train.epochs=15", "train.evaluate_every=15", *UNHURRIED]
 
     def meddle(log: Log) -> None:

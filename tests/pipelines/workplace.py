@@ -26,9 +26,9 @@ class Workplace:
     def config_file(self) -> Path:
         return self.folder / "tiny.yaml"
 
-    def start(self, *overrides: str) -> Command:
-        """`mrqm train`, in a Ray session of its own."""
-        return Command(self.folder, ["train", "-c", str(self.config_file), *overrides])
+    def start(self, *overrides: str, **environment: str) -> Command:
+        """`mrqm train`, in a Ray session of its own unless RAY_ADDRESS says otherwise."""
+        return Command(self.folder, ["train", "-c", str(self.config_file), *overrides], environment)
 
     def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
         """`mrqm WORDS`, as users run it."""
