@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,7 @@ def test_a_killed_command_goes_on_and_ends_as_if_it_had_not_been(here: list[Path
         killed = Command(tmp_path, arguments)
         killed.wait_until(lambda: progress.is_file() and progress.read_text().count("\n") >= 3, "three are done")
         killed.kill()
+        assert killed.end() == -signal.SIGKILL
         assert not list((tmp_path / "new").rglob(ANNOTATIONS))
         done = progress.read_text().count("\n")
         assert 3 <= done < 20

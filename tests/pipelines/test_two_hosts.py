@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,12 +15,11 @@ import pytest
 from mrqm.config import Config
 from mrqm.data.scenes import SCENE_CLASSES, write_scenes
 
+from ..waiting import PATIENCE, wait_until
 from .two_hosts import HEAD, WORKER, TwoHosts, reason_against
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 TinyConfig = Callable[..., Config]
-SECONDS = 300
-"""Until a test gives up; it takes a fraction of it on an idle machine."""
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +39,10 @@ def hosts(tmp_path_factory: pytest.TempPathFactory, tiny_config: TinyConfig) -> 
         hosts.close()
 
 
-def wait_until(happened: Callable[[], bool], hosts: TwoHosts) -> None:
-    end = time.monotonic() + SECONDS
-    while not happened():
-        assert time.monotonic() < end, hosts.logs()
-        time.sleep(0.2)
-
-
 def checks_of(hosts: TwoHosts, *words: str) -> dict[str, dict[str, str]]:
     before = set(hosts.folder.glob("log-*"))
     process = hosts.mrqm("plan", "-c", "tiny.yaml", "--json", *words)
-    process.wait(SECONDS)
+    process.wait(PATIENCE)
     (log,) = set(hosts.folder.glob("log-*")) - before
     text = log.read_text()
     return {check["name"]: check for check in json.loads(text[text.index("{\n") :])["checks"]}
@@ -71,12 +62,12 @@ def test_a_training_crosses_the_network_and_survives_the_loss_of_a_host(hosts: T
     words += ["train.evaluate_every=15"]
     process = hosts.mrqm(*words, RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="5", GLOO_LOG_LEVEL="INFO")
     run = hosts.folder / "runs" / "far"
-    wait_until(lambda: bool(list(run.glob("epoch_*/config.yaml"))) or process.poll() is not None, hosts)
+    wait_until(lambda: any(run.glob("epoch_*/config.yaml")) or process.poll() is not None, "a checkpoint", hosts.logs)
     assert process.poll() is None, hosts.logs()
     used = [event for event in (run / "journal.jsonl").read_text().splitlines() if "system/node_1" in event]
     assert used or busy(hosts, WORKER), "the second host takes no part"
     hosts.destroy(WORKER)
-    assert process.wait(SECONDS) == 0, hosts.logs()
+    assert process.wait(PATIENCE) == 0, hosts.logs()
     summary = json.loads((run / "summary.json").read_text())
     assert summary["registered_as"]
     (incident,) = [json.loads(line) for line in (run / "incidents.jsonl").read_text().splitlines()]
