@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -75,9 +77,19 @@ def _mlflow(words: list[str], folder: Path, log: Path) -> None:
         del os.environ[name]
     os.environ.update(SETTINGS)
 
+    from mlflow import server
     from mlflow.cli import cli
 
+    server._exec_cmd = _serve_here
     cli(words)
+
+
+def _serve_here(command: list[str], *, extra_env: dict[str, str], **_: object) -> None:
+    """The program that `mlflow server` starts, in this process: as another one it would import all of MLflow anew."""
+    os.environ.update(extra_env)
+    _, _, module, *arguments = command  # python -m uvicorn …
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__")
 
 
 @contextmanager
