@@ -191,11 +191,11 @@ def restart_dashboard(mark: str, between: Callable[[], None]) -> None:
 def test_who_follows_a_job_is_told_that_its_head_was_started_anew(
     cluster: Place, submitter: Place, terminal: Callable[..., Terminal]
 ) -> None:
-    training = ("train", "-c", "configs/demo.yaml", "name=begun", "train.epochs=500", "scaling.num_workers=1")
-    sent = submitter.run("mrqm", "submit", "--no-follow", "--submission-id", "begun", "--", *training)
+    endless = ("demo-data", "data/endless", "--train", "1000000")
+    sent = submitter.run("mrqm", "submit", "--no-follow", "--submission-id", "begun", "--", *endless)
     assert sent.returncode == 0, sent.stderr
     follower = terminal("mrqm", "jobs", "logs", "begun", "--follow")
-    follower.wait_for("step 1/")
+    follower.wait_for("Running entrypoint for job")
     before = state(cluster)
     below = [each for marked in with_mark(before["name"]) for each in marked.children()]
     kill_all(before["name"])
