@@ -82,14 +82,14 @@ def randomise(model: nn.Module, std: float = 0.1) -> None:
 
 @pytest.fixture(scope="session")
 def backbone_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random ResNet-10t weights whose BatchNorm statistics fit them, in a file."""
+    """Random weights of timm's smallest ResNet, whose BatchNorm statistics fit them, in a file."""
     torch.manual_seed(0)
-    trunk = timm.create_model("resnet10t", features_only=True, pretrained=False).train()
+    trunk = timm.create_model("test_resnet", features_only=True, pretrained=False).train()
     randomise(trunk)  # timm starts residual branches at zero, where frozen they would stay
     with torch.no_grad():
         for _ in range(20):
             trunk(torch.randn(4, 3, 64, 64))
-    path = tmp_path_factory.mktemp("weights") / "resnet10t.safetensors"
+    path = tmp_path_factory.mktemp("weights") / "test_resnet.safetensors"
     save_file({name: value.contiguous() for name, value in trunk.state_dict().items()}, path)
     return path
 
@@ -97,7 +97,7 @@ def backbone_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_config(backbone_weights: Path) -> TinyConfig:
     """A small configuration with a frozen BatchNorm; takes overrides."""
-    backbone = {"name": "resnet10t", "weights": str(backbone_weights), "frozen_batch_norm": True}
+    backbone = {"name": "test_resnet", "weights": str(backbone_weights), "frozen_batch_norm": True}
 
     def build(*overrides: str) -> Config:
         return make_config({**TINY, "model": {**TINY["model"], "backbone": backbone}}, overrides)

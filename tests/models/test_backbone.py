@@ -13,7 +13,7 @@ from mrqm.config import BackboneConfig, ConfigError
 from mrqm.models.backbone import STRIDES, build_backbone, mask_at
 
 
-def build(name: str = "resnet10t", weights: str = "none", frozen: bool = False) -> Any:
+def build(name: str = "test_resnet", weights: str = "none", frozen: bool = False) -> Any:
     config = BackboneConfig(name=name, weights=weights, frozen_batch_norm=frozen)
     return build_backbone(config, channels_last=True)
 
@@ -28,7 +28,7 @@ def test_features_have_the_strides_and_channels_they_say(name: str) -> None:
 
 
 def test_images_are_normalised_as_the_weights_expect(monkeypatch: pytest.MonkeyPatch) -> None:
-    backbone = build().eval()
+    backbone = build("resnet10t").eval()
     images, seen = torch.rand(1, 3, 64, 64), []
     backbone.trunk.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     backbone(images, None)
@@ -71,7 +71,7 @@ def test_an_unfrozen_batch_norm_learns_its_statistics() -> None:
 
 
 def test_frozen_stages_are_all_that_their_features_depend_on(backbone_weights: Path) -> None:
-    config = BackboneConfig(name="resnet10t", weights=str(backbone_weights), frozen_stages=1)
+    config = BackboneConfig(name="test_resnet", weights=str(backbone_weights), frozen_stages=1)
     backbone = build_backbone(config, channels_last=True)
     learning = {name.split(".")[1] for name, parameter in backbone.named_parameters() if parameter.requires_grad}
     frozen = {name.split(".")[1] for name, parameter in backbone.named_parameters() if not parameter.requires_grad}

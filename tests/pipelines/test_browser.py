@@ -122,7 +122,7 @@ def test_the_run_is_found_by_its_name(browser: Browser, store: Store) -> None:
     browser.go(store.uri)
     for name in ("Model training", "Experiments", "drones", "flight"):
         browser.click(name)
-    browser.see("Finished", "mrqm train", "data/", "2 epochs with resnet10t", "optim.lr")
+    browser.see("Finished", "mrqm train", "data/", "2 epochs with test_resnet", "optim.lr")
     assert store.run_id in browser.driver.current_url
 
 
