@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from ray.cluster_utils import Cluster
+from ray.util import placement_group_table
 
 from mrqm.checkpoint import load_training
 from mrqm.config import load_config
@@ -151,3 +152,8 @@ def test_ctrl_c_ends_a_training_that_waits_for_a_node(cluster: Cluster, inside: 
         train_while(load_config(inside.config_file, overrides), meddle)
     assert inside.mlflow_run("waiting").info.status == "KILLED"
     wait_until(lambda: not running(CONTROLLER), "Ray Train's controller goes on")
+    wait_until(lambda: states_of_reservations() == {"REMOVED"}, "a place stays reserved")
+
+
+def states_of_reservations() -> set[str]:
+    return {str(group["state"]) for group in placement_group_table().values()}

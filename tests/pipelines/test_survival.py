@@ -139,7 +139,6 @@ def test_sigterm_ends_a_training_that_waits_for_its_place(ray_here: None, workpl
 
 
 def test_ctrl_c_ends_a_training_and_its_workers(ray_here: None, inside: Workplace) -> None:
-    """The last test: what such a training had reserved is free when its process ends, which here is this one."""
     overrides = ["name=ended", "scaling.num_workers=2", "train.epochs=15", "train.evaluate_every=15", *UNHURRIED]
 
     def meddle(log: Log) -> None:
@@ -150,3 +149,4 @@ def test_ctrl_c_ends_a_training_and_its_workers(ray_here: None, inside: Workplac
         train_while(load_config(inside.config_file, overrides), meddle)
     assert inside.mlflow_run("ended").info.status == "KILLED"
     wait_until(lambda: not running(WORKER), "a worker goes on")
+    wait_until(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"], "a place stays taken")
