@@ -6,14 +6,14 @@ import itertools
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 
 from .forked_workers import ASKED_AT, have_workers_forked
-from .forks import FORKS
+from .forks import FORKS, become_command
 from .waiting import PATIENCE, wait_until
 
 NUMBERS = itertools.count()
@@ -74,17 +74,13 @@ class Command:
         return self._process.exitcode is None
 
 
-def _run(folder: Path, files: Iterable[Path], words: Sequence[str], environment: Mapping[str, str]) -> None:
+def _run(folder: Path, files: tuple[Path, Path], words: Sequence[str], environment: Mapping[str, str]) -> None:
     """What the process of a command does."""
     from mrqm.__main__ import main
 
-    for name in [name for name in os.environ if name.startswith(("RAY_", "MLFLOW_TRACKING"))]:
-        del os.environ[name]
-    os.environ.update(environment, RAY_AUTH_MODE="disabled", COLUMNS="160")
+    usual = {"RAY_AUTH_MODE": "disabled", "COLUMNS": "160"}
+    become_command(folder, *files, foreign=("RAY_", "MLFLOW_TRACKING"), environment={**environment, **usual})
     if ASKED_AT in os.environ:
         have_workers_forked(pytest.MonkeyPatch())
-    os.chdir(folder)
-    for number, file in enumerate(files, 1):
-        os.dup2(os.open(file, os.O_WRONLY), number)
     sys.argv = ["mrqm", *words]
     main()

@@ -11,8 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-PATIENCE = 300.0
-"""Until a test gives up."""
+from ..waiting import PATIENCE
 
 
 class Terminal:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ..forks import FORKS
+from ..forks import FORKS, become_command
 from .registered import free_port
 
 SETTINGS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -69,13 +69,7 @@ class MlflowServer:
 def _mlflow(words: list[str], folder: Path, log: Path) -> None:
     """What the process of `mlflow WORDS` does."""
     os.setsid()
-    os.chdir(folder)
-    with log.open("a") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
-        del os.environ[name]
-    os.environ.update(SETTINGS)
+    become_command(folder, log, log, foreign=("MLFLOW_",), environment=SETTINGS)
 
     from mlflow import server
     from mlflow.cli import cli

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from ray.cluster_utils import Cluster
-from ray.util import placement_group_table
 
 from mrqm.checkpoint import load_training
 from mrqm.config import load_config
@@ -24,6 +23,7 @@ from ..forked_workers import forked_workers
 from ..waiting import wait_until
 from .histories import assert_told_once_and_in_order
 from .processes import running
+from .reservations import states_of_reservations
 from .uninterrupted import assert_as_if_uninterrupted
 from .watched import Log, press_ctrl_c, train_while
 from .workplace import UNHURRIED, Workplace
@@ -153,7 +153,3 @@ def test_ctrl_c_ends_a_training_that_waits_for_a_node(cluster: Cluster, inside: 
     assert inside.mlflow_run("waiting").info.status == "KILLED"
     wait_until(lambda: not running(CONTROLLER), "Ray Train's controller goes on")
     wait_until(lambda: states_of_reservations() == {"REMOVED"}, "a place stays reserved")
-
-
-def states_of_reservations() -> set[str]:
-    return {str(group["state"]) for group in placement_group_table().values()}

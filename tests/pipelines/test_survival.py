@@ -23,6 +23,7 @@ from ..waiting import wait_until
 from .histories import assert_told_once_and_in_order
 from .mlflow_server import MlflowServer
 from .processes import WORKER, running, worker
+from .reservations import occupied
 from .watched import Log, press_ctrl_c, train_while
 from .workplace import UNHURRIED, Workplace
 
@@ -43,6 +44,7 @@ def test_a_full_disk_costs_checkpoints_and_nothing_else(
 ) -> None:
     disk = small_disk(40 * 2**20)  # checkpoints of 8 MiB, of which one is kept
     overrides = ["name=full", f"output={disk}", "keep_checkpoints=1", "scaling.num_workers=1", "train.epochs=20"]
+    overrides += ["data.scale=2", "data.max_side=128"]
     config = load_config(inside.config_file, [*overrides, "train.checkpoint_minutes=null", "train.evaluate_every=5"])
     run, kept = disk / "full", list[str]()
 
@@ -120,22 +122,14 @@ def test_a_loss_that_is_no_number_is_named_by_the_run_and_can_be_replayed(ray_he
 
 
 def test_sigterm_ends_a_training_that_waits_for_its_place(ray_here: None, workplace: Workplace) -> None:
-    @ray.remote(num_cpus=1)
-    class Other:
-        def is_there(self) -> bool:
-            return True
-
-    others = [Other.remote() for _ in range(int(ray.cluster_resources()["CPU"]))]
-    ray.get([other.is_there.remote() for other in others])
-    waiting = workplace.start("name=queued", RAY_ADDRESS=ray.get_runtime_context().gcs_address)
-    waiting.wait_for("waiting for the cluster: 0 of 2 CPUs are free")
-    waiting.send(signal.SIGTERM)
-    assert waiting.end() == 130, waiting.said
+    with occupied(int(ray.cluster_resources()["CPU"])):
+        waiting = workplace.start("name=queued", RAY_ADDRESS=ray.get_runtime_context().gcs_address)
+        waiting.wait_for("waiting for the cluster: 0 of 2 CPUs are free")
+        waiting.send(signal.SIGTERM)
+        assert waiting.end() == 130, waiting.said
     assert "the same command continues" in waiting.output
     assert "SIGTERM" not in waiting.said  # Ray's own handler prints a stack of addresses
     assert workplace.mlflow_run("queued").info.status == "KILLED"
-    for other in others:
-        ray.kill(other)
 
 
 def test_ctrl_c_ends_a_training_and_its_workers(ray_here: None, inside: Workplace) -> None:

@@ -11,11 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import ray
 import torch
 from mlflow import MlflowClient
 from ray.cluster_utils import Cluster
-from ray.util import placement_group_table
 from rich.console import Console
 
 from mrqm.config import Config
@@ -27,6 +25,7 @@ from tune.sweep import Request, sweep
 
 from ..pipelines.mlflow_server import MlflowServer
 from ..pipelines.processes import WORKER, running
+from ..pipelines.reservations import occupied, states_of_reservations
 from ..waiting import wait_until
 from .workplace import TRIAL, Workplace, leaves_nothing, start_cluster
 
@@ -41,7 +40,7 @@ objective: {{metric: train/loss, mode: min}}
 search: {{algorithm: random}}
 scheduler: {{algorithm: none}}
 budget: {{trials: {trials}}}
-fixed: {{train.epochs: {epochs}, train.evaluate_every: 9}}
+fixed: {{train.epochs: {epochs}, train.evaluate_every: 9, data.scale: 2, data.max_side: 128}}
 parameters:
   loss.one_to_many.loss_weight: {{uniform: [0.5, 2]}}
 """
@@ -135,22 +134,15 @@ def test_sweeps_that_wait_for_others_say_so_and_leave_nothing_when_they_are_kill
     workplace: Workplace, cluster: Cluster
 ) -> None:
     """One CPU is somebody else's: a trial of a sweep waits, and then all of a sweep whose trials take two."""
+    with occupied(1):
+        killed = workplace.tune("killed", "long")
+        killed.wait_until(lambda: workplace.reports("killed"), "one runs")
+        killed.wait_until(lambda: "PENDING" in states_of_reservations(), "another waits")
+        killed.kill()
+        wait_until(leaves_nothing, "nothing is reserved")
 
-    @ray.remote(num_cpus=1)
-    class Other:
-        def is_there(self) -> bool:
-            return True
-
-    other = Other.remote()
-    assert ray.get(other.is_there.remote())
-    killed = workplace.tune("killed", "long")
-    killed.wait_until(lambda: workplace.reports("killed") and "PENDING" in reservations(), "one runs, another waits")
-    killed.kill()
-    wait_until(leaves_nothing, "nothing is reserved")
-
-    wide = workplace.tune("wide", "short", "scaling.num_workers=2")
-    wide.wait_for("waiting for the cluster: 1 of 2 CPUs are free")
-    ray.kill(other)
+        wide = workplace.tune("wide", "short", "scaling.num_workers=2")
+        wide.wait_for("waiting for the cluster: 1 of 2 CPUs are free")
     wide.wait_until(lambda: workplace.reports("wide"), "the first epoch")
     os.kill(running(WORKER)[0], signal.SIGKILL)
     assert wide.end() == 0, wide.said
@@ -158,10 +150,6 @@ def test_sweeps_that_wait_for_others_say_so_and_leave_nothing_when_they_are_kill
     trials = workplace.history("wide").trials
     assert [[report.epoch for report in trial.results] for trial in trials] == [[1, 2]] * 2
     wait_until(leaves_nothing, "nothing is reserved")
-
-
-def reservations() -> set[str]:
-    return {str(group["state"]) for group in placement_group_table().values()}
 
 
 def lost_trials(workplace: Workplace, name: str) -> list[int]:

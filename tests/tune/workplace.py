@@ -15,7 +15,6 @@ import ray
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from ray.cluster_utils import Cluster
-from ray.util import placement_group_table
 
 from tune.entries import Reported
 from tune.history import History
@@ -24,6 +23,7 @@ from tune.journal import read_history
 from ..commands import Command
 from ..forked_workers import forked_workers
 from ..pipelines.processes import WORKER, running
+from ..pipelines.reservations import states_of_reservations
 
 
 @dataclass(frozen=True)
@@ -90,5 +90,5 @@ TRIAL = re.compile(r"ray::(SweepTrial|ResourceTrainable)")  # at rest, and while
 
 def leaves_nothing() -> bool:
     """Whether no reservation and no process of a trial is left."""
-    reserved = [group for group in placement_group_table().values() if group["state"] != "REMOVED"]
+    reserved = states_of_reservations() - {"REMOVED"}
     return not (reserved or running(TRIAL) or running(WORKER))
