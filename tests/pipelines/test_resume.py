@@ -23,7 +23,7 @@ from .workplace import UNHURRIED, Workplace
 pytestmark = pytest.mark.ray
 
 LONG = ["name=long", "train.epochs=15", "train.evaluate_every=15", "scaling.num_workers=1", *UNHURRIED]
-LONG += ["data.max_side=192", "train.checkpoint_minutes=0.002"]  # checkpoints within every epoch
+LONG += ["data.max_side=128", "train.checkpoint_minutes=0.002"]  # checkpoints within every epoch
 
 
 @pytest.fixture

@@ -28,8 +28,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory, tiny_config: TinyConfig) -> 
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("hosts")
     write_scenes(folder / "data", train=8, val=3, size=(96, 96))
-    classes = f"data.classes=[{','.join(SCENE_CLASSES)}]"
-    config = tiny_config(f"data.root={folder}/data", classes, "data.scale=2", "data.max_side=128")
+    config = tiny_config(f"data.root={folder}/data", f"data.classes=[{','.join(SCENE_CLASSES)}]", "data.max_side=64")
     (folder / "tiny.yaml").write_text(config.to_yaml())
     hosts = TwoHosts(folder)
     try:

@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 
 from ..commands import Command
 
-UNHURRIED = ("data.scale=4", "data.max_side=384")
-"""Makes an epoch take about a second, so that what happens to a training meanwhile does not come too late."""
+UNHURRIED = ("data.scale=4", "data.max_side=256")
+"""Makes an epoch take about half a second, so that what happens to a training meanwhile does not come too late."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ objective: {{metric: train/loss, mode: min}}
 search: {{algorithm: random}}
 scheduler: {{algorithm: none}}
 budget: {{trials: {trials}}}
-fixed: {{train.epochs: {epochs}, train.evaluate_every: 9, data.scale: 2, data.max_side: 128}}
+fixed: {{train.epochs: {epochs}, train.evaluate_every: 9}}
 parameters:
   loss.one_to_many.loss_weight: {{uniform: [0.5, 2]}}
 """
