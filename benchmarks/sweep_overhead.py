@@ -155,7 +155,7 @@ def timed_space(trials: int, epochs: int) -> Space:
             "budget": {"trials": trials},
             "parameters": {
                 "loss.mining.base_iou": {"uniform": [0.4, 0.7]},
-                "loss.one_to_many.loss_weight": {"loguniform": [0.25, 2]},
+                "loss.one_to_many.dense_loss_weight": {"loguniform": [0.25, 2]},
             },
         }
     )

@@ -26,7 +26,7 @@ def apply_deltas(deltas: Tensor, anchors: Tensor) -> Tensor:
     Relative to the box as in R-CNN (Girshick et al., 2014), also where DINO adds deltas to logits of the whole image:
     there a px of a tiny object is a minute and place-dependent change of a logit. Full precision also under autocast.
     """
-    deltas = deltas.float()
+    deltas = deltas.to(torch.promote_types(deltas.dtype, torch.float32))
     centers = anchors[..., :2] + deltas[..., :2] * anchors[..., 2:]
     sides = anchors[..., 2:] * deltas[..., 2:].clamp(max=LARGEST_LOG_GROWTH).exp()
     return torch.cat([centers, sides], -1)

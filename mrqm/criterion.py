@@ -16,9 +16,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import sigmoid_focal_loss
 
 from mrqm.boxes import coverage, paired_iou, to_xyxy
+from mrqm.classification_loss import CLASSIFICATION_LOSSES, ClassificationLoss
 from mrqm.config import LossConfig
 from mrqm.matcher import HungarianMatcher
 from mrqm.mining import MinedPositives
@@ -35,13 +35,15 @@ class Criterion(nn.Module):
 
     Args:
         matcher: assigns main queries to objects.
-        quality_focal: whether the classification target of a positive is its IoU (Li et al., 2020) instead of 1.
+        classification_loss: one of `mrqm.classification_loss`.
         mined_encoder: whether the encoder's proposals learn from the mined anchors instead of one-to-one matching.
     """
 
-    def __init__(self, matcher: HungarianMatcher, *, quality_focal: bool, mined_encoder: bool) -> None:
+    def __init__(
+        self, matcher: HungarianMatcher, classification_loss: ClassificationLoss, *, mined_encoder: bool
+    ) -> None:
         super().__init__()
-        self.matcher, self.quality_focal, self.mined_encoder = matcher, quality_focal, mined_encoder
+        self.matcher, self.classification_loss, self.mined_encoder = matcher, classification_loss, mined_encoder
 
     def forward(self, outputs: Mapping[str, Any], targets: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Judge the outputs of `MRQM` in training.
@@ -95,12 +97,13 @@ class Criterion(nn.Module):
         target_boxes, labels = gather_targets(truth, assignment)
         found = assignment >= 0
         iou, giou = paired_iou(boxes, target_boxes)
-        quality = iou.detach() if self.quality_focal else torch.ones_like(iou)
-        target = F.one_hot(labels, logits.shape[-1]) * (quality * found).unsqueeze(-1)
+        positive = F.one_hot(labels, logits.shape[-1]).bool() & found.unsqueeze(-1)
+        quality = iou.detach().unsqueeze(-1) * positive
         judged = (assignment != UNJUDGED).unsqueeze(-1)
         bbox = F.l1_loss(boxes, target_boxes, reduction="none").sum(-1)
+        costs = self.classification_loss(_full_precision(logits), positive, quality) * judged
         return {
-            "class": (self._classification(logits, target) * judged).sum((1, 2, 3)),
+            "class": costs.sum((1, 2, 3)),
             "bbox": (bbox * found).sum((1, 2)),
             "giou": ((1 - giou) * found).sum((1, 2)),
         }
@@ -142,23 +145,18 @@ class Criterion(nn.Module):
         """Summed losses of dense predictions (B, S, K) of which P places answer for objects and all others for none."""
         target_boxes, labels = truth.boxes[image, object_], truth.labels[image, object_]
         iou, giou = paired_iou(boxes, target_boxes)
-        target = torch.zeros_like(logits, dtype=torch.float32)
-        target[image, index, labels] = iou.detach() if self.quality_focal else 1.0
+        positive = torch.zeros_like(logits, dtype=torch.bool)
+        positive[image, index, labels] = True
+        quality = torch.zeros_like(logits, dtype=iou.dtype)
+        quality[image, index, labels] = iou.detach()
         judged = judged.clone()
         judged[image, index] = True
+        costs = self.classification_loss(_full_precision(logits), positive, quality) * judged.unsqueeze(-1)
         return {
-            "class": (self._classification(logits, target) * judged.unsqueeze(-1)).sum(),
+            "class": costs.sum(),
             "bbox": F.l1_loss(boxes, target_boxes, reduction="sum"),
             "giou": (1 - giou).sum(),
         }
-
-    def _classification(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Elementwise focal (Lin et al., 2017) or quality focal loss (Li et al., 2020)."""
-        logits = logits.float()
-        if not self.quality_focal:
-            return sigmoid_focal_loss(logits, target, alpha=0.25, gamma=2.0)
-        distance = (target - logits.sigmoid()).detach().abs()
-        return F.binary_cross_entropy_with_logits(logits, target, reduction="none") * distance**2
 
 
 def build_criterion(config: LossConfig) -> Criterion:
@@ -166,7 +164,7 @@ def build_criterion(config: LossConfig) -> Criterion:
     costs = config.costs
     return Criterion(
         HungarianMatcher(costs.classification, costs.bbox, costs.giou),
-        quality_focal=config.classification == "quality_focal",
+        CLASSIFICATION_LOSSES[config.classification],
         mined_encoder=config.encoder_supervision == "mined",
     )
 
@@ -174,13 +172,12 @@ def build_criterion(config: LossConfig) -> Criterion:
 def total_loss(losses: Mapping[str, Tensor], config: LossConfig) -> Tensor:
     """Weighted sum of the criterion's losses."""
     weights = {"class": config.weights.classification, "bbox": config.weights.bbox, "giou": config.weights.giou}
-    auxiliary = config.one_to_many.loss_weight
-    return torch.stack(
-        [
-            value * weights[name.split("_")[1]] * (auxiliary if name.endswith(("_mined", "_dense")) else 1.0)
-            for name, value in losses.items()
-        ]
-    ).sum()
+    branches = {"mined": config.one_to_many.mined_loss_weight, "dense": config.one_to_many.dense_loss_weight}
+    terms = []
+    for name, value in losses.items():
+        _, kind, *suffix = name.split("_")  # the suffix is a layer or a branch
+        terms.append(value * weights[kind] * branches.get("".join(suffix), 1.0))
+    return torch.stack(terms).sum()
 
 
 def ignored_tokens(grid: TokenGrid, truth: BatchTargets) -> Tensor:
@@ -208,6 +205,11 @@ def _leave_ignored(assignment: Tensor, boxes: Tensor, truth: BatchTargets) -> Te
         return assignment
     inside = coverage(boxes.detach(), truth.ignore_boxes.expand(len(boxes), -1, -1, -1)) >= IGNORED_SHARE
     return assignment.masked_fill((assignment == BACKGROUND) & inside, UNJUDGED)
+
+
+def _full_precision(values: Tensor) -> Tensor:
+    """What autocast shortened, as float32."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _normalizers(counts: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class HungarianMatcher:
             (N, B, Q), the object of each query in its image, or background.
         """
         layers, batch, queries = logits.shape[:3]
-        flat = self._costs(logits.float(), boxes.float(), targets).cpu().numpy()
+        flat = self._costs(logits.float(), boxes.to(targets.boxes.dtype), targets).cpu().numpy()
         assignment = np.full((layers, batch, queries), BACKGROUND)
         start = 0
         for i, count in enumerate(targets.counts):

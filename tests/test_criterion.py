@@ -7,27 +7,29 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torchvision.ops import box_convert, generalized_box_iou_loss
 
-from mrqm.boxes import paired_iou
+from mrqm.classification_loss import CLASSIFICATION_LOSSES
 from mrqm.config import LossConfig
 from mrqm.criterion import Criterion, build_criterion, ignored_tokens, total_loss
 from mrqm.matcher import HungarianMatcher
 from mrqm.mining import MinedPositives
 from mrqm.models.iou_aware_head import DensePredictions
-from mrqm.targets import UNJUDGED, batch_targets
+from mrqm.targets import BACKGROUND, UNJUDGED, batch_targets
+
+from .naive_losses import NAIVE_CLASSIFICATION, box_losses, iou_and_giou, refined_box
 
 BATCH, QUERIES, CLASSES, LAYERS, ANCHORS = 2, 8, 3, 2, 2
 FAR = (48, 48, 64, 64)
 """An ignored region far from the objects of these tests."""
 
 
-def xyxy(boxes: Tensor) -> Tensor:
-    return box_convert(boxes, "cxcywh", "xyxy")
+Answers = dict[int, tuple[int, float]]
+"""Label and IoU of each prediction that answers for an object."""
 
 
-def make_criterion(quality_focal: bool = True, mined_encoder: bool = False) -> Criterion:
-    return Criterion(HungarianMatcher(2.0, 5.0, 2.0), quality_focal=quality_focal, mined_encoder=mined_encoder)
+def make_criterion(name: str = "quality_focal", mined_encoder: bool = False) -> Criterion:
+    loss = CLASSIFICATION_LOSSES[name]
+    return Criterion(HungarianMatcher(2.0, 5.0, 2.0), loss, mined_encoder=mined_encoder)
 
 
 def random_outputs(grid: Any, seed: int = 0) -> dict[str, Any]:
@@ -61,18 +63,61 @@ def random_dense(grid: Any, positives: list[tuple[int, int, int]]) -> dict[str, 
     }
 
 
-def naive_classification(logits: Tensor, labels: Tensor, quality: Tensor, quality_focal: bool) -> float:
-    """Summed over (…, K); labels -1 are background."""
-    total = 0.0
-    for row, label, iou in zip(logits.flatten(0, -2), labels.flatten(), quality.flatten(), strict=True):
+def predictions_cost(name: str, logits: Tensor, answers: Answers) -> Tensor:
+    """Naive classification loss of predictions (Q, K), summed."""
+    total = logits.new_zeros(())
+    for prediction, row in enumerate(logits):
+        label, iou = answers.get(prediction, (-1, 0.0))
         for k, logit in enumerate(row):
-            p, positive = torch.sigmoid(logit), label == k
-            if quality_focal:
-                y = iou if positive else torch.tensor(0.0)
-                total += -((y - p).abs() ** 2) * (y * p.log() + (1 - y) * (1 - p).log())
-            else:
-                total += -0.25 * (1 - p) ** 2 * p.log() if positive else -0.75 * p**2 * (1 - p).log()
-    return float(total)
+            total = total + NAIVE_CLASSIFICATION[name](logit, iou if k == label else None)
+    return total
+
+
+def naive_losses(name: str, logits: Tensor, boxes: dict[int, Tensor], answers: dict[int, int], truth: Any) -> Tensor:
+    """Naive classification, L1 and GIoU loss (3,) of one image's predictions.
+
+    Args:
+        name: of the classification loss.
+        logits: (Q, K).
+        boxes: those of the positives (4,), by prediction.
+        answers: the object of each positive.
+        truth: the image's target.
+    """
+    pairs = {prediction: (boxes[prediction], truth["boxes"][object_]) for prediction, object_ in answers.items()}
+    quality = {
+        prediction: (int(truth["labels"][answers[prediction]]), iou_and_giou(list(box), list(object_box))[0].item())
+        for prediction, (box, object_box) in pairs.items()
+    }
+    distances = [torch.stack(box_losses(box, object_box)) for box, object_box in pairs.values()]
+    localisation = torch.stack(distances).sum(0) if distances else logits.new_zeros(2)
+    return torch.cat([predictions_cost(name, logits, quality).view(1), localisation])
+
+
+def assert_same_losses_and_gradients(
+    found: dict[str, Tensor], expected: dict[str, Tensor], leaves: list[Tensor]
+) -> None:
+    assert found.keys() == expected.keys()
+    for name, naive in expected.items():
+        torch.testing.assert_close(
+            found[name], naive, rtol=1e-6, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+        )
+        gradients = [
+            torch.autograd.grad(loss, leaves, retain_graph=True, materialize_grads=True)
+            for loss in (found[name], naive)
+        ]
+        torch.testing.assert_close(
+            *gradients, rtol=1e-6, atol=1e-6, msg=lambda text, name=name: f"gradient of {name}: {text}"
+        )
+
+
+def answers(assignment: Tensor) -> dict[int, int]:
+    """The object of each prediction that answers for one."""
+    return {prediction: object_ for prediction, object_ in enumerate(assignment.tolist()) if object_ >= 0}
+
+
+def in_words(suffix: str, losses: Tensor) -> dict[str, Tensor]:
+    """Losses (3,) under the criterion's names."""
+    return dict(zip((f"loss_class{suffix}", f"loss_bbox{suffix}", f"loss_giou{suffix}"), losses, strict=True))
 
 
 @pytest.fixture
@@ -85,54 +130,103 @@ def targets(make_target: Any) -> list[dict[str, Tensor]]:
     return [make_target([(4, 5, 20, 18), (10, 10, 30, 28)], [0, 2]), make_target([(8, 2, 20, 24)], [1])]
 
 
-@pytest.mark.parametrize("quality_focal", [False, True])
-def test_main_losses_equal_their_definitions(quality_focal: bool, grid: Any, targets: Any) -> None:
-    outputs, criterion = random_outputs(grid), make_criterion(quality_focal)
-    losses = criterion(outputs, targets)
-    for layer, suffix in enumerate(["_0", ""]):
-        logits, boxes = (outputs["aux_outputs"][name][layer] for name in ("pred_logits", "pred_boxes"))
-        assignment = criterion.matcher(logits[None], boxes[None], batch_targets(targets))[0]
-        labels, quality = torch.full((BATCH, QUERIES), -1), torch.zeros(BATCH, QUERIES)
-        l1 = giou = torch.tensor(0.0)
-        for image, query in (assignment >= 0).nonzero().tolist():
-            object_ = assignment[image, query]
-            box, truth = boxes[image, query], targets[image]["boxes"][object_]
-            labels[image, query] = targets[image]["labels"][object_]
-            quality[image, query] = paired_iou(box, truth)[0]
-            l1 = l1 + (box - truth).abs().sum()
-            giou = giou + generalized_box_iou_loss(xyxy(box), xyxy(truth), reduction="sum")
-        expected = naive_classification(logits, labels, quality, quality_focal)
-        assert losses[f"loss_class{suffix}"].item() == pytest.approx(expected / 3, rel=1e-4)
-        assert losses[f"loss_bbox{suffix}"].item() == pytest.approx(l1.item() / 3, rel=1e-4)
-        assert losses[f"loss_giou{suffix}"].item() == pytest.approx(giou.item() / 3, rel=1e-4)
+@pytest.fixture
+def double_targets(targets: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """Targets in float64, so that a difference from the naive formulas is none of rounding."""
+    return [
+        {name: value.double() if value.is_floating_point() else value for name, value in target.items()}
+        for target in targets
+    ]
 
 
-@pytest.mark.parametrize("quality_focal", [False, True])
-def test_dense_and_token_losses_equal_their_definitions(quality_focal: bool, grid: Any, targets: Any) -> None:
+@pytest.mark.parametrize("name", CLASSIFICATION_LOSSES)
+def test_losses_of_matched_queries_have_values_and_gradients_of_their_formulas(
+    name: str, grid: Any, double_targets: list[dict[str, Tensor]]
+) -> None:
+    outputs, criterion = random_outputs(grid), make_criterion(name)
+    leaves = [
+        outputs[branch][key].double().requires_grad_()
+        for branch in ("aux_outputs", "encoder_outputs")
+        for key in ("pred_logits", "pred_boxes")
+    ]
+    logits, boxes, encoder_logits, encoder_boxes = leaves
+    outputs["aux_outputs"] = {"pred_logits": logits, "pred_boxes": boxes}
+    outputs["encoder_outputs"] = {"pred_logits": encoder_logits, "pred_boxes": encoder_boxes}
+    predictions = {"_0": (logits[0], boxes[0]), "": (logits[1], boxes[1]), "_enc": (encoder_logits, encoder_boxes)}
+    expected = {}
+    for suffix, (scores, found) in predictions.items():
+        assignment = criterion.matcher(scores[None], found[None], batch_targets(double_targets))[0]
+        losses = [
+            naive_losses(name, scores[image], dict(enumerate(found[image])), answers(assignment[image]), target)
+            for image, target in enumerate(double_targets)
+        ]
+        expected |= in_words(suffix, torch.stack(losses).sum(0) / 3)
+    assert_same_losses_and_gradients(criterion(outputs, double_targets), expected, leaves)
+
+
+@pytest.mark.parametrize("suffix", ["_dn", "_mined"])
+@pytest.mark.parametrize("name", CLASSIFICATION_LOSSES)
+def test_losses_of_denoising_and_mined_queries_have_values_and_gradients_of_their_formulas(
+    name: str, suffix: str, grid: Any, double_targets: list[dict[str, Tensor]]
+) -> None:
+    assignment = torch.tensor([[0, 1, 1, BACKGROUND, UNJUDGED], [BACKGROUND, 0, 0, UNJUDGED, UNJUDGED]])
+    logits = torch.randn(LAYERS, BATCH, 5, CLASSES, dtype=torch.float64).requires_grad_()
+    boxes = (torch.rand(LAYERS, BATCH, 5, 4, dtype=torch.float64) * 0.2 + 0.1).requires_grad_()
+    outputs = random_outputs(grid)
+    branch = {"_dn": "denoising_outputs", "_mined": "mined_outputs"}[suffix]
+    outputs[branch] = {"pred_logits": logits, "pred_boxes": boxes, "assignment": assignment}
+    losses = [
+        naive_losses(
+            name,
+            logits[layer, image, assignment[image] != UNJUDGED],
+            dict(enumerate(boxes[layer, image])),
+            answers(assignment[image]),
+            target,
+        )
+        for layer in range(LAYERS)
+        for image, target in enumerate(double_targets)
+    ]
+    found = make_criterion(name)(outputs, double_targets)
+    expected = in_words(suffix, torch.stack(losses).sum(0) / 5)  # over all layers, by positives of one
+    assert_same_losses_and_gradients({key: found[key] for key in expected}, expected, [logits, boxes])
+
+
+@pytest.mark.parametrize("name", CLASSIFICATION_LOSSES)
+def test_dense_and_token_losses_have_values_and_gradients_of_their_formulas(
+    name: str, make_grid: Any, double_targets: list[dict[str, Tensor]]
+) -> None:
+    grid = make_grid(size=(32, 32), batch=BATCH)
     chosen = [(0, 10, 0), (0, 37, 1), (1, 5, 0)]
     outputs = random_outputs(grid)
-    outputs["dense_outputs"] = dense = random_dense(grid, chosen)
-    token_logits = torch.randn(BATCH, grid.centers.shape[1], CLASSES)
-    outputs["encoder_outputs"] |= {"token_logits": token_logits, "mined_boxes": torch.rand(3, 4) * 0.2 + 0.1}
-    losses = make_criterion(quality_focal, mined_encoder=True)(outputs, targets)
+    dense = random_dense(grid, chosen)
+    predictions, tokens = dense["predictions"], grid.centers.shape[1]
+    logits, deltas = predictions.logits.double().requires_grad_(), predictions.deltas.double().requires_grad_()
+    token_logits = torch.randn(BATCH, tokens, CLASSES, dtype=torch.float64).requires_grad_()
+    mined_boxes = (torch.rand(3, 4, dtype=torch.float64) * 0.2 + 0.1).requires_grad_()
+    anchors = predictions.anchors.double()
+    outputs["dense_outputs"] = dense | {"predictions": DensePredictions(logits, deltas, anchors)}
+    outputs["encoder_outputs"] |= {"token_logits": token_logits, "mined_boxes": mined_boxes}
 
-    predictions = dense["predictions"]
-    boxes = torch.stack([predictions.boxes_at(torch.tensor(i), torch.tensor(a)) for i, a, _ in chosen])
-    truth = torch.stack([targets[i]["boxes"][o] for i, _, o in chosen])
-    cases = [
-        ("dense", predictions.logits.flatten(1, 2), boxes, 1),
-        ("enc", token_logits, outputs["encoder_outputs"]["mined_boxes"], ANCHORS),
-    ]
-    for name, logits, found, shapes in cases:
-        labels, quality = torch.full(logits.shape[:2], -1), torch.zeros(logits.shape[:2])
-        for (image, anchor, object_), box in zip(chosen, found, strict=True):
-            labels[image, anchor // shapes] = targets[image]["labels"][object_]
-            quality[image, anchor // shapes] = paired_iou(box, targets[image]["boxes"][object_])[0]
-        expected = naive_classification(logits, labels, quality, quality_focal) / 3
-        giou = generalized_box_iou_loss(xyxy(found), xyxy(truth), reduction="sum").item() / 3
-        assert losses[f"loss_class_{name}"].item() == pytest.approx(expected, rel=1e-4)
-        assert losses[f"loss_bbox_{name}"].item() == pytest.approx((found - truth).abs().sum().item() / 3, rel=1e-4)
-        assert losses[f"loss_giou_{name}"].item() == pytest.approx(giou, rel=1e-4)
+    expected = {"dense": torch.zeros(3), "enc": torch.zeros(3)}
+    for image, target in enumerate(double_targets):
+        own = [
+            (anchor, object_, box) for (i, anchor, object_), box in zip(chosen, mined_boxes, strict=True) if i == image
+        ]
+        places = [(anchor // ANCHORS, anchor % ANCHORS) for anchor, _, _ in own]
+        boxes = {
+            anchor: refined_box(deltas[image, token, shape], anchors[image, token, shape])
+            for (anchor, _, _), (token, shape) in zip(own, places, strict=True)
+        }
+        by_anchor = {anchor: object_ for anchor, object_, _ in own}
+        by_token = {anchor // ANCHORS: object_ for anchor, object_, _ in own}
+        token_boxes = {anchor // ANCHORS: box for anchor, _, box in own}
+        flat = logits[image].flatten(0, 1)
+        expected["dense"] = expected["dense"] + naive_losses(name, flat, boxes, by_anchor, target) / 3
+        expected["enc"] = expected["enc"] + naive_losses(name, token_logits[image], token_boxes, by_token, target) / 3
+    found = make_criterion(name, mined_encoder=True)(outputs, double_targets)
+    named = in_words("_dense", expected["dense"]) | in_words("_enc", expected["enc"])
+    leaves = [logits, deltas, token_logits, mined_boxes]
+    assert_same_losses_and_gradients({key: found[key] for key in named}, named, leaves)
 
 
 def with_ignored(targets: list[dict[str, Tensor]], regions: list[tuple[float, ...]]) -> list[dict[str, Tensor]]:
@@ -147,21 +241,18 @@ def test_an_ignored_region_far_away_changes_no_query_loss(grid: Any, targets: An
     torch.testing.assert_close(plain, ignored)
 
 
-@pytest.mark.parametrize("quality_focal", [False, True])
-def test_only_matched_queries_cost_anything_inside_an_ignored_region(
-    quality_focal: bool, grid: Any, targets: Any
-) -> None:
-    outputs, criterion = random_outputs(grid), make_criterion(quality_focal)
+@pytest.mark.parametrize("name", CLASSIFICATION_LOSSES)
+def test_only_matched_queries_cost_anything_inside_an_ignored_region(name: str, grid: Any, targets: Any) -> None:
+    outputs, criterion = random_outputs(grid), make_criterion(name)
     plain = criterion(outputs, targets)
     ignored = criterion(outputs, with_ignored(targets, [(0, 0, 64, 64)]))
     logits, boxes = outputs["aux_outputs"]["pred_logits"][-1:], outputs["aux_outputs"]["pred_boxes"][-1:]
     background = criterion.matcher(logits, boxes, batch_targets(targets)) < 0
-    saved = logits[background]
-    cost = naive_classification(saved, torch.full((len(saved),), -1), torch.zeros(len(saved)), quality_focal) / 3
+    cost = predictions_cost(name, logits[background], {}).item() / 3
     assert ignored["loss_class"].item() == pytest.approx(plain["loss_class"].item() - cost, rel=1e-4)
     assert ignored["loss_class"] > 0
-    for name in ("loss_bbox", "loss_giou", "loss_bbox_enc", "loss_giou_enc"):
-        assert ignored[name] == plain[name]
+    for key in ("loss_bbox", "loss_giou", "loss_bbox_enc", "loss_giou_enc"):
+        assert ignored[key] == plain[key]
 
 
 def test_only_positives_get_a_dense_gradient_inside_an_ignored_region(grid: Any, targets: Any) -> None:
@@ -231,16 +322,19 @@ def test_a_batch_without_objects_has_finite_losses(grid: Any, make_target: Any) 
     assert losses["loss_bbox"] == losses["loss_giou"] == 0 and losses["loss_class"] > 0
 
 
-def test_total_weighs_each_loss() -> None:
+def test_total_weighs_each_loss_by_kind_and_branch() -> None:
+    weights = {"classification": 2, "bbox": 3, "giou": 5}
     config = LossConfig.model_validate(
-        {"weights": {"classification": 2, "bbox": 3, "giou": 5}, "one_to_many": {"loss_weight": 7}}
+        {"weights": weights, "one_to_many": {"dense_loss_weight": 7, "mined_loss_weight": 11}}
     )
     one = torch.tensor(1.0)
-    for name, weight in [("loss_class", 2), ("loss_bbox_0", 3), ("loss_giou_enc", 5), ("loss_bbox_mined", 21),
-                         ("loss_class_dense", 14), ("loss_giou_dn", 5)]:  # fmt: skip
+    for name, weight in [("loss_class", 2), ("loss_bbox_0", 3), ("loss_giou_enc", 5), ("loss_giou_dn", 5),
+                         ("loss_class_dense", 14), ("loss_bbox_mined", 33)]:  # fmt: skip
         assert total_loss({name: one}, config) == weight
 
 
-def test_config_chooses_the_classification_loss() -> None:
-    assert not build_criterion(LossConfig(classification="focal")).quality_focal
+@pytest.mark.parametrize("name", CLASSIFICATION_LOSSES)
+def test_config_chooses_the_classification_loss(name: str) -> None:
+    config = LossConfig.model_validate({"classification": name})
+    assert build_criterion(config).classification_loss is CLASSIFICATION_LOSSES[name]  # type: ignore[index]
     assert build_criterion(LossConfig(encoder_supervision="mined")).mined_encoder

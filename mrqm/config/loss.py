@@ -61,8 +61,10 @@ class OneToManyConfig(Section):
     """Best anchors that an object gets when too few pass the threshold."""
     max_queries: Count = 300
     """Most mined queries per image, balanced over its objects."""
-    loss_weight: NonNegative = 1.0
-    """Weight of the auxiliary branch: dense predictions and mined queries."""
+    dense_loss_weight: NonNegative = 1.0
+    """Weight of the losses of the IoU-aware head's dense predictions."""
+    mined_loss_weight: NonNegative = 1.0
+    """Weight of the losses of the mined queries."""
 
     @model_validator(mode="after")
     def _least_is_not_above_most(self) -> Self:
@@ -77,8 +79,8 @@ class OneToManyConfig(Section):
 class LossConfig(Section):
     """What the model is judged by."""
 
-    classification: Literal["focal", "quality_focal"] = "quality_focal"
-    """`focal`: targets are 0 and 1; `quality_focal`: the target of a match is its IoU."""
+    classification: Literal["focal", "quality_focal", "varifocal", "matchability_aware"] = "quality_focal"
+    """Classification loss; the target of a match is 1 for `focal`, grows with its IoU for the others."""
     costs: CostConfig = CostConfig()
     weights: WeightConfig = WeightConfig()
     mining: MiningConfig = MiningConfig()

@@ -15,7 +15,7 @@ from tune.journal import Journal
 from .simulation import EPOCHS, Killed, Simulation
 
 TinyConfig = Callable[..., Config]
-IOU, WEIGHT = "loss.mining.base_iou", "loss.one_to_many.loss_weight"
+IOU, WEIGHT = "loss.mining.base_iou", "loss.one_to_many.dense_loss_weight"
 PARAMETERS = {IOU: {"uniform": [0.3, 0.8]}, WEIGHT: {"loguniform": [0.1, 10]}}
 PBT = {"search": {"algorithm": "random"}, "scheduler": {"algorithm": "pbt", "interval": 2}, "budget": {"trials": 6}}
 SEARCHES: dict[str, dict[str, Any]] = {

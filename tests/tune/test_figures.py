@@ -17,7 +17,7 @@ from tune.space import short_names
 from .simulation import EPOCHS, Simulation
 
 TinyConfig = Callable[..., Config]
-IOU, WEIGHT = "loss.mining.base_iou", "loss.one_to_many.loss_weight"
+IOU, WEIGHT = "loss.mining.base_iou", "loss.one_to_many.dense_loss_weight"
 
 
 def score(params: Mapping[str, Any], epoch: int) -> float:
@@ -47,7 +47,7 @@ def test_the_best_trial_is_drawn_darkest(drawn: Mapping[str, Figure]) -> None:
 
 
 def test_keys_have_the_names_of_the_leaderboard(drawn: Mapping[str, Figure]) -> None:
-    assert list(drawn["All trials, by all keys"].layout.xaxis.ticktext) == ["coco/AP", "base_iou", "loss_weight"]
+    assert list(drawn["All trials, by all keys"].layout.xaxis.ticktext) == ["coco/AP", "base_iou", "dense_loss_weight"]
     assert short_names(["a.x", "b.x", "b.y"]) == {"a.x": "a.x", "b.x": "b.x", "b.y": "y"}
 
 

@@ -19,7 +19,7 @@ from tune.results import print_outcome
 from .simulation import EPOCHS, Simulation
 
 TinyConfig = Callable[..., Config]
-IOU, WEIGHT, ENCODER = "loss.mining.base_iou", "loss.one_to_many.loss_weight", "model.encoder"
+IOU, WEIGHT, ENCODER = "loss.mining.base_iou", "loss.one_to_many.dense_loss_weight", "model.encoder"
 SPACE: dict[str, Any] = {
     "search": {"algorithm": "random"},
     "parameters": {
@@ -80,7 +80,7 @@ def test_a_leaderboard_has_size_bins_from_small_to_large_and_a_column_for_each_k
     header = text[text.index("<h2>Leaderboard") :].partition("</tr>")[0].split("<th>")[1:]
     names = [cell.removesuffix("</th>") for cell in header]
     assert names[:5] == ["trial", "AP", "AP_very_tiny", "AP_tiny", "AP_small"]
-    assert names[5:] == ["epochs", "state", "cost", "AP/hour", "base_iou", "loss_weight", "encoder"]
+    assert names[5:] == ["epochs", "state", "cost", "AP/hour", "base_iou", "dense_loss_weight", "encoder"]
 
 
 def test_learning_curves_end_in_a_cross_where_a_trial_was_pruned(simulate: Callable[..., Outcome]) -> None:

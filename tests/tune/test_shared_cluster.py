@@ -42,7 +42,7 @@ scheduler: {{algorithm: none}}
 budget: {{trials: {trials}}}
 fixed: {{train.epochs: {epochs}, train.evaluate_every: 9}}
 parameters:
-  loss.one_to_many.loss_weight: {{uniform: [0.5, 2]}}
+  loss.one_to_many.dense_loss_weight: {{uniform: [0.5, 2]}}
 """
 EPOCHS = 20
 # A node's death is noticed within seconds.
@@ -125,7 +125,7 @@ def test_a_sweep_outlives_its_processes_a_node_and_mlflow(
         epochs = client.get_metric_history(run.info.run_id, "epoch")
         assert sorted(metric.value for metric in epochs) == list(range(1, EPOCHS + 1))
     lost = trials[lost_trials(workplace, "battered")[0]]
-    alone = train_alone(workplace, lost.params["loss.one_to_many.loss_weight"])
+    alone = train_alone(workplace, lost.params["loss.one_to_many.dense_loss_weight"])
     assert [report.metrics["train/loss"] for report in lost.results] == alone
     wait_until(leaves_nothing, "nothing is reserved")
 
@@ -161,7 +161,7 @@ def train_alone(workplace: Workplace, weight: float) -> list[float]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(workplace.folder)
         space = load_space("long.yaml").model_copy(update={"parameters": {}})
-        config = sweep_config("tiny.yaml", space, [f"loss.one_to_many.loss_weight={weight}"])
+        config = sweep_config("tiny.yaml", space, [f"loss.one_to_many.dense_loss_weight={weight}"])
         torch.set_num_threads(config.scaling.cpus_per_worker)
         trainer = Trainer(config, torch.device("cpu"))
         return [trainer.train_epoch()["loss"] for _ in range(config.train.epochs)]

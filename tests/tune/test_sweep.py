@@ -40,11 +40,11 @@ budget: {trials: 5}
 fixed: {train.epochs: 3}
 parameters:
   optim.lr: {choice: [1e-4, 1e-3, 3e-3, 1e20]}
-  loss.one_to_many.loss_weight: {uniform: [0.5, 2]}
+  loss.one_to_many.dense_loss_weight: {uniform: [0.5, 2]}
 start:
-  - {optim.lr: 1e20, loss.one_to_many.loss_weight: 1.0}
-  - {optim.lr: 1e-3, loss.one_to_many.loss_weight: 0.5}
-  - {optim.lr: 1e-3, loss.one_to_many.loss_weight: 2.0} # a larger weight is a larger loss
+  - {optim.lr: 1e20, loss.one_to_many.dense_loss_weight: 1.0}
+  - {optim.lr: 1e-3, loss.one_to_many.dense_loss_weight: 0.5}
+  - {optim.lr: 1e-3, loss.one_to_many.dense_loss_weight: 2.0} # a larger weight is a larger loss
 """
 PBT = """
 objective: {metric: train/loss, mode: min}
