@@ -167,7 +167,7 @@ def evaluate(
         typer.Option("--config", "-c", help="Its data and evaluation replace the model's own."),
     ] = None,
     predictions: Annotated[
-        Path | None, typer.Option(help="Instead of a model: COCO results.json, VisDrone texts, or predict's folder.")
+        Path | None, typer.Option(help="Instead of a model: COCO json, VisDrone or YOLO texts, predict's folder.")
     ] = None,
     protocol: Annotated[
         list[str] | None, typer.Option(help="coco, visdrone or soda-d; may be given several times.  [default: coco]")

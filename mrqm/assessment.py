@@ -79,7 +79,7 @@ def _look_at_tiles(detector: Detector, dataset: DetectionDataset, _: View, on_im
             on_image()
 
     def read_image(index: int) -> Tensor:
-        sample = dataset[records[index].image_id]
+        sample = dataset[int(records[index].image_id)]
         assert sample is not None, "it was read before"
         return sample[0]
 

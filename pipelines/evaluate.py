@@ -5,11 +5,9 @@ assessment = evaluate(Request(model="runs/demo/epoch_0012", protocols=("coco", "
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -20,17 +18,15 @@ from mrqm.assessment import Found, View, count_views, look_at
 from mrqm.checkpoint import load_checkpoint_config
 from mrqm.config import Config, load_config
 from mrqm.data import DetectionDataset, build_dataset
-from mrqm.data.coco import read_category_labels
 from mrqm.data.digest import data_digest
 from mrqm.data.images import decode
-from mrqm.data.records import DataError, ImageRecord
 from mrqm.detector import Detector
 from mrqm.evaluation import Protocol, ProtocolName, build_protocol, score_under
-from mrqm.predictions import ImageDetections, read_coco_results, read_visdrone_results
 from pipelines.device import pick_device
 from pipelines.image_progress import ImageProgress
 from pipelines.model_source import checkpoint_folder
 from pipelines.node_copy import node_copy
+from pipelines.result_files import read_result_files
 
 
 class EvaluationError(ValueError):
@@ -43,7 +39,7 @@ class Request:
 
     Attributes:
         model: a checkpoint's folder or an MLflow model's URI; or
-        predictions: a COCO result file, a folder of VisDrone result texts, or the folder that `mrqm predict` wrote.
+        predictions: a COCO result file, a folder of VisDrone or YOLO texts, or the folder that `mrqm predict` wrote.
         config: a file whose `data` and `evaluation` replace the checkpoint's; needed for predictions.
         overrides: `key=value` settings that win over both.
         view: how a model looks at the images; None looks as training does.
@@ -71,6 +67,7 @@ class Assessment:
         metrics: as `coco/AP`.
         versions: of each protocol's rules, by its name.
         data_digest: of the images and annotations; see `mrqm.data.digest`.
+        notes: what a reader of the metrics should know, each a sentence.
     """
 
     subject: str
@@ -79,6 +76,7 @@ class Assessment:
     metrics: dict[str, float]
     versions: dict[str, str]
     data_digest: str
+    notes: tuple[str, ...] = ()
 
 
 def evaluate(request: Request, progress: ImageProgress) -> Assessment:
@@ -91,14 +89,14 @@ def evaluate(request: Request, progress: ImageProgress) -> Assessment:
         raise EvaluationError("name a model or --predictions, one of the two")
     with ExitStack() as data:
         if request.predictions is not None:
-            config, dataset, found = _read_predictions(request, request.predictions, data)
+            config, dataset, found, notes = _read_predictions(request, request.predictions, data)
             subject, view = str(request.predictions), None
         else:
             config, dataset, found, view = _look(request, progress, data)
-            subject = str(request.model)
+            subject, notes = str(request.model), ()
         protocols = [build_protocol(_checked_protocol(name), config.evaluation) for name in request.protocols]
         metrics = score_under(protocols, found.records, found.detections, found.classes)
-        return Assessment(subject, view, found, metrics, _versions(protocols), data_digest(dataset.annotations))
+        return Assessment(subject, view, found, metrics, _versions(protocols), data_digest(dataset.annotations), notes)
 
 
 def _look(request: Request, progress: ImageProgress, data: ExitStack) -> tuple[Config, DetectionDataset, Found, View]:
@@ -132,7 +130,9 @@ def _with_data_of(request: Request, trained: Config) -> Config:
     return trained.model_copy(update={"data": data, "evaluation": file.evaluation})
 
 
-def _read_predictions(request: Request, path: Path, data: ExitStack) -> tuple[Config, DetectionDataset, Found]:
+def _read_predictions(
+    request: Request, path: Path, data: ExitStack
+) -> tuple[Config, DetectionDataset, Found, tuple[str, ...]]:
     if request.config is None:
         raise EvaluationError("predictions are held against annotations: give -c FILE whose data section names them")
     if request.view is not None:
@@ -141,43 +141,12 @@ def _read_predictions(request: Request, path: Path, data: ExitStack) -> tuple[Co
     data.enter_context(node_copy(config.data))
     dataset = build_dataset(config, "val")
     records = dataset.annotations.records
-    detections = _read_results(path, records, dataset.classes, config)
+    results = read_result_files(path, records, dataset.classes, config)
 
     def read_image(index: int) -> torch.Tensor:
         return torch.from_numpy(decode(records[index].path, records[index].size)).permute(2, 0, 1)
 
-    return config, dataset, Found(dataset.classes, records, detections, read_image)
-
-
-def _read_results(
-    path: Path, records: tuple[ImageRecord, ...], classes: tuple[str, ...], config: Config
-) -> tuple[ImageDetections, ...]:
-    """Detections of each record from one of the three forms that `Request.predictions` names."""
-    by_number = {number: label for label, number in enumerate(range(1, len(classes) + 1))}
-    if path.is_dir() and (path / "images.json").is_file():
-        renumbered = _renumbered(path / "images.json", records, classes)
-        return read_coco_results(path / "detections.json", renumbered, by_number)
-    if path.is_dir():
-        return read_visdrone_results(path, records, classes)
-    if config.data.format == "coco":
-        by_number = read_category_labels(config.data.folder / config.data.val, classes)
-    return read_coco_results(path, records, by_number)
-
-
-def _renumbered(listing: Path, records: tuple[ImageRecord, ...], classes: tuple[str, ...]) -> tuple[ImageRecord, ...]:
-    """Records with the image ids that `mrqm predict` gave to files of their names."""
-    content = json.loads(listing.read_text())
-    found = tuple(category["name"] for category in content["categories"])
-    if found != classes:
-        raise DataError(f"{listing}: the model's classes are {list(found)}, those of the annotations {list(classes)}")
-    stems = Counter(record.path.stem for record in records)
-    if repeated := [stem for stem, times in stems.items() if times > 1]:
-        raise DataError(f"{listing}: several annotated images are named {repeated[0]}; predictions go by that name")
-    ids = {Path(image["file_name"]).stem: image["id"] for image in content["images"]}
-    missing = [record.path for record in records if record.path.stem not in ids]
-    if missing:
-        raise DataError(f"{listing}: {len(missing)} annotated images were not predicted, first {missing[0]}")
-    return tuple(replace(record, image_id=ids[record.path.stem]) for record in records)
+    return config, dataset, Found(dataset.classes, records, results.detections, read_image), results.notes
 
 
 def _checked_protocol(name: str) -> ProtocolName:

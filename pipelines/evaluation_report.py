@@ -58,6 +58,8 @@ def print_assessment(assessment: Assessment, analysis: Analysis, console: Consol
     console.print()
     console.print(_errors_table(analysis.errors))
     console.print(f"\ndata {assessment.data_digest[:16]}, {len(assessment.found.records)} images", highlight=False)
+    for note in assessment.notes:
+        console.print(f"note: {note}", markup=False, highlight=False)
 
 
 def write_report(assessment: Assessment, analysis: Analysis, folder: Path) -> tuple[Path, ...]:
@@ -144,6 +146,7 @@ def _document(assessment: Assessment, analysis: ErrorAnalysis) -> dict[str, obje
         "view": assessment.view,
         "images": len(assessment.found.records),
         "data_digest": assessment.data_digest,
+        "notes": list(assessment.notes),
         "protocols": assessment.versions,
         "metrics": {name: None if math.isnan(value) else value for name, value in assessment.metrics.items()},
         "lost_AP50": {
@@ -158,6 +161,7 @@ def _markdown(assessment: Assessment, analysis: ErrorAnalysis) -> str:
         f"# {assessment.subject}",
         f"{len(assessment.found.records)} images, data `{assessment.data_digest[:16]}`"
         + (f", looked at as {assessment.view}" if assessment.view else ""),
+        *(f"Note: {note}" for note in assessment.notes),
     ]
     for name, version in assessment.versions.items():
         values = {

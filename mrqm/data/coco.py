@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mrqm.data.coco_json import AnnotationFile, make_annotations, parse_json
+from mrqm.data.coco_json import AnnotationFile, Id, id_order, make_annotations, parse_json
 from mrqm.data.images import SUFFIXES
 from mrqm.data.records import IGNORED_REGION, OTHER_OBJECT, AnnotationSet, DataError, Repairs, require_folder
 
@@ -20,9 +20,9 @@ IGNORED_CATEGORIES = {"ignored region": IGNORED_REGION, "others": OTHER_OBJECT}
 def read_coco(folder: Path, classes: tuple[str, ...] | None = None) -> AnnotationSet:
     """Read a folder with one COCO json and its images, beside it or under `images`.
 
-    Categories are joined by name, so gaps in their numbers do not matter. Annotations with `iscrowd` become ignored
-    boxes: they cover several objects that nobody told apart. In a prepared file the categories `ignored region` and
-    `others` become ignored boxes of that kind.
+    Categories are joined by name, so gaps in their numbers do not matter. Annotations with `iscrowd`, which
+    cover several objects that nobody told apart, or `ignore` become ignored boxes. In a prepared file the categories
+    `ignored region` and `others` become ignored boxes of that kind.
 
     Args:
         folder: holds `_annotations.coco.json`, `annotations.json`, or one other json file.
@@ -50,10 +50,11 @@ def read_coco_classes(folder: Path) -> tuple[str, ...]:
     return _file_classes(*_parse_folder(folder))
 
 
-def read_category_labels(folder: Path, classes: tuple[str, ...]) -> dict[int, int]:
-    """Label of each category number among the classes; raises as `read_coco`."""
-    labels = _label_of_category(*_parse_folder(folder), classes)
-    return {number: label for number, label in labels.items() if label >= 0}
+def read_category_labels(folder: Path, classes: tuple[str, ...]) -> dict[Id, int | None]:
+    """Label of each category's id; None for those that are not among the classes. Raises as `read_coco`."""
+    path, content = _parse_folder(folder)
+    labels = _label_of_category(path, content, classes)
+    return {c.id: label if (label := labels.get(c.id, -1)) >= 0 else None for c in content.categories}
 
 
 def find_json(folder: Path) -> Path:
@@ -78,7 +79,7 @@ def _parse_folder(folder: Path) -> tuple[Path, AnnotationFile]:
     return path, content
 
 
-def _ignored_categories(content: AnnotationFile) -> dict[int, int]:
+def _ignored_categories(content: AnnotationFile) -> dict[Id, int]:
     """Labels of the ignored categories of a prepared file, by category number; empty for any other file."""
     marked = content.info.get(MARKER) if isinstance(content.info, dict) else None
     if not isinstance(marked, dict):
@@ -91,7 +92,7 @@ def _file_classes(path: Path, content: AnnotationFile) -> tuple[str, ...]:
     used = {annotation.category_id for annotation in content.annotations}
     names = [
         category.name
-        for category in sorted(content.categories, key=lambda c: c.id)
+        for category in sorted(content.categories, key=lambda c: id_order(c.id))
         if category.id not in ignored and (ignored or category.id in used)
     ]
     if not names:
@@ -99,7 +100,7 @@ def _file_classes(path: Path, content: AnnotationFile) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _label_of_category(path: Path, content: AnnotationFile, classes: tuple[str, ...]) -> dict[int, int]:
+def _label_of_category(path: Path, content: AnnotationFile, classes: tuple[str, ...]) -> dict[Id, int]:
     """Labels by category number, for the categories among the classes and the ignored ones."""
     ignored = _ignored_categories(content)
     categories = [category for category in content.categories if category.id not in ignored]

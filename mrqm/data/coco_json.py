@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from pydantic import BaseModel, FiniteFloat, ValidationError
@@ -13,18 +13,21 @@ from pydantic import BaseModel, FiniteFloat, ValidationError
 from mrqm.data.images import read_sizes
 from mrqm.data.records import AnnotationSet, DataError, ImageRecord, Repairs, require_none, xywh_to_xyxy
 
+Id: TypeAlias = int | str
+"""Of an image or a category: a number of any size, or text such as a UUID."""
+
 
 class Category(BaseModel):
-    """A class, known by its number."""
+    """A class, known by its id."""
 
-    id: int
+    id: Id
     name: str
 
 
 class Image(BaseModel):
     """An image file and, if the file says it, its size."""
 
-    id: int
+    id: Id
     file_name: str
     height: int | None = None
     width: int | None = None
@@ -33,9 +36,9 @@ class Image(BaseModel):
 class Annotation(BaseModel):
     """A box of an image; `iscrowd` and `ignore` are 0 or 1."""
 
-    id: int | str | None = None
-    image_id: int
-    category_id: int
+    id: Id | None = None
+    image_id: Id
+    category_id: Id
     bbox: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
     iscrowd: int = 0
     ignore: int = 0
@@ -73,12 +76,17 @@ def parse_json(path: Path) -> AnnotationFile:
     return content
 
 
+def id_order(number_or_text: Id) -> tuple[bool, Id]:
+    """Sort key of ids: numbers by their value, then texts."""
+    return isinstance(number_or_text, str), number_or_text
+
+
 def make_annotations(
     path: Path,
     content: AnnotationFile,
     files: Sequence[Path],
     classes: tuple[str, ...],
-    labels: Mapping[int, int],
+    labels: Mapping[Id, int],
     repairs: Repairs,
 ) -> AnnotationSet:
     """Records of a parsed file.
@@ -86,8 +94,9 @@ def make_annotations(
     Args:
         path: of the json, for messages.
         files: the images in the order of `content.images`.
-        labels: by category number; a negative label makes every annotation of the category an ignored box. Otherwise
-            annotations with `iscrowd` are ignored: they cover several objects that nobody told apart.
+        labels: by category id; a negative label makes every annotation of the category an ignored box. Otherwise
+            annotations with `iscrowd`, which cover several objects that nobody told apart, and with `ignore` are
+            ignored boxes of their class.
 
     Raises:
         DataError: images are missing or of another size than the file says, or annotations name images or categories
@@ -112,8 +121,8 @@ def make_annotations(
     return AnnotationSet(classes, tuple(records), repairs, tuple(unreadable))
 
 
-def _require_different(path: Path, fault: str, values: Sequence[int | str]) -> None:
-    seen: set[int | str] = set()
+def _require_different(path: Path, fault: str, values: Sequence[Id]) -> None:
+    seen: set[Id] = set()
     for value in values:
         if value in seen:
             raise DataError(f"{path}: {fault}: {value}")
@@ -121,12 +130,12 @@ def _require_different(path: Path, fault: str, values: Sequence[int | str]) -> N
 
 
 def _group_by_image(
-    path: Path, content: AnnotationFile, labels: Mapping[int, int], repairs: Repairs
-) -> defaultdict[int, list[int]]:
-    """Indices of the annotations by image number."""
+    path: Path, content: AnnotationFile, labels: Mapping[Id, int], repairs: Repairs
+) -> defaultdict[Id, list[int]]:
+    """Indices of the annotations by the image's id."""
     images = {image.id for image in content.images}
     names = {category.id: category.name for category in content.categories}
-    grouped: defaultdict[int, list[int]] = defaultdict(list)
+    grouped: defaultdict[Id, list[int]] = defaultdict(list)
     for index, annotation in enumerate(content.annotations):
         if annotation.image_id not in images:
             raise DataError(f"{path}: annotations.{index} is of image {annotation.image_id}, which is not listed")
@@ -145,16 +154,16 @@ def _group_by_image(
 
 def _make_record(
     file: Path,
-    image_id: int,
+    image_id: Id,
     size: tuple[int, int],
     annotations: Sequence[Annotation],
     places: Sequence[str],
-    labels: Mapping[int, int],
+    labels: Mapping[Id, int],
     repairs: Repairs,
 ) -> ImageRecord:
     xywh = np.array([annotation.bbox for annotation in annotations], dtype=np.float64).reshape(-1, 4)
     boxes, kept = repairs.clip(xywh_to_xyxy(xywh), size, places)
     label = np.array([labels[annotation.category_id] for annotation in annotations], dtype=np.int64)[kept]
-    is_crowd = np.array([annotation.iscrowd != 0 for annotation in annotations], dtype=bool)[kept]
-    ignored = is_crowd | (label < 0)
+    flagged = np.array([bool(annotation.iscrowd or annotation.ignore) for annotation in annotations], dtype=bool)[kept]
+    ignored = flagged | (label < 0)
     return ImageRecord(file, image_id, size, boxes[~ignored], label[~ignored], boxes[ignored], label[ignored])

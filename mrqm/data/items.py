@@ -30,7 +30,7 @@ class Item(NamedTuple):
         return np.array([x, y, x, y], dtype=np.float32)
 
 
-def item_record(item: Item, path: Path, image_id: int, size: tuple[int, int], min_visible: float) -> ImageRecord:
+def item_record(item: Item, path: Path, image_id: int | str, size: tuple[int, int], min_visible: float) -> ImageRecord:
     """The annotations of an item as those of an image of its own, whose px are the item's.
 
     Args:

@@ -108,7 +108,12 @@ def write_annotations(folder: Path, classes: Sequence[str], images: Sequence[Wri
 
 def _image_entry(image: WrittenImage) -> dict[str, Any]:
     record = image.record
-    entry = {"id": record.image_id, "file_name": image.name, "height": record.size[0], "width": record.size[1]}
+    entry: dict[str, Any] = {
+        "id": record.image_id,
+        "file_name": image.name,
+        "height": record.size[0],
+        "width": record.size[1],
+    }
     if image.item is not None:
         window = image.item.window
         entry |= {"ori_id": image.item.record.image_id, "start_coord": [window.left, window.top]}

@@ -40,7 +40,7 @@ class ImageRecord:
 
     Attributes:
         path: the image file.
-        image_id: the annotation file's own number of the image, or its position among the sorted images.
+        image_id: the annotation file's own id of the image, or its position among the sorted images.
         size: (height, width) in native px, as a viewer shows the image (EXIF orientation applied).
         boxes: (N, 4) float32 xyxy in native px, inside the image, wider and higher than 0.
         labels: (N,) int64, 0-based.
@@ -50,7 +50,7 @@ class ImageRecord:
     """
 
     path: Path
-    image_id: int
+    image_id: int | str
     size: tuple[int, int]
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mrqm.data.coco_json import make_annotations, parse_json
+from mrqm.data.coco_json import Id, make_annotations, parse_json
 from mrqm.data.records import IGNORED_REGION, AnnotationSet, DataError, Repairs, require_folder
 
 SODA_CLASSES = (
@@ -54,7 +54,7 @@ def read_soda(folder: Path, classes: tuple[str, ...] | None = None) -> Annotatio
     content = parse_json(path)
     for annotation in content.annotations:
         annotation.iscrowd = annotation.ignore
-    labels = {number: number - 1 for number in range(1, len(classes) + 1)} | {_IGNORE: IGNORED_REGION}
+    labels: dict[Id, int] = {_IGNORE: IGNORED_REGION, **{label + 1: label for label in range(len(classes))}}
     files = [_find_image(root / "Images", split, image.file_name) for image in content.images]
     return make_annotations(path, content, files, classes, labels, Repairs())
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from mrqm.data.records import ImageRecord
 from mrqm.evaluation.cocoeval import AreaRange, accumulate
-from mrqm.evaluation.matching import pair
+from mrqm.evaluation.matching import number_by_id, pair
 from mrqm.evaluation.protocols import Protocol
 from mrqm.predictions import ImageDetections
 
@@ -42,7 +42,7 @@ class CocoProtocol(Protocol):
         self, records: Sequence[ImageRecord], detections: Sequence[ImageDetections], classes: Sequence[str]
     ) -> dict[str, float]:
         """`AP`, `AP50`, `AP75`, `AP_<bin>`, `AR@<limit>`, `AR_<bin>`, `AP/<class>`."""
-        images = {r.image_id: pair(r, d) for r, d in zip(records, detections, strict=True)}
+        images = number_by_id(records, (pair(r, d) for r, d in zip(records, detections, strict=True)))
         curves = accumulate(images, classes, [ALL_AREAS, *self.area_bins.values()], self.max_detections)
         metrics = curves.headline(limit=-1)
         metrics |= {f"AP_{name}": curves.ap(i, -1) for i, name in enumerate(self.area_bins, start=1)}

@@ -50,7 +50,7 @@ def accumulate(
     area of its box.
 
     Args:
-        images: by image_id.
+        images: by a number of their own.
         classes: names in label order.
         areas: (least, most) area in px², both inclusive.
         limits: rising numbers of detections per image and class that are counted.

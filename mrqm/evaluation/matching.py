@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask
 
+from mrqm.data.coco_json import id_order
 from mrqm.data.records import ImageRecord, xyxy_to_xywh
 from mrqm.predictions import ImageDetections
 
@@ -40,6 +42,12 @@ def pair(record: ImageRecord, detections: ImageDetections) -> ScoredImage:
         xyxy_to_xywh(record.ignore_boxes),
         record.ignore_labels,
     )
+
+
+def number_by_id(records: Sequence[ImageRecord], images: Iterable[ScoredImage]) -> dict[int, ScoredImage]:
+    """Images by their positions in the order of their ids, in which COCO's tools count equal scores."""
+    together = sorted(zip(records, images, strict=True), key=lambda image: id_order(image[0].image_id))
+    return {number: image for number, (_, image) in enumerate(together)}
 
 
 def overlaps(found: Array, objects: Array, crowd: Array) -> Array:

@@ -31,7 +31,7 @@ class Protocol(ABC):
         """Score detections.
 
         Args:
-            records: annotated images, with differing image_id.
+            records: annotated images.
             detections: what was found in each of them.
             classes: names in label order.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mrqm.data.records import ImageRecord
 from mrqm.evaluation.cocoeval import AreaRange, accumulate
-from mrqm.evaluation.matching import ScoredImage, pair
+from mrqm.evaluation.matching import ScoredImage, number_by_id, pair
 from mrqm.evaluation.protocols import Protocol
 from mrqm.predictions import ImageDetections
 
@@ -43,7 +43,7 @@ class SodaProtocol(Protocol):
         self, records: Sequence[ImageRecord], detections: Sequence[ImageDetections], classes: Sequence[str]
     ) -> dict[str, float]:
         """`AP`, `AP50`, `AP75`, `AP_<bin>`, `AR@<limit>`, `AR_<bin>`, `AP/<class>`."""
-        images = {r.image_id: _without_ignored(pair(r, d)) for r, d in zip(records, detections, strict=True)}
+        images = number_by_id(records, (_without_ignored(pair(r, d)) for r, d in zip(records, detections, strict=True)))
         curves = accumulate(images, classes, list(AREAS.values()), LIMITS)
         bins = list(AREAS)[1:]
         metrics = curves.headline()

@@ -17,10 +17,11 @@ from typer.testing import CliRunner
 
 from mrqm.__main__ import app
 from mrqm.checkpoint import save_checkpoint
+from mrqm.coco_results import read_coco_results
 from mrqm.config import Config
 from mrqm.data.records import ImageRecord
 from mrqm.detector import load
-from mrqm.predictions import read_coco_results, read_visdrone_results
+from mrqm.text_results import read_visdrone_results
 from pipelines.image_list import ImageListError, find_images, name_results
 from pipelines.image_progress import ImageProgress
 from pipelines.model_source import ModelSourceError, checkpoint_folder
@@ -84,8 +85,8 @@ def test_the_files_hold_what_the_detector_finds(run: Predict, checkpoint: Path, 
     assert (summary.images, summary.done_before, summary.faults) == (5, 0, [])
     listing = json.loads((out / "images.json").read_text())
     assert [category["name"] for category in listing["categories"]] == list(CLASSES)
-    from_json = read_coco_results(out / "detections.json", records(out), {1: 0, 2: 1, 3: 2})
-    from_texts = read_visdrone_results(out / "visdrone", records(out), CLASSES)
+    from_json = read_coco_results(out / "detections.json", records(out), {1: 0, 2: 1, 3: 2}).detections
+    from_texts = read_visdrone_results(out / "visdrone", records(out), CLASSES).detections
     detector = load(checkpoint)
     for image, first, second in zip(listing["images"], from_json, from_texts, strict=True):
         expected = detector(image["file_name"])
@@ -152,7 +153,7 @@ def test_an_interrupted_prediction_continues_where_it_was(
     assert (summary.images, summary.done_before) == (5, 2)
     after = contents(tmp_path / "out")
     assert {name: after[name] for name in before} == before
-    assert len(read_coco_results(tmp_path / "out/detections.json", records(tmp_path / "out"), {1: 0, 2: 1, 3: 2})) == 5
+    assert len(records(tmp_path / "out")) == 5
 
 
 def test_a_finished_prediction_looks_at_nothing_again(
@@ -280,8 +281,8 @@ def test_ray_finds_what_one_process_finds(ray_here: None, run: Predict, flight: 
     assert (on_ray.images, on_ray.detections, on_ray.faults) == (alone.images, alone.detections, alone.faults)
     after = contents(tmp_path / "out")
     assert after.keys() == before.keys()
-    from_ray = read_visdrone_results(tmp_path / "out/visdrone", records(tmp_path / "out"), CLASSES)
-    from_here = read_visdrone_results(tmp_path / "alone/visdrone", records(tmp_path / "out"), CLASSES)
+    from_ray = read_visdrone_results(tmp_path / "out/visdrone", records(tmp_path / "out"), CLASSES).detections
+    from_here = read_visdrone_results(tmp_path / "alone/visdrone", records(tmp_path / "out"), CLASSES).detections
     for found, expected in zip(from_ray, from_here, strict=True):
         np.testing.assert_allclose(np.sort(found.scores), np.sort(expected.scores), atol=1e-4)
 
