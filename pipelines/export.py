@@ -88,6 +88,7 @@ def export(request: Request, say: Callable[[str], None]) -> Agreement:
     windows = cut_windows(detector, pictures, size)
     settings = detector.config.evaluation
     deployed = DeployedDetector(detector.model, settings.max_detections, settings.nms_iou)
+    request.out.parent.mkdir(parents=True, exist_ok=True)
     part = part_of(request.out)
     try:
         say("exporting, which takes a minute or two")
@@ -150,8 +151,9 @@ def _check(request: Request) -> None:
         raise ExportError(f"mrqm export needs {', '.join(missing)}: pip install 'mrqm[export]'")
     if request.out.suffix != ".onnx" or request.out.is_dir():
         raise ExportError(f"{request.out}: name a file that ends in .onnx")
-    if not request.out.absolute().parent.is_dir():
-        raise ExportError(f"{request.out}: its folder does not exist")
+    file = next((folder for folder in request.out.absolute().parents if folder.is_file()), None)
+    if file is not None:
+        raise ExportError(f"{request.out}: {file} is a file, not a folder")
     if request.size is not None and min(request.size) < 1:
         raise ExportError(f"--size {request.size[0]} {request.size[1]}: expected px")
 

@@ -111,7 +111,7 @@ def make_model() -> MakeModel:
 
     def build(config: Config, seed: int = 0) -> MRQM:
         torch.manual_seed(seed)
-        model = build_model(config, CLASSES)
+        model = build_model(config, len(config.data.classes or range(CLASSES)))
         randomise(model)
         return model.eval()
 

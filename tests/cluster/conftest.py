@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from ..pages import ROOT
 from .folders import Place, environment
-from .pages import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .pages import ROOT
+from ..pages import ROOT
 
 Done = subprocess.CompletedProcess[str]
 

@@ -19,13 +19,14 @@ from mlflow import MlflowClient
 
 from cluster.local import MARK
 
+from ..pages import ROOT, read_blocks, read_commands
 from .folders import Place
-from .pages import ROOT, blocks, commands
 from .terminal import Terminal
 
 pytestmark = pytest.mark.ray
 
 LAPTOP = ROOT / "docs" / "clusters" / "laptop.md"
+FIRST_BLOCK = list(read_blocks(LAPTOP)[0].commands())
 SMALLER = {
     "demo-data": ["--train", "3", "--val", "1"],
     "train": ["train.epochs=1", "scaling.num_workers=1", "tracking.register_as=demo-detector"],
@@ -63,9 +64,9 @@ def with_mark(mark: str) -> list[psutil.Process]:
 
 
 def test_make_starts_and_ends_the_cluster() -> None:
-    assert commands(LAPTOP)[0] == ["make", "cluster"]
-    assert commands(LAPTOP)[-1][0] == "docker"
-    assert blocks(LAPTOP)[0][-1] == ["make", "cluster-down"]
+    assert read_commands(LAPTOP)[0] == ["make", "cluster"]
+    assert read_commands(LAPTOP)[-1][0] == "docker"
+    assert FIRST_BLOCK[-1] == ["make", "cluster-down"]
     for target, verb in (("cluster", "up"), ("cluster-down", "down")):
         shown = subprocess.run(
             ["make", "--no-print-directory", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True
@@ -96,7 +97,7 @@ def test_only_the_token_opens_it(cluster: Place, submitter: Place, tmp_path: Pat
 
 
 def test_the_pages_commands_lead_to_a_registered_model(cluster: Place, submitter: Place) -> None:
-    sent = [words for words in blocks(LAPTOP)[0] if words[:2] == ["mrqm", "submit"]]
+    sent = [words for words in FIRST_BLOCK if words[:2] == ["mrqm", "submit"]]
     assert [words[words.index("--") + 1] for words in sent] == ["demo-data", "train"]
     for words in sent:
         done = submitter.run(*words, *SMALLER[words[words.index("--") + 1]])

@@ -12,12 +12,12 @@ import yaml
 from mrqm.__main__ import app
 from mrqm.config import load_config
 
-from .pages import PAGES, ROOT, commands
+from ..pages import CLUSTER_PAGES, ROOT, read_commands
 
 
 def sent_to_clusters() -> list[list[str]]:
     """What is submitted: the words after `mrqm submit … --` of the pages, and the KubeRay job's entry point."""
-    submitted = [words for page in PAGES for words in commands(page) if words[:2] == ["mrqm", "submit"]]
+    submitted = [words for page in CLUSTER_PAGES for words in read_commands(page) if words[:2] == ["mrqm", "submit"]]
     job = yaml.safe_load((ROOT / "cluster" / "kuberay" / "rayjob.yaml").read_text())
     entrypoint = shlex.split(job["spec"]["entrypoint"].replace("/opt/mrqm/", ""))
     assert entrypoint[:3] == ["python", "-m", "mrqm"]
@@ -62,7 +62,7 @@ def test_trainings_have_configurations_that_load() -> None:
 def test_rays_commands_and_their_options_exist() -> None:
     from ray.scripts.scripts import cli  # seconds, and warnings of its own
 
-    used = [words[1:] for page in PAGES for words in commands(page) if words[0] == "ray"]
+    used = [words[1:] for page in CLUSTER_PAGES for words in read_commands(page) if words[0] == "ray"]
     assert {name for name, *_ in used} == {"get-auth-token", "up", "dashboard", "down"}
     for name, *options in used:
         known = {option for parameter in cli.commands[name].params for option in parameter.opts}
@@ -70,14 +70,16 @@ def test_rays_commands_and_their_options_exist() -> None:
 
 
 def test_a_token_that_ray_writes_is_made_private() -> None:
-    made = [text for page in PAGES for text in page.read_text().splitlines() if "get-auth-token --generate" in text]
+    made = [
+        text for page in CLUSTER_PAGES for text in page.read_text().splitlines() if "get-auth-token --generate" in text
+    ]
     assert made
     assert all(text.endswith("&& chmod 600 ~/.ray/auth_token") for text in made)
 
 
 def test_files_and_links_exist() -> None:
-    for page in PAGES:
-        named = {word for words in commands(page) for word in words if word.startswith("cluster/")}
+    for page in CLUSTER_PAGES:
+        named = {word for words in read_commands(page) for word in words if word.startswith("cluster/")}
         files = [name for name in named if not name.startswith(("cluster/secrets", "cluster/state"))]
         assert all((ROOT / name).exists() for name in files), page
         links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text())

@@ -40,12 +40,12 @@ def refuse(*words: str) -> str:
     return output
 
 
-def register_run(config: Config, checkpoint: Path) -> None:
-    """What the end of a training does: a version of the model `spotter`."""
+def register_run(config: Config, checkpoint: Path, model: str = "spotter") -> None:
+    """What the end of a training does: a version of the model."""
     folder = RunFolder(config)
     folder.path.mkdir(parents=True)
     with Tracker(config, folder) as tracker:
-        register(tracker, checkpoint, METRICS, "spotter", STAMP)
+        register(tracker, checkpoint, METRICS, model, STAMP)
 
 
 def free_port() -> int:

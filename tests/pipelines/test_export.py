@@ -131,7 +131,8 @@ def test_the_example_of_the_documents_runs(
     documents = Path(mrqm.__file__).parents[1] / "docs/export.md"
     (code,) = re.findall(r"```python\n(.*?)```", documents.read_text(), re.DOTALL)
     (tmp_path / "example.py").write_text(code)
-    (tmp_path / "mrqm.onnx").symlink_to(exported[0])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mrqm.onnx").symlink_to(exported[0])
     Image.fromarray(make_scene((60, 50), (8,)).image).save(tmp_path / "window.jpg")
     monkeypatch.chdir(tmp_path)
     names = runpy.run_path("example.py")
@@ -282,7 +283,8 @@ def test_a_model_of_images_of_any_size_wants_a_size(checkpoint: Path, unwritten:
 
 def test_names_that_cannot_be_are_refused(checkpoint: Path, unwritten: str, tmp_path: Path) -> None:
     assert "ends in .onnx" in refuse(str(checkpoint), str(tmp_path / "out.pt"))
-    assert "its folder does not exist" in refuse(str(checkpoint), str(tmp_path / "nowhere/out.onnx"))
+    (tmp_path / "file").touch()
+    assert "file is a file, not a folder" in refuse(str(checkpoint), str(tmp_path / "file/new/out.onnx"))
     assert "not a checkpoint folder" in refuse(str(tmp_path), unwritten)
     assert "no such file or folder" in refuse(str(checkpoint), unwritten, "--images", "nowhere")
 

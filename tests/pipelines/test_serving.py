@@ -29,6 +29,7 @@ from mrqm.__main__ import app
 from mrqm.checkpoint import save_checkpoint
 from mrqm.config import Config
 
+from ..pages import ROOT, read_blocks
 from .registered import free_port, register_run
 
 pytestmark = pytest.mark.slow
@@ -134,6 +135,23 @@ def test_a_served_model_answers_with_the_boxes_of_mrqm_predict(
     status, answer = ask(served, as_text(photo))
     assert status == 200
     assert_same(answer["predictions"][0], predicted(store, photo, tmp_path / "out", monkeypatch))
+
+
+def test_the_requests_of_the_documents_are_answered(served: str, photo: Path, tmp_path: Path) -> None:
+    for name in ("street.jpg", "field.png"):
+        Image.open(photo).save(tmp_path / name)
+    blocks = [block for block in read_blocks(ROOT / "docs" / "serving.md") if "127.0.0.1:5001" in block.text]
+    (pipeline,) = (block.text for block in blocks if block.is_pipeline)
+    (code,) = (block.text for block in blocks if block.language == "python")
+
+    def answer(program: str, text: str) -> str:
+        command = [program, "-c", text.replace("http://127.0.0.1:5001", served)]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    assert len(json.loads(answer("bash", pipeline))["predictions"]) == 1
+    assert len(answer(sys.executable, code).splitlines()) == 2
 
 
 def test_the_same_on_a_real_image(
