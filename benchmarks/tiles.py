@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median
@@ -29,6 +29,7 @@ from mrqm.data.images import decode
 from mrqm.data.items import Item, drop_empty, item_record, tile_items, whole_items
 from mrqm.data.readers import read_annotations
 from mrqm.data.records import AnnotationSet
+from mrqm.data.resizing import scaled_size
 from mrqm.data.tiling import cut
 
 EPOCHS = 8
@@ -47,14 +48,14 @@ def main() -> None:
     args = parser.parse_args()
     config = make_config({"data": {"loader_workers": args.workers, "cache_mb": args.cache_mb}})
     records = read_annotations("visdrone", args.folder).records[: args.images]
-    items = drop_empty(tile_items(records, args.scale, args.tile, args.overlap), 0.4, 0, 0)
+    items = drop_empty(tile_items(records, partial(scaled_size, scale=args.scale), args.tile, args.overlap), 0.4, 0, 0)
     classes = read_annotations("visdrone", args.folder).classes
     table = Table("tiles", "1st epoch, tiles/s", "later, tiles/s", title=f"{len(items)} tiles, {len(records)} images")
     with tempfile.TemporaryDirectory() as folder:
         sides = {"cut on the fly": (classes, tuple(records), items)}
         for suffix in ("png", "jpg"):
             written = write(items, Path(folder), suffix, args.tile)
-            sides[f"on disk, {suffix}"] = (classes, written, whole_items(written, 1.0, None))
+            sides[f"on disk, {suffix}"] = (classes, written, whole_items(written, partial(scaled_size, scale=1.0)))
         datasets = {
             name: DetectionDataset(AnnotationSet(names, side), views, min_visible=0.4, cache_mb=args.cache_mb)
             for name, (names, side, views) in sides.items()

@@ -314,7 +314,7 @@ def export(
     overrides: Overrides = None,
     size: Annotated[
         tuple[int, int] | None,
-        typer.Option(metavar="HEIGHT WIDTH", help="Of batches, in px.  [default: the training's tiles or max_side]"),
+        typer.Option(metavar="HEIGHT WIDTH", help="Of batches, in px.  [default: training's tiles or longest side]"),
     ] = None,
     images: Annotated[
         list[str] | None,

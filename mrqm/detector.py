@@ -22,7 +22,7 @@ from mrqm.checkpoint import load_checkpoint_config, load_model
 from mrqm.config import Config
 from mrqm.data import collate
 from mrqm.data.images import Source, UnreadableImageError, decode, describe, read_size
-from mrqm.data.items import scaled_size
+from mrqm.data.resizing import build_resize
 from mrqm.data.tiling import Window, grid
 from mrqm.engine import detect
 from mrqm.fragments import Detections, WindowDetections
@@ -140,16 +140,16 @@ class Detector:
         """
         data = self.config.data
         tile = data.tile if self.config.evaluation.view == "sliced" else None
-        max_side = None if tile else data.max_side
+        resize = build_resize(data, tiled=tile is not None)
         if isinstance(image, str | Path | bytes):
             source = Path(image) if isinstance(image, str) else image
             size = _read_size(source)
-            scaled = scaled_size(size, data.scale, max_side)
+            scaled = resize(size)
             pixels = decode(source, (min(size[0], scaled[0]), min(size[1], scaled[1])))
         else:
             pixels = _to_array(image)
             size = (pixels.shape[0], pixels.shape[1])
-            scaled = scaled_size(size, data.scale, max_side)
+            scaled = resize(size)
         windows = grid(scaled, tile.size, tile.overlap) if tile else [Window(0, 0, scaled[1], scaled[0])]
         return OpenImage(pixels, size, scaled, windows)
 

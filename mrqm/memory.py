@@ -81,7 +81,7 @@ def heaviest_batch(config: Config, data: DetectionDataset) -> HeaviestBatch:
         config: of the training.
         data: its training data.
     """
-    zoom, tile, limit = config.data.augment.scale_jitter[1], config.data.tile, config.data.max_side
+    zoom, tile, limit = config.data.augment.scale_jitter[1], config.data.tile, config.data.longest_side
     sizes = {(item.window.height, item.window.width) for item in data.items}
     grown = {_zoomed(size, zoom, tile.size if tile else None, limit) for size in sizes}
     images = config.micro_batch_size

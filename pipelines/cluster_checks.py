@@ -162,7 +162,8 @@ def _lighter(config: Config) -> str:
         ways.append(f"raise train.accumulate={config.train.accumulate} or scaling.num_workers")
     if config.train.precision == "float32":
         ways.append("train.precision=bfloat16")
-    size = "data.tile.size" if config.data.tile else "data.max_side, or cut the images with data.tile"
+    sides = "data.max_side" if config.data.resize is None else "data.resize.short_side and max_side"
+    size = "data.tile.size" if config.data.tile else f"{sides}, or cut the images with data.tile"
     return "; ".join([*ways, f"lower {size}"])
 
 

@@ -49,7 +49,7 @@ class Request:
     Attributes:
         model: a checkpoint's folder or an MLflow model's URI; see `pipelines.model_source`.
         out: the file.
-        size: (height, width) in px of all batches; None takes the training's tiles or `data.max_side`.
+        size: (height, width) in px of all batches; None takes the training's tiles or longest side.
         images: files, folders and patterns of images to check with; without any, validation images of the training or,
             where they are not at hand, generated scenes.
         overrides: `key=value` settings that win over the model's, such as `evaluation.max_detections=100`.
@@ -120,9 +120,9 @@ def default_size(config: Config) -> tuple[int, int]:
         ExportError: the configuration does not bound them.
     """
     data = config.data
-    side = data.tile.size if data.tile and config.evaluation.view == "sliced" else data.max_side
+    side = data.tile.size if data.tile and config.evaluation.view == "sliced" else data.longest_side
     if side is None:
-        raise ExportError("images of any size were trained on (data.tile and data.max_side are null): give --size")
+        raise ExportError("images of any size were trained on (data.tile, max_side and resize are null): give --size")
     return side, side
 
 
@@ -140,7 +140,7 @@ def cut_windows(detector: Detector, pictures: Sequence[Picture], size: tuple[int
         if height > size[0] or width > size[1]:
             raise ExportError(
                 f"--size {size[0]} {size[1]}: the model looks at images of {height} x {width} px here (data.scale, "
-                "data.tile, data.max_side); give a size that they fit into"
+                "data.max_side, data.resize, data.tile); give a size that they fit into"
             )
     return windows
 

@@ -64,7 +64,7 @@ def describe_input(size: tuple[int, int], data: Mapping[str, Any]) -> dict[str, 
     return {
         "images": f"uint8 (batch, 3, {size[0]}, {size[1]}), RGB, 0-255, each image in the upper left corner",
         "sizes": "int64 (batch, 2), height and width of each image in it",
-        **{f"data.{key}": json.dumps(data[key]) for key in ("scale", "max_side", "tile")},
+        **{f"data.{key}": json.dumps(data[key]) for key in ("scale", "max_side", "resize", "tile")},
     }
 
 

@@ -25,7 +25,16 @@ from pipelines.prediction_folder import PredictionFolder, Result
 from pipelines.runs import flatten
 from pipelines.storage import is_uri
 
-DECIDING_KEYS = ("model.", "data.scale", "data.max_side", "data.tile", "data.classes", "train.precision", "evaluation.")
+DECIDING_KEYS = (
+    "model.",
+    "data.scale",
+    "data.max_side",
+    "data.resize",
+    "data.tile",
+    "data.classes",
+    "train.precision",
+    "evaluation.",
+)
 """Keys, or beginnings of keys, that change what is found …"""
 FREE_KEYS = ("model.backbone.weights", "model.compile", "evaluation.batch_size", "evaluation.area_bins")
 """… but for these."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from mrqm.data.items import drop_empty, item_record, tile_items, whole_items
 from mrqm.data.prepared import ImageJob, ImageOutcome, WrittenImage, run_job, write_annotations
 from mrqm.data.readers import read_annotations, read_own_classes
 from mrqm.data.records import AnnotationSet, DataError, ImageRecord
+from mrqm.data.resizing import scaled_size
 from mrqm.data.splits import find_splits
 from mrqm.data.statistics import SplitReport, describe_split
 from pipelines.node_copy import keep_copies, local_folders
@@ -154,11 +156,11 @@ def _make_tiles(
     name: str, record: ImageRecord, split: str, settings: PrepareSettings, folder: Path, number: int
 ) -> Iterator[WrittenImage]:
     """Tiles of one image, numbered from `number` + 1; of training images only those with objects."""
-    tile = settings.tiles
+    tile, resize = settings.tiles, partial(scaled_size, scale=settings.scale)
     if tile is None:
-        items = whole_items([record], settings.scale, None)
+        items = whole_items([record], resize)
     else:
-        items = tile_items([record], settings.scale, tile, settings.overlap)
+        items = tile_items([record], resize, tile, settings.overlap)
         if "train" in split:
             items = drop_empty(items, settings.min_visible, 0.0, 0)
     for offset, item in enumerate(items, start=1):

@@ -52,7 +52,8 @@ def describe_view(data: DataConfig) -> str:
     """How the model looked at images when it was scored: what is cut differently is scored on other objects."""
     if data.tile is None:
         return "full"
-    cut = data.tile.model_dump(exclude={"keep_empty"}) | {"scale": data.scale}  # empty tiles: of training only
+    cut = data.tile.model_dump(exclude={"keep_empty"})  # empty tiles: of training only
+    cut |= {"scale": data.scale} if data.resize is None else data.resize.model_dump()
     return " ".join(["tiles", *(f"{key}={value}" for key, value in cut.items())])
 
 

@@ -85,6 +85,8 @@ def test_caps_bound_what_objects_cost(tiny_config: TinyConfig) -> None:
     ("overrides", "size", "padded"),
     [
         (("data.max_side=64",), (64, 64), False),
+        (("data.resize={short_side: 128, max_side: 256}",), (128, 128), False),
+        (("data.resize={short_side: 128, max_side: 160}", "data.augment.scale_jitter=[1, 2]"), (160, 160), True),
         (("data.max_side=70",), (96, 96), True),
         (("data.tile={size: 64, overlap: 0}",), (64, 64), False),
         (("data.max_side=64", "data.augment.scale_jitter=[0.5, 1]"), (64, 64), True),

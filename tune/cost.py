@@ -20,7 +20,7 @@ REPEATS = 5
 
 @torch.inference_mode()
 def measure_cost(config: Config) -> dict[str, float]:
-    """Of looking at one square image, of the size of the tiles or of `data.max_side`; the weights play no part.
+    """Of looking at one square image, of the size of the tiles or of the longest side; the weights play no part.
 
     Returns:
         `cost/gflops` (multiplications and additions of matrix products and convolutions, in 10⁹), `cost/latency_ms`
@@ -31,7 +31,7 @@ def measure_cost(config: Config) -> dict[str, float]:
     device = torch.device("cuda" if config.scaling.use_gpu else "cpu")
     model = build_model(config.model_copy(update={"model": model_config}), len(config.data.classes or ("object",)))
     model = model.eval().to(device)
-    side = config.data.tile.size if config.data.tile else config.data.max_side or DEFAULT_SIDE
+    side = config.data.tile.size if config.data.tile else config.data.longest_side or DEFAULT_SIDE
     side = -(-side // 32) * 32
     image = torch.zeros(1, 3, side, side, device=device)
     mask = torch.zeros(1, side, side, dtype=torch.bool, device=device)

@@ -28,11 +28,28 @@ def _folder_or_uri(value: Any) -> Any:
 FolderOrUri = Annotated[Path | str, BeforeValidator(_folder_or_uri)]
 
 
+class ResizeConfig(Section):
+    """Sides of the images at which the model looks; the ratio of height and width is kept."""
+
+    short_side: Count = 800
+    """Px that the shorter side becomes, unless the longer one would exceed max_side."""
+    max_side: Count = 1333
+    """Most px of the longer side."""
+
+    @model_validator(mode="after")
+    def _sides_are_ordered(self) -> Self:
+        if self.max_side < self.short_side:
+            raise ValueError(
+                f"max_side={self.max_side} must be at least short_side={self.short_side}; change data.resize"
+            )
+        return self
+
+
 class TileConfig(Section):
     """Windows cut from large images while they are read."""
 
     size: Count = 800
-    """Side of the square window in px of the scaled image."""
+    """Side of the square window in px of the resized image."""
     overlap: CountOrZero = 150
     """Px shared by neighbouring windows; the last of a row or column shifts back to the border."""
     min_visible: Fraction = 0.4
@@ -85,8 +102,10 @@ class DataConfig(Section):
     """Images are resized by this factor."""
     max_side: Count | None = None
     """Images whose longer side is above this after `scale` are shrunk to it; not used with tiles."""
+    resize: ResizeConfig | None = None
+    """Enlarge or shrink images to sides of these px, as mmdetection does, instead of `scale` and `max_side`."""
     tile: TileConfig | None = None
-    """Cut windows out of the scaled images; null feeds whole images."""
+    """Cut windows out of the resized images; null feeds whole images."""
     augment: AugmentConfig = AugmentConfig()
     loader_workers: CountOrZero = 2
     """Processes per training worker that read images; 0 reads in the training process."""
@@ -110,6 +129,20 @@ class DataConfig(Section):
         if isinstance(self.root, Path):
             return self.root
         return self.copies.expanduser() / f"{self.name}-{hashlib.sha256(self.root.encode()).hexdigest()[:8]}"
+
+    @property
+    def longest_side(self) -> int | None:
+        """Most px of a side of a whole image; None if they are not bounded."""
+        return self.max_side if self.resize is None else self.resize.max_side
+
+    @model_validator(mode="after")
+    def _one_rule_sets_the_size(self) -> Self:
+        if self.resize is not None and (self.scale != 1 or self.max_side is not None):
+            raise ValueError(
+                f"resize sets the size of images: scale={self.scale:g} and max_side={self.max_side} would do so, too; "
+                "set data.resize=null, or data.scale=1 and data.max_side=null"
+            )
+        return self
 
     @model_validator(mode="after")
     def _classes_differ(self) -> Self:

@@ -26,6 +26,7 @@ from mrqm.data.images import Columns, ImageCache, UnreadableImageError
 from mrqm.data.items import Item, black_out_regions, count_visible, drop_empty, tile_items, whole_items
 from mrqm.data.readers import read_annotations, read_own_classes
 from mrqm.data.records import AnnotationSet, DataError
+from mrqm.data.resizing import build_resize
 from mrqm.data.tiling import touches
 from mrqm.data.transforms import Augmentation, View, plain_view, take_view
 
@@ -233,7 +234,8 @@ def build_dataset(config: Config, split: Literal["train", "val"]) -> DetectionDa
     if not len(dataset):
         raise DataError(
             f"{folder}: no window shows more than data.tile.min_visible of an object; the objects are too large for "
-            f"data.tile.size={data.tile.size if data.tile else None} at data.scale={data.scale}"
+            f"data.tile.size={data.tile.size if data.tile else None} at data.scale={data.scale} and "
+            f"data.resize={data.resize}"
         )
     return dataset
 
@@ -241,12 +243,12 @@ def build_dataset(config: Config, split: Literal["train", "val"]) -> DetectionDa
 def _make_items(config: Config, annotations: AnnotationSet, training: bool) -> list[Item]:
     data = config.data
     if data.tile is None:
-        return whole_items(annotations.records, data.scale, data.max_side)
-    items = tile_items(annotations.records, data.scale, data.tile.size, data.tile.overlap)
+        return whole_items(annotations.records, build_resize(data, tiled=False))
+    items = tile_items(annotations.records, build_resize(data, tiled=True), data.tile.size, data.tile.overlap)
     return drop_empty(items, data.tile.min_visible, data.tile.keep_empty, config.train.seed) if training else items
 
 
 def _make_augmentation(config: Config) -> Augmentation:
     data = config.data
     tile = data.tile.size if data.tile else None
-    return Augmentation(**data.augment.model_dump(), tile=tile, max_side=data.max_side)
+    return Augmentation(**data.augment.model_dump(), tile=tile, max_side=data.longest_side)

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrqm.data.records import IGNORED_REGION, ImageRecord
+from mrqm.data.resizing import Resize
 from mrqm.data.tiling import Window, black_out, clip_to_window, grid, visible_share
 
 
 class Item(NamedTuple):
     """What one index of the dataset stands for.
 
-    `size` is the (height, width) that the record's image is scaled to; `window` lies in its px.
+    `size` is the (height, width) that the record's image is resized to; `window` lies in its px.
     """
 
     record: ImageRecord
@@ -57,15 +58,15 @@ def black_out_regions(item: Item, image: NDArray[np.uint8]) -> None:
     black_out(image, regions * item.factors, record.boxes * item.factors)
 
 
-def whole_items(records: Sequence[ImageRecord], scale: float, max_side: int | None) -> list[Item]:
-    """One item for each image, shrunk further than `scale` where its longer side would exceed `max_side` px."""
-    sizes = [scaled_size(record.size, scale, max_side) for record in records]
+def whole_items(records: Sequence[ImageRecord], resize: Resize) -> list[Item]:
+    """One item for each resized image."""
+    sizes = [resize(record.size) for record in records]
     return [Item(record, size, Window(0, 0, size[1], size[0])) for record, size in zip(records, sizes, strict=True)]
 
 
-def tile_items(records: Sequence[ImageRecord], scale: float, tile: int, overlap: int) -> list[Item]:
-    """One item for each window of each scaled image."""
-    sizes = [scaled_size(record.size, scale) for record in records]
+def tile_items(records: Sequence[ImageRecord], resize: Resize, tile: int, overlap: int) -> list[Item]:
+    """One item for each window of each resized image."""
+    sizes = [resize(record.size) for record in records]
     return [
         Item(record, size, window)
         for record, size in zip(records, sizes, strict=True)
@@ -83,9 +84,3 @@ def count_visible(item: Item, min_visible: float) -> int:
     """Objects of which more than the share `min_visible` lies in the item's window."""
     share = visible_share(item.record.boxes * item.factors, item.window)
     return int((share > min_visible).sum())
-
-
-def scaled_size(size: tuple[int, int], scale: float, max_side: int | None = None) -> tuple[int, int]:
-    """(height, width) of a scaled image, shrunk further where its longer side would exceed `max_side` px."""
-    factor = scale if max_side is None else min(scale, max_side / max(size))
-    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
