@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
-from mrqm.config import Config, ConfigError, make_config
+from mrqm.config import Config, ConfigError, fill_defaults, make_config
 from mrqm.evaluation import CocoEvaluator
 from pipelines.events import PROTOCOL
-from pipelines.runs import flatten
 from pipelines.storage import is_uri
 from tune.cost import COSTS
-from tune.expressions import Expression
+from tune.expressions import Expression, ExpressionError
 from tune.parameters import Parameter
 from tune.space import Params, Space, SpaceError, overrides
+from tune.values import as_word, canonical, dotted, lies_in
 
 DRAWS = 1000
 """Random trials that are tried out before a sweep, and at most for each trial of it."""
@@ -30,7 +32,7 @@ NOT_SEARCHED = (
 """Keys, or beginnings of keys, that are no part of what is learned: all trials share them."""
 CHANGES_NO_WEIGHTS = ("optim.", "loss.")
 """What may change while a trial goes on from another's weights; not weight decay, which comes with them."""
-Identity: TypeAlias = frozenset[tuple[str, Any]]
+Identity: TypeAlias = str
 BETWEEN = (3 - math.sqrt(5)) / 2
 """Where within a range a value is tried that is no round number."""
 
@@ -47,7 +49,7 @@ class Candidates:
         self.space = space
         self._base = base
         self._values = base.model_dump()
-        self._flat = flatten(base.model_dump(mode="json"))
+        self._plain_values = base.model_dump(mode="json")
         self._constraints = [Expression(text) for text in space.constraints]
         self._conditions = {key: Expression(p.when) for key, p in space.parameters.items() if p.when}
 
@@ -59,14 +61,47 @@ class Candidates:
         """
         return make_config(self._values, [*overrides(params), *more], source="trial")
 
-    def is_active(self, key: str, params: Mapping[str, Any]) -> bool:
-        """Whether a key is searched, given those before it."""
-        condition = self._conditions.get(key)
-        return condition is None or condition.holds(self._flat | dict(params))
+    def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Every key and section of a trial's configuration, which need not be allowed, by dotted key."""
+        nested = copy.deepcopy(self._plain_values)
+        for key, value in params.items():
+            *sections, leaf = key.split(".")
+            place = nested
+            for section in sections:
+                if not isinstance(place.get(section), dict):
+                    place[section] = {}
+                place = place[section]
+            place[leaf] = value
+        return dict(dotted(fill_defaults(nested)))
+
+    def identity(self, params: Params) -> Identity:
+        """The same text for trials of the same configuration, whatever they leave out of it."""
+        try:
+            return self.config(params).model_dump_json()
+        except ConfigError:  # of another version's journal
+            return canonical(params)
+
+    def choose(self, pick: Callable[[str], Any]) -> Params:
+        """Pick a value for every key that is searched, given the values of those that its `when` names."""
+        params: Params = {}
+        for key in self.space.order:
+            condition = self._conditions.get(key)
+            if condition is None or condition.holds(self.values(params)):
+                params[key] = pick(key)
+        return {key: params[key] for key in self.space.parameters if key in params}
+
+    @cached_property
+    def start(self) -> list[Params]:
+        """The trials that come first, each once, with the parameters' own values."""
+        parameters, unique = self.space.parameters, dict[Identity, Params]()
+        for given in self.space.start:
+            params = {key: parameters[key].own(v) if key in parameters else v for key, v in given.items()}
+            unique.setdefault(self.identity(params), params)
+        return list(unique.values())
 
     def objection(self, params: Mapping[str, Any]) -> str | None:
         """Why a trial cannot be: the constraint or the configuration's rule that it breaks."""
-        values = self._flat | dict(params)
+        values = self.values(params) if self._constraints else {}
         for constraint in self._constraints:
             if not constraint.holds(values):
                 return f"constraint {constraint.text!r}"
@@ -84,10 +119,7 @@ class Candidates:
         """
         objections: Counter[str] = Counter()
         for _ in range(DRAWS):
-            params: Params = {}
-            for key, parameter in self.space.parameters.items():
-                if self.is_active(key, params):
-                    params[key] = parameter.draw(generator)
+            params = self.choose(lambda key: self.space.parameters[key].draw(generator))
             if (objection := self.objection(params)) is None:
                 return params
             objections[objection] += 1
@@ -97,14 +129,11 @@ class Candidates:
     def grid(self) -> Iterator[Params]:
         """Every combination that is allowed and no trial of `start`, once; the last keys vary fastest."""
         keys = list(self.space.parameters)
-        seen = {identity(params) for params in self.space.start}
+        seen = {self.identity(params) for params in self.start}
         for values in itertools.product(*(p.grid or () for p in self.space.parameters.values())):
-            params: Params = {}
-            for key, value in zip(keys, values, strict=True):
-                if self.is_active(key, params):
-                    params[key] = value
-            if params and identity(params) not in seen and self.objection(params) is None:
-                seen.add(identity(params))
+            params = self.choose(dict(zip(keys, values, strict=True)).__getitem__)
+            if params and self.identity(params) not in seen and self.objection(params) is None:
+                seen.add(self.identity(params))
                 yield params
 
     def check(self) -> None:
@@ -127,13 +156,14 @@ class Candidates:
             )
         if is_uri(self._base.output):
             faults.append(f"output={self._base.output}: a sweep is kept in a folder; set output to one")
-        faults += [
-            f"{text!r}: {name} is no key of the configuration"
-            for expression in (*self._constraints, *self._conditions.values())
-            for text, name in ((expression.text, name) for name in expression.keys if name not in self._flat)
-        ]
+        known = self._known_keys()
+        for expression in (*self._constraints, *self._conditions.values()):
+            unknown = [name for name in expression.keys if name not in known]
+            faults += [f"{expression.text!r}: {name} is no key of the configuration" for name in unknown]
+            if not unknown and (fault := self._computing_fault(expression)):
+                faults.append(fault)
         if self.space.warm_start:
-            unknown = [key for key in self.space.warm_start.differ if key not in self._flat]
+            unknown = [key for key in self.space.warm_start.differ if key not in known]
             faults += [f"warm_start.differ: {key} is no key of the configuration" for key in unknown]
         if not faults:  # starting trials may break what broken parameters would break, too
             faults = [f"start: {fault}" for params in self.space.start if (fault := self._start_fault(params))]
@@ -146,6 +176,22 @@ class Candidates:
         elif not self.space.start and next(self.grid(), None) is None:
             raise SpaceError(f"space {self.space.name}: not one combination of the grid is allowed")
 
+    def _known_keys(self) -> set[str]:
+        """Keys that a configuration has with some value of the searched ones."""
+        tried = [{key: value} for key, parameter in self.space.parameters.items() for value in parameter.extremes]
+        return {key for params in ({}, *tried) for key in self.values(params)}
+
+    def _computing_fault(self, expression: Expression) -> str | None:
+        """Why a comparison has no answer for some values of the searched keys that it names."""
+        named = [key for key in self.space.parameters if any(lies_in(name, key) for name in expression.keys)]
+        searched = {key: self.space.parameters[key].extremes for key in named}
+        for values in itertools.islice(itertools.product(*searched.values()), DRAWS):
+            try:
+                expression.holds(self.values(dict(zip(searched, values, strict=True))))
+            except ExpressionError as error:
+                return str(error)
+        return None
+
     def _unreported(self, metric: str) -> str | None:
         data, evaluation = self._base.data, self._base.evaluation
         empty = CocoEvaluator(data.classes or (), evaluation.area_bins, evaluation.max_detections).compute()
@@ -156,12 +202,16 @@ class Candidates:
 
     def _start_fault(self, params: Params) -> str | None:
         for key, value in params.items():
-            if (parameter := self.space.parameters.get(key)) and not parameter.allows(value):
-                return f"{key}={value} is not one of {parameter.describe()}"
+            if section := next((one for one in self.space.parameters if one != key and lies_in(key, one)), None):
+                return f"{key} is part of {section}, which is searched as a whole; give all of it"
+            try:
+                self.space.parameters[key].own(value) if key in self.space.parameters else value
+            except LookupError:
+                return f"{key}={as_word(value)} is not one of {self.space.parameters[key].describe()}"
         return self.objection(params)
 
     def _fault(self, key: str, parameter: Parameter) -> str | None:
-        if key.startswith(NOT_SEARCHED):
+        if key.startswith(NOT_SEARCHED) or any(lies_in(shared, key) for shared in NOT_SEARCHED):
             return f"parameters.{key}: all trials share it; set it in `fixed` or on the command line"
         if key == "train.epochs" and self.space.scheduler.algorithm != "none":
             return (
@@ -191,11 +241,6 @@ class Candidates:
                 return str(error)
             for fault in cause.errors():
                 place = ".".join(str(part) for part in fault["loc"])
-                if fault["type"] == "extra_forbidden" or f"{place}.".startswith(f"{key}."):
+                if fault["type"] == "extra_forbidden" or lies_in(place, key):
                     return str(error).partition("\n")[2].strip().removeprefix(f"{key}: ")
         return None
-
-
-def identity(params: Params) -> Identity:
-    """The same for equal trials, also where one comes from a journal, whose tuples are lists."""
-    return frozenset((key, tuple(value) if isinstance(value, list) else value) for key, value in params.items())

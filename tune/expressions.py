@@ -21,6 +21,10 @@ _COMBINE: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 _WORDS = {"true": True, "false": False, "null": None}  # as YAML and the command line write them
 
 
+class ExpressionError(ValueError):
+    """Text that is no comparison, or one that cannot be computed with the values at hand."""
+
+
 class Expression:
     """A comparison that holds for a configuration or does not.
 
@@ -29,7 +33,7 @@ class Expression:
             `and`, `or` and `not`.
 
     Raises:
-        ValueError: the text is nothing of the kind.
+        ExpressionError: the text is nothing of the kind.
     """
 
     def __init__(self, text: str) -> None:
@@ -37,23 +41,23 @@ class Expression:
         try:
             self._tree = ast.parse(text.strip(), mode="eval").body
         except SyntaxError as error:
-            raise ValueError(f"{text!r} is no comparison: {error.msg}") from error
+            raise ExpressionError(f"{text!r} is no comparison: {error.msg}") from error
         self.keys = tuple(dict.fromkeys(_keys(self._tree, text)))
 
     def holds(self, values: Mapping[str, Any]) -> bool:
         """Whether it is true of a configuration.
 
         Args:
-            values: by dotted key.
+            values: by dotted key; a key of a section that is off is null.
 
         Raises:
-            ValueError: its keys' values cannot be compared or combined in this way.
+            ExpressionError: its keys' values cannot be compared or combined in this way.
         """
         try:
             return bool(_evaluate(self._tree, values))
         except (TypeError, ZeroDivisionError) as error:
-            seen = ", ".join(f"{key}={values[key]!r}" for key in self.keys)
-            raise ValueError(f"{self.text!r} cannot be computed with {seen}: {error}") from error
+            seen = ", ".join(f"{key}={_shown(values.get(key))}" for key in self.keys)
+            raise ExpressionError(f"{self.text!r} cannot be computed with {seen}: {error}") from error
 
 
 def _keys(node: ast.expr, text: str) -> list[str]:
@@ -73,7 +77,7 @@ def _keys(node: ast.expr, text: str) -> list[str]:
         case ast.UnaryOp(ast.Not() | ast.USub(), operand):
             parts = [operand]
         case _:
-            raise ValueError(f"{text!r}: {ast.unparse(node)!r} is not a comparison of keys, numbers and 'words'")
+            raise ExpressionError(f"{text!r}: {ast.unparse(node)!r} is not a comparison of keys, numbers and 'words'")
     return [key for part in parts for key in _keys(part, text)]
 
 
@@ -95,4 +99,9 @@ def _evaluate(node: ast.expr, values: Mapping[str, Any]) -> Any:
             value = _evaluate(operand, values)
             return not value if isinstance(op, ast.Not) else -value
     key = ast.unparse(node)
-    return _WORDS[key] if key in _WORDS else values[key]
+    return _WORDS[key] if key in _WORDS else values.get(key)
+
+
+def _shown(value: Any) -> str:
+    """A value as an expression would name it."""
+    return "null" if value is None else repr(value)

@@ -14,7 +14,8 @@ from plotly.subplots import make_subplots
 
 from tune.history import History
 from tune.searcher import encode, make_study
-from tune.space import Objective, Space, short_names
+from tune.settings import Objective
+from tune.space import Space, short_names
 
 LEAST_FOR_IMPORTANCE = 4
 """Trials; fewer say nothing of it."""

@@ -18,7 +18,8 @@ from tune.entries import (
     TrialBegan,
     WarmStarted,
 )
-from tune.space import Objective, Params
+from tune.settings import Objective
+from tune.space import Params
 
 State = Literal["running", "finished", "pruned", "stopped", "failed"]
 

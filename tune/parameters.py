@@ -10,9 +10,10 @@ from pydantic import Field, field_validator, model_validator
 
 from mrqm.config import Section
 from tune.expressions import Expression
+from tune.values import as_number, as_word, canonical, read_numbers
 
 Value: TypeAlias = bool | int | float | str | None
-Choice: TypeAlias = Value | tuple[Value, ...]
+Choice: TypeAlias = Value | tuple[Value, ...] | dict[str, Any]
 Range = Annotated[tuple[float, float], Field(min_length=2, max_length=2)]
 IntRange = Annotated[tuple[int, int], Field(min_length=2, max_length=2)]
 
@@ -21,7 +22,7 @@ class Parameter(Section):
     """One searched key: exactly one of choice, uniform, loguniform, int and logint."""
 
     choice: Annotated[tuple[Choice, ...], Field(min_length=1)] | None = None
-    """These values."""
+    """These values: numbers, words, null, lists or whole sections, which take the place of the configured one."""
     uniform: Range | None = None
     """Numbers from the least to the most."""
     loguniform: Range | None = None
@@ -34,6 +35,11 @@ class Parameter(Section):
     """Distance of the values of `uniform` and `int`."""
     when: str | None = None
     """Searched only where this comparison holds; elsewhere the key keeps its configured value."""
+
+    @field_validator("choice", mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, choices: Any) -> Any:
+        return read_numbers(choices)
 
     @field_validator("when")
     @classmethod
@@ -105,12 +111,37 @@ class Parameter(Section):
             return tuple(round(value) if self.is_integer else float(f"{value:.12g}") for value in values)
         return None
 
+    def own(self, value: Any) -> Any:
+        """The parameter's value that another one stands for, which comes from JSON or from text.
+
+        Raises:
+            LookupError: it is none of this parameter's values.
+        """
+        number = as_number(value)
+        if self.choice is not None:
+            wanted = canonical(value)
+            for own in self.choice:
+                if canonical(own) == wanted:
+                    return own
+        elif number is not None and self.low <= number <= self.high:
+            nearest = self._nearest(number)
+            if math.isclose(nearest, number, rel_tol=1e-9):
+                return nearest
+        raise LookupError(f"{as_word(value)} is not one of {self.describe()}")
+
+    def _nearest(self, number: float) -> float:
+        """The value of a range that is closest to a number in it."""
+        step = self.step or (1 if self.int else None)
+        if step is not None:
+            number = self.low + round((number - self.low) / step) * step
+        return round(number) if self.is_integer else float(f"{number:.12g}") if step else number
+
     def neat(self, value: Any) -> Any:
         """A number of a range in four digits, which fit on a command line and mean the same, or the grid's own."""
         if not isinstance(value, float) or self.choice is not None:
             return value
         if self.grid is not None:
-            return min(self.grid, key=lambda one: abs(one - value))
+            return self._nearest(value)
         return min(max(float(f"{value:.4g}"), self.low), self.high)
 
     def draw(self, generator: random.Random) -> Any:
@@ -126,30 +157,28 @@ class Parameter(Section):
     def move(self, value: Any, generator: random.Random) -> Any:
         """A value nearby: a neighbour in a grid, a fifth more or less in a range."""
         if self.grid is not None:
-            index = self.grid.index(value) + generator.choice((-1, 1))
+            index = self.grid.index(self.own(value)) + generator.choice((-1, 1))
             return self.grid[min(max(index, 0), len(self.grid) - 1)]
         moved = min(max(value * generator.choice((0.8, 1.2)), self.low), self.high)
         return round(moved) if self.is_integer else self.neat(moved)
 
-    def allows(self, value: Any) -> bool:
-        """Whether a value is one of this parameter's."""
-        if self.grid is not None:
-            return any(value == one for one in self.grid)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and self.low <= value <= self.high
-
     def contains(self, other: Parameter) -> bool:
         """Whether every value of another is one of this one's, so that what was learned there counts here."""
-        if self.when != other.when or self.is_log != other.is_log or self.is_integer != other.is_integer:
+        if self._kind != other._kind:
             return False
-        if self.choice is not None or other.choice is not None:
-            return self.choice is not None and other.choice is not None and set(other.choice) <= set(self.choice)
-        return self.step == other.step and self.low <= other.low and other.high <= self.high
+        if self.grid is not None and other.grid is not None and not (self.int and self.step is None):
+            return {canonical(value) for value in other.grid} <= {canonical(value) for value in self.grid}
+        return self.low <= other.low and other.high <= self.high
+
+    @property
+    def _kind(self) -> tuple[Any, ...]:
+        """All but which values there are."""
+        return self.when, self.choice is None, self.is_log, self.is_integer, self.step
 
     def describe(self) -> str:
         """In a few words."""
         if self.choice is not None:
-            text = " | ".join(str(value) for value in self.choice)
+            text = " | ".join(as_word(value) for value in self.choice)
         else:
             kind = "int " if self.is_integer else ""
             text = f"{kind}{self.low:g} … {self.high:g}" + (" log" if self.is_log else "")

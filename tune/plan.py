@@ -14,7 +14,8 @@ from mrqm.config import Config
 from pipelines.resources import describe_resources
 from tune.candidates import Candidates
 from tune.capacity import count_trials
-from tune.space import Params, Space
+from tune.space import Params, Space, overrides
+from tune.values import lies_in
 from tune.warm_start import Found
 
 CHECKPOINTS_PER_TRIAL = 3
@@ -72,7 +73,7 @@ def count_all(candidates: Candidates) -> int:
     if not space.is_countable or space.repeats:
         assert space.budget.trials is not None, "a space has a budget or a grid"
         return space.budget.trials
-    everything = len(space.start) + sum(1 for _ in itertools.islice(candidates.grid(), space.budget.trials))
+    everything = len(candidates.start) + sum(1 for _ in itertools.islice(candidates.grid(), space.budget.trials))
     return min(everything, space.budget.trials or everything)
 
 
@@ -85,10 +86,10 @@ def largest_config(candidates: Candidates) -> Config:
     """The configuration with the largest checkpoint; every searched key of the model, one by one, makes it larger."""
     largest: Params = {}
     for key, parameter in candidates.space.parameters.items():
-        tried = [largest | {key: value} for value in parameter.extremes] if key.startswith("model.") else []
+        tried = [largest | {key: value} for value in parameter.extremes] if lies_in(key, "model") else []
         allowed = [params for params in tried if candidates.objection(params) is None]
         largest = max(allowed, key=lambda params: _checkpoint_bytes(candidates.config(params)), default=largest)
-    configs = [candidates.config(params) for params in (*candidates.space.start, largest)]
+    configs = [candidates.config(params) for params in (*candidates.start, largest)]
     return max(configs, key=_checkpoint_bytes)
 
 
@@ -96,8 +97,9 @@ def _checkpoint_bytes(config: Config) -> int:
     return checkpoint_bytes(config, len(config.data.classes or ("object",)))
 
 
-def print_plan(plan: Plan, space: Space, base: Config, console: Console, found: Found | None = None) -> None:
+def print_plan(plan: Plan, candidates: Candidates, base: Config, console: Console, found: Found | None = None) -> None:
     """Say it in a few lines and a table of the keys, with what the search knows before it begins."""
+    space = candidates.space
     sought = " and ".join(f"{objective.mode} {objective.metric}" for objective in space.objective)
     ended = "" if space.scheduler.algorithm == "none" else f", {space.scheduler.algorithm}"
     what = f": {space.about}" if space.about else ""
@@ -119,8 +121,8 @@ def print_plan(plan: Plan, space: Space, base: Config, console: Console, found: 
     table.add_column("values")
     for key, parameter in space.parameters.items():
         table.add_row(key, parameter.describe())
-    for number, start in enumerate(space.start):
-        table.add_row(f"trial {number}", ", ".join(f"{key}={value}" for key, value in start.items()))
+    for number, start in enumerate(candidates.start):
+        table.add_row(f"trial {number}", ", ".join(overrides(start)))
     console.print(table)
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tune.space import SchedulerSettings
+from tune.settings import SchedulerSettings
 
 LEAST_OTHERS = 3
 """Trials that must have come as far before `median` stops one."""

@@ -13,7 +13,9 @@ from pipelines.register import RegisteredModel
 from pipelines.report import duration, number, relative, ui_command
 from tune.history import History, Trial
 from tune.outcome import Outcome
-from tune.space import Objective, Paper, Space, describe_params
+from tune.settings import Objective, Paper
+from tune.space import Space, describe_params
+from tune.values import canonical
 
 SHOWN = 10
 """Trials on the terminal; the report has all."""
@@ -112,7 +114,7 @@ def paper_table(paper: Paper, objective: Objective, history: History) -> Table:
 def paper_rows(paper: Paper, objective: Objective, history: History) -> Iterator[list[str]]:
     """Parameters, what the paper reports, and what was measured here."""
     for row in paper.rows:
-        trials = [trial for trial in history.trials if row.at.items() <= trial.params.items()]
+        trials = [trial for trial in history.trials if canonical({**trial.params, **row.at}) == canonical(trial.params)]
         best = trials[0].best(objective) if trials else None
         mine = number(best.metrics[objective.metric]) if best else "–"
         yield [describe_params(row.at), number(row.value), mine]

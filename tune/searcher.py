@@ -5,9 +5,10 @@ Nothing is remembered between two calls, so that nothing can be lost when a swee
 
 from __future__ import annotations
 
-import itertools
 import random
 import warnings
+from collections.abc import Iterable, Mapping, Set
+from functools import partial
 from typing import Any, NamedTuple
 
 import optuna
@@ -16,11 +17,12 @@ from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tune.candidates import DRAWS, Candidates, Identity, identity
+from tune.candidates import DRAWS, Candidates, Identity
 from tune.entries import KnownRun
 from tune.history import History, Trial
 from tune.parameters import Parameter
 from tune.space import Params, Space, SpaceError
+from tune.values import as_word
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
@@ -58,50 +60,51 @@ class Searcher:
 
     def suggest(self) -> Suggestion | None:
         """The next trial; None if all there can be have been."""
-        number, start = len(self._history.trials), self._space.start
-        if number < len(start):
-            return Suggestion(dict(start[number]), {})
+        number, start, known = len(self._history.trials), self._candidates.start, self._known()
+        first = self._unknown(start[number:] if self._space.repeats else start, known)
+        if first is not None:
+            return Suggestion(dict(first), {})
         match self._space.search.algorithm:
             case "grid":
-                params = next(itertools.islice(self._candidates.grid(), number - len(start), None), None)
+                params = self._unknown(self._candidates.grid(), known)
                 return None if params is None else Suggestion(params, {})
             case "random":
-                return self._draw(self._generator(number))
-        return self._ask(number)
+                return self._draw(self._generator(number), known)
+        return self._ask(number, known)
 
-    def _draw(self, generator: random.Random) -> Suggestion | None:
-        known = self._known()
+    def _unknown(self, several: Iterable[Params], known: Set[Identity]) -> Params | None:
+        """The first that was no trial yet."""
+        return next((params for params in several if self._candidates.identity(params) not in known), None)
+
+    def _draw(self, generator: random.Random, known: Set[Identity]) -> Suggestion | None:
         for _ in range(REPEATS):
             params = self._candidates.draw(generator)
-            if identity(params) not in known:
+            if self._candidates.identity(params) not in known:
                 return Suggestion(params, {})
         if not self._space.is_countable:
             return Suggestion(params, {})
-        others = [params for params in self._candidates.grid() if identity(params) not in known]
+        others = [params for params in self._candidates.grid() if self._candidates.identity(params) not in known]
         return Suggestion(generator.choice(others), {}) if others else None
 
     def _known(self) -> set[Identity]:
         """What must not come again."""
-        return set() if self._space.repeats else {identity(trial.params) for trial in self._history.trials}
+        return set() if self._space.repeats else {self._candidates.identity(t.params) for t in self._history.trials}
 
     def _generator(self, number: int) -> random.Random:
         return random.Random(f"{self._space.search.seed} {number}")
 
-    def _ask(self, number: int) -> Suggestion | None:
-        generator, known, repeats = self._generator(number), self._known(), 0
+    def _ask(self, number: int, known: Set[Identity]) -> Suggestion | None:
+        generator, repeats = self._generator(number), 0
         study = make_study(self._space, self._history, self._sampler(generator.getrandbits(32)))
         for _ in range(DRAWS):
             trial = study.ask()
-            params: Params = {}
-            for key, parameter in self._space.parameters.items():
-                if self._candidates.is_active(key, params):
-                    params[key] = parameter.neat(_suggest(trial, key, parameter))
+            params = self._candidates.choose(partial(_suggest, trial, self._space))
             if self._candidates.objection(params) is None:
-                if identity(params) not in known:
+                if self._candidates.identity(params) not in known:
                     return Suggestion(params, dict(study.trials[-1].system_attrs))
                 repeats += 1
                 if repeats == REPEATS:
-                    return self._draw(generator)
+                    return self._draw(generator, known)
             study.tell(trial, state=TrialState.FAIL)
         raise SpaceError(
             f"no trial of {DRAWS:,} that {self._space.search.algorithm} suggested is allowed; widen a range"
@@ -164,16 +167,18 @@ def distribution(parameter: Parameter) -> BaseDistribution:
     return FloatDistribution(low, high, log=parameter.is_log, step=parameter.step)
 
 
-def _suggest(trial: optuna.Trial, key: str, parameter: Parameter) -> Any:
+def _suggest(trial: optuna.Trial, space: Space, key: str) -> Any:
+    parameter = space.parameters[key]
     if parameter.choice is not None:
         names = {_encode(parameter, choice): choice for choice in parameter.choice}
         return names[trial.suggest_categorical(key, list(names))]
     low, high = parameter.range
     if parameter.is_integer:
         return trial.suggest_int(key, round(low), round(high), step=round(parameter.step or 1), log=parameter.is_log)
-    return trial.suggest_float(key, low, high, step=parameter.step, log=parameter.is_log)
+    return parameter.neat(trial.suggest_float(key, low, high, step=parameter.step, log=parameter.is_log))
 
 
 def _encode(parameter: Parameter, value: Any) -> Any:
-    """Optuna's choices are plain: a list is its text."""
-    return str(list(value)) if isinstance(value, list | tuple) else value
+    """The parameter's own value; Optuna's choices are plain: a list or a section is its text."""
+    own = parameter.own(value)
+    return as_word(own) if isinstance(own, Mapping | list | tuple) else own

@@ -12,11 +12,10 @@ parameters:
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -24,103 +23,15 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from mrqm.config import Config, Section, load_config
 from tune.expressions import Expression
 from tune.parameters import Parameter
+from tune.settings import Budget, Count, Objective, Paper, SchedulerSettings, SearchSettings, WarmStart
+from tune.values import as_word, lies_in, read_numbers
 
-Count = Annotated[int, Field(ge=1)]
 Params = dict[str, Any]
 """What a trial sets, by dotted key."""
 
 
 class SpaceError(ValueError):
     """A space that cannot be searched; the message names what is at fault."""
-
-
-class Objective(Section):
-    """What is sought."""
-
-    metric: str = "coco/AP"
-    """`coco/…` as validation reports it, `train/loss`, or `cost/gflops`, `cost/latency_ms`, `cost/parameters_m`."""
-    mode: Literal["max", "min"] = "max"
-    """Whether more or less of it is better."""
-
-    @property
-    def sign(self) -> int:
-        """Times this, more is better."""
-        return 1 if self.mode == "max" else -1
-
-
-class SearchSettings(Section):
-    """Where the next trial looks."""
-
-    algorithm: Literal["tpe", "nsga2", "random", "grid"] = "tpe"
-    """`tpe` and `nsga2` (two objectives) learn from earlier trials, by Optuna; `grid` takes every combination."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """The same seed and results give the same trials."""
-    startup_trials: Count = 8
-    """Random trials before `tpe` learns; also the population of `nsga2`."""
-
-
-class SchedulerSettings(Section):
-    """Which trials end early."""
-
-    algorithm: Literal["asha", "hyperband", "median", "pbt", "none"] = "asha"
-    """`asha`, `hyperband` (ASHA in brackets) and `median` stop trials; in `pbt` bad ones go on from good ones."""
-    grace_epochs: Count = 1
-    """Epochs that every trial gets before `asha`, `hyperband` or `median` may stop it."""
-    reduction: Annotated[float, Field(gt=1)] = 3.0
-    """One in this many goes on at each rung of `asha` and `hyperband`."""
-    brackets: Count = 3
-    """Of `hyperband`: each begins to stop trials one rung later."""
-    interval: Count = 2
-    """Epochs of a generation of `pbt`."""
-    quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
-    """Share of trials that `pbt` replaces by as many of the best after each generation."""
-
-
-class Budget(Section):
-    """When a sweep ends."""
-
-    trials: Count | None = None
-    """Trials that are started; a grid needs no number."""
-    hours: Annotated[float, Field(gt=0)] | None = None
-    """Of wall clock, over all restarts."""
-    gpu_hours: Annotated[float, Field(gt=0)] | None = None
-    """Of all trials' GPUs together."""
-
-
-class WarmStart(Section):
-    """Earlier runs in MLflow that the search learns from before its first trial."""
-
-    experiment: str | None = None
-    """Where they are; `tracking.experiment` by default."""
-    sweeps: tuple[str, ...] = ()
-    """Only trials of these sweeps, by name; none: all finished runs of the experiment."""
-    differ: tuple[str, ...] = ()
-    """Keys that may have had other values there, such as `train.epochs`."""
-
-    @field_validator("sweeps", "differ", mode="before")
-    @classmethod
-    def _one_or_several(cls, given: Any) -> Any:
-        return [given] if isinstance(given, str) else given
-
-
-class PaperRow(Section):
-    """One line of a table of a paper."""
-
-    at: dict[str, Any]
-    """The trial it belongs to: values of searched keys."""
-    value: float
-    """What the paper reports."""
-
-
-class Paper(Section):
-    """A table that is printed beside a sweep's own results."""
-
-    source: str
-    """Paper and table."""
-    column: str
-    """What the values are, and on which data."""
-    rows: tuple[PaperRow, ...]
-    """In the paper's order."""
 
 
 class Space(Section):
@@ -155,6 +66,19 @@ class Space(Section):
         listed = given if isinstance(given, list | tuple) else [given]
         return [{"metric": one} if isinstance(one, str) else one for one in listed]
 
+    @field_validator("fixed", "start", mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, values: Any) -> Any:
+        return read_numbers(values)
+
+    @field_validator("parameters")
+    @classmethod
+    def _no_key_is_part_of_another(cls, parameters: dict[str, Parameter]) -> dict[str, Parameter]:
+        for key in parameters:
+            if section := next((other for other in parameters if other != key and lies_in(key, other)), None):
+                raise ValueError(f"{key} is part of {section}, which is searched as a whole; leave out one of them")
+        return parameters
+
     @field_validator("constraints")
     @classmethod
     def _are_comparisons(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
@@ -173,6 +97,7 @@ class Space(Section):
             raise ValueError("search.algorithm=nsga2 is for several objectives; use tpe")
         if not self.parameters and not self.start:
             raise ValueError("parameters: at least one is needed")
+        order_keys(self.parameters)
         if algorithm != "grid" and self.budget.trials is None:
             raise ValueError(f"budget.trials is needed: search.algorithm={algorithm} has no end of its own")
         if algorithm == "grid" and (endless := [key for key, p in self.parameters.items() if p.grid is None]):
@@ -204,9 +129,39 @@ class Space(Section):
         """Whether there are only so many combinations."""
         return all(parameter.grid is not None for parameter in self.parameters.values())
 
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The searched keys, each after those that its `when` names."""
+        return order_keys(self.parameters)
+
     def to_yaml(self) -> str:
         """The space with every key spelled out."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def order_keys(parameters: Mapping[str, Parameter]) -> tuple[str, ...]:
+    """Searched keys by dependency: one whose `when` names others comes after them, wherever it stands in the file.
+
+    Raises:
+        ValueError: conditions depend on each other in a circle.
+    """
+    waiting = {key: _conditions_of(key, parameters) for key in parameters}
+    ordered: list[str] = []
+    while waiting:
+        ready = next((key for key, needed in waiting.items() if not needed & waiting.keys()), None)
+        if ready is None:
+            circle = "; ".join(f"{key}: when {parameters[key].when}" for key in waiting)
+            raise ValueError(f"parameters: these wait for each other in a circle: {circle}; drop one `when`")
+        ordered.append(ready)
+        del waiting[ready]
+    return tuple(ordered)
+
+
+def _conditions_of(key: str, parameters: Mapping[str, Parameter]) -> set[str]:
+    """The searched keys that a key's `when` names, as a whole or in part."""
+    when = parameters[key].when
+    named = Expression(when).keys if when else ()
+    return {other for other in parameters if any(lies_in(name, other) for name in named)}
 
 
 def load_space(path: str | Path) -> Space:
@@ -264,7 +219,8 @@ def sweep_config(path: str | Path, space: Space, words: Sequence[str] = ()) -> C
         SpaceError: a key is set that is searched.
     """
     given = {word.partition("=")[0]: word for word in words}
-    if both := sorted(space.parameters.keys() & (given.keys() | space.fixed.keys())):
+    keys = given.keys() | space.fixed.keys()
+    if both := sorted(key for key in keys if any(lies_in(key, searched) for searched in space.parameters)):
         raise SpaceError(f"{', '.join(both)}: set and searched at once; leave out one of them")
     config = load_config(path, [*overrides(space.fixed), *words])
     return config if "name" in given else config.model_copy(update={"name": f"{config.name}-{space.name}"})
@@ -272,7 +228,7 @@ def sweep_config(path: str | Path, space: Space, words: Sequence[str] = ()) -> C
 
 def overrides(params: Mapping[str, Any]) -> list[str]:
     """Parameters as the command line takes them: `loss.mining.base_iou=0.55`."""
-    return [f"{key}={_plain(value)}" for key, value in params.items()]
+    return [f"{key}={as_word(value)}" for key, value in params.items()]
 
 
 def describe_params(params: Mapping[str, Any]) -> str:
@@ -286,10 +242,3 @@ def short_names(keys: Iterable[str]) -> dict[str, str]:
     last = {key: key.rpartition(".")[2] for key in keys}
     often = Counter(last.values())
     return {key: word if often[word] == 1 else key for key, word in last.items()}
-
-
-def _plain(value: Any) -> str:
-    """A value as short YAML: words without quotes where that says the same."""
-    if isinstance(value, str) and yaml.safe_load(value) == value:
-        return value
-    return json.dumps(value)

@@ -131,7 +131,7 @@ def _read_inputs(config: Config, console: Console, data: ExitStack) -> Inputs:
 def _plan(candidates: Candidates, config: Config, found: Found | None, console: Console) -> Plan:
     require_room(config.scaling)
     plan = make_plan(candidates, config, cluster_nodes())
-    print_plan(plan, candidates.space, config, console, found)
+    print_plan(plan, candidates, config, console, found)
     return plan
 
 

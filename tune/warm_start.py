@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,9 @@ from pipelines.runs import FREE_KEYS, flatten
 from pipelines.tracking import metric_name
 from tune.candidates import Candidates
 from tune.entries import KnownRun
-from tune.parameters import Parameter
-from tune.space import Params, SpaceError, WarmStart
+from tune.settings import WarmStart
+from tune.space import Params, SpaceError
+from tune.values import canonical, lies_in
 
 NOT_COMPARED = (
     "name", "data.root", "data.format", "scaling.cpus_per_worker", "scaling.use_gpu",
@@ -140,7 +143,9 @@ class _Comparison:
         flat = {key: str(value)[:MAX_PARAM_VAL_LENGTH] for key, value in _flat(config).items()}
         ignored = (*candidates.space.parameters, *wanted.differ)
         self._same = {
-            key: value for key, value in flat.items() if key not in ignored and not key.startswith(NOT_COMPARED)
+            key: value
+            for key, value in flat.items()
+            if not any(lies_in(key, one) for one in ignored) and not key.startswith(NOT_COMPARED)
         }
 
     def read(self, run: Run) -> Params | str:
@@ -160,16 +165,27 @@ class _Comparison:
         return self._params(values)
 
     def _params(self, values: Mapping[str, str]) -> Params | str:
-        params: Params = {}
-        for key, parameter in self._candidates.space.parameters.items():
-            if not self._candidates.is_active(key, params):
-                continue
-            value = _read(parameter, values.get(key, ""))
-            if value is None:
-                return f"{key} is not one of {parameter.describe()}"
-            params[key] = value[0]
+        try:
+            params = self._candidates.choose(partial(self._pick, values))
+        except LookupError as error:
+            return str(error)
         objection = self._candidates.objection(params)
         return params if objection is None else f"not allowed by {objection}"
+
+    def _pick(self, values: Mapping[str, str], key: str) -> Any:
+        """A parameter's value from MLflow's texts of a whole configuration; `LookupError` if it is none of its own."""
+        parameter = self._candidates.space.parameters[key]
+        with suppress(LookupError):
+            if parameter.choice is None:
+                return parameter.own(values[key])
+            return next(choice for choice in parameter.choice if self._is_chosen(key, choice, values))
+        raise LookupError(f"{key} is not one of {parameter.describe()}")
+
+    def _is_chosen(self, key: str, choice: Any, values: Mapping[str, str]) -> bool:
+        """Whether the texts are those of a choice: of each key in it, where it is a section."""
+        wanted = self._candidates.values({key: choice}).items()
+        leaves = {k: v for k, v in wanted if lies_in(k, key) and not isinstance(v, Mapping)}
+        return all(k in values and _is_text_of(values[k], value) for k, value in leaves.items())
 
 
 def _flat(config: Config) -> dict[str, Any]:
@@ -180,27 +196,9 @@ def _short(value: str | None) -> str:
     return "none" if value is None else value[:12]
 
 
-def _read(parameter: Parameter, text: str) -> tuple[Any] | None:
-    """A parameter's value from MLflow's text of it, alone in a tuple; None if it is not one of its values."""
-    number = _number(text)
-    if parameter.choice is not None:
-        same = (c for c in parameter.choice if _as_text(c) == text or (number is not None and _number(c) == number))
-        return next(((choice,) for choice in same), None)
-    if number is None or not parameter.allows(number):
-        return None
-    return (round(number) if parameter.is_integer else number,)
-
-
-def _as_text(choice: Any) -> str:
-    return str(list(choice)) if isinstance(choice, tuple) else str(choice)
-
-
-def _number(text: Any) -> float | None:
-    """A number, however it is written: YAML reads `1e-4` as a word."""
-    try:
-        return None if isinstance(text, bool) else float(text)
-    except (TypeError, ValueError):
-        return None
+def _is_text_of(text: str, value: Any) -> bool:
+    """Whether MLflow's text of a parameter says a value, however it writes numbers."""
+    return text == str(list(value) if isinstance(value, tuple) else value) or canonical(text) == canonical(value)
 
 
 def _known(client: MlflowClient, run: Run, params: Params, candidates: Candidates) -> KnownRun | None:

@@ -9,6 +9,7 @@ is allowed. Modules take parts and plain numbers; only `build_*` functions know 
 from __future__ import annotations
 
 from mrqm.config.data import DataConfig, DataFormat, FolderOrUri
+from mrqm.config.defaults import fill_defaults
 from mrqm.config.evaluation import EvaluationConfig
 from mrqm.config.loading import ConfigError, load_config, make_config
 from mrqm.config.loss import LossConfig
@@ -34,6 +35,7 @@ __all__ = [
     "Section",
     "TrackingConfig",
     "TrainConfig",
+    "fill_defaults",
     "load_config",
     "make_config",
 ]

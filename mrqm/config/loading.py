@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from mrqm.config.run import Config
-from mrqm.config.section import Section
+from mrqm.config.section import section_type
 
 
 class ConfigError(ValueError):
@@ -86,12 +86,7 @@ def _known_keys(location: tuple[int | str, ...]) -> str:
     section: Any = Config
     for part in location:
         field = section.model_fields.get(part)
-        section = _section_type(field.annotation) if field else None
+        section = section_type(field.annotation) if field else None
         if section is None:
             return "remove it"
     return "known here: " + ", ".join(section.model_fields)
-
-
-def _section_type(annotation: Any) -> type[Section] | None:
-    candidates = (annotation, *getattr(annotation, "__args__", ()))
-    return next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), None)

@@ -31,6 +31,8 @@ def make(tiny_config: TinyConfig) -> MakeCandidates:
         ({"model.refinement.blocks": {"uniform": [1, 3]}}, "blocks: .*integer"),
         ({"model.encoder": {"choice": ["sae", "none"]}}, "encoder: .*'sae' or 'full'; got 'none'"),
         ({"scaling.num_workers": {"int": [1, 2]}}, "all trials share it"),
+        ({"scaling": {"choice": [{"num_workers": 2}]}}, "all trials share it"),
+        ({"train": {"choice": [{"max_minutes": 2}]}}, "all trials share it"),
         ({"train.epochs": {"int": [1, 2]}}, "compares trials of equal length"),
         ({"model.refinement": {"choice": [1]}}, "refinement"),
     ],
@@ -100,6 +102,78 @@ def test_a_conditional_key_is_searched_only_where_it_counts(make: MakeCandidates
     drawn = [candidates.draw(random.Random(seed)) for seed in range(20)]
     assert all(("model.full_encoder_layers" in trial) == (trial["model.encoder"] == "full") for trial in drawn)
     assert {trial["model.encoder"] for trial in drawn} == {"sae", "full"}
+
+
+def test_a_condition_may_name_a_key_that_stands_later(make: MakeCandidates) -> None:
+    """Whatever the file's order, the trial's own value counts, not the configured one."""
+    candidates = make(dict(reversed(CONDITIONAL.items())), search={"algorithm": "grid"})
+    assert [dict(trial) for trial in candidates.grid()] == [
+        {"model.encoder": "sae"},
+        {"model.full_encoder_layers": 1, "model.encoder": "full"},
+        {"model.full_encoder_layers": 2, "model.encoder": "full"},
+    ]
+    drawn = [candidates.draw(random.Random(seed)) for seed in range(20)]
+    assert all(("model.full_encoder_layers" in trial) == (trial["model.encoder"] == "full") for trial in drawn)
+
+
+TILE = {"data.tile": {"choice": [None, {"size": 160, "overlap": 40}, {"size": 320}]}}
+
+
+def test_a_section_or_null_is_a_choice(make: MakeCandidates) -> None:
+    candidates = make(TILE, search={"algorithm": "grid"})
+    candidates.check()
+    tiles = [candidates.config(trial).data.tile for trial in candidates.grid()]
+    assert [tile and (tile.size, tile.overlap) for tile in tiles] == [None, (160, 40), (320, 150)]
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"size": 160, "overlp": 40}, r"data\.tile\.overlp: unknown key; known here: size"),
+        ({"size": 0}, r"data\.tile\.size: .*got 0"),
+        ({"size": 100, "overlap": 100}, "overlap=100 must be below size=100"),
+    ],
+)
+def test_a_section_that_the_configuration_forbids(make: MakeCandidates, section: Any, message: str) -> None:
+    with pytest.raises(SpaceError, match=message):
+        make({"data.tile": {"choice": [None, section]}}).check()
+
+
+def test_conditions_and_constraints_see_into_a_chosen_section(make: MakeCandidates) -> None:
+    """Keys that a section leaves out have their defaults there; a section that is off is null."""
+    keep = {"train.seed": {"int": [1, 2], "when": "data.tile != null and data.tile.overlap > 100"}}
+    candidates = make(keep | TILE, search={"algorithm": "grid"}, constraints=["data.tile == null or train.seed < 2"])
+    candidates.check()
+    assert [tuple(trial.values()) for trial in candidates.grid()] == [
+        (None,),
+        ({"size": 160, "overlap": 40},),
+        (1, {"size": 320}),
+    ]
+
+
+def test_what_cannot_be_computed_is_a_message(make: MakeCandidates) -> None:
+    with pytest.raises(SpaceError, match=r"'data.tile.size > 100' cannot be computed with data\.tile\.size=null"):
+        make(TILE, constraints=["data.tile.size > 100"]).check()
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        [{RATIO: 2}, {RATIO: 2.0}],
+        [{RATIO: 2}, {RATIO: 2, LEAST: 1}],
+        [{"optim.lr": 1e-3, RATIO: 2}, {RATIO: 2, "optim.lr": "1e-3"}],
+    ],
+)
+def test_trials_to_start_with_that_are_the_same_come_once(make: MakeCandidates, start: Any) -> None:
+    """The same is the same configuration: `min_positives` is 1 and `lr` is 0.001 without being named."""
+    candidates = make({RATIO: {"int": [1, 3]}, "optim.lr": {"loguniform": [1e-5, 1e-2]}}, start=start)
+    candidates.check()
+    assert candidates.start == [{key: 2 if key == RATIO else 1e-3 for key in start[0]}]
+
+
+def test_a_trial_to_start_with_names_whole_sections(make: MakeCandidates) -> None:
+    with pytest.raises(SpaceError, match=r"data\.tile\.size is part of data\.tile, which is searched as a whole"):
+        make(TILE, start=[{"data.tile.size": 160}]).check()
 
 
 def test_a_grid_has_every_combination_once(make: MakeCandidates) -> None:

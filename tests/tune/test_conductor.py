@@ -8,7 +8,7 @@ import pytest
 
 from mrqm.config import Config
 from tune.conductor import HOPELESS, LOSSES, Conductor
-from tune.entries import GenerationEnded, SessionBegan
+from tune.entries import Failed, GenerationEnded, SessionBegan, TrialBegan
 from tune.history import History
 from tune.journal import Journal
 
@@ -17,6 +17,7 @@ from .simulation import EPOCHS, Killed, Simulation
 TinyConfig = Callable[..., Config]
 IOU, WEIGHT = "loss.mining.base_iou", "loss.one_to_many.dense_loss_weight"
 PARAMETERS = {IOU: {"uniform": [0.3, 0.8]}, WEIGHT: {"loguniform": [0.1, 10]}}
+WEIGHTS = {"choice": ["1e-1", 2]}
 PBT = {"search": {"algorithm": "random"}, "scheduler": {"algorithm": "pbt", "interval": 2}, "budget": {"trials": 6}}
 SEARCHES: dict[str, dict[str, Any]] = {
     "tpe": {"search": {"algorithm": "tpe", "startup_trials": 3}, "scheduler": {"algorithm": "asha"}},
@@ -220,3 +221,26 @@ def test_gpu_hours_end_a_sweep(make: Callable[..., Simulation]) -> None:
     assert task is not None
     assert [conductor.report(0, simulation.train(task, epoch)) for epoch in (1, 2, 3)] == [True, True, False]
     assert conductor.is_over()
+
+
+@pytest.mark.parametrize("search", ["tpe", "random", "grid"])
+def test_trials_to_start_with_that_are_the_same_run_once(make: Callable[..., Simulation], search: str) -> None:
+    start = [{IOU: 0.5, WEIGHT: 1}, {WEIGHT: 1.0, IOU: "0.5"}, {IOU: 0.4, WEIGHT: 2}, {IOU: 0.5, WEIGHT: 1}]
+    trials = [trial.params for trial in make(**SEARCHES[search], start=start).run().trials]
+    assert trials[:2] == [{IOU: 0.5, WEIGHT: 1}, {IOU: 0.4, WEIGHT: 2}]
+    assert len(trials) == len({tuple(trial.values()) for trial in trials}) == 9
+
+
+@pytest.mark.parametrize("search", ["tpe", "random", "grid"])
+def test_a_journal_of_another_version_is_gone_on_with(make: Callable[..., Simulation], search: str) -> None:
+    """It has trials that were the same, and numbers that were read as words."""
+    simulation = make(**SEARCHES[search] | {"parameters": {IOU: {"choice": [0.4, 0.5, 0.6]}, WEIGHT: WEIGHTS}})
+    with contextlib.closing(Journal(simulation.folder / "journal.jsonl")) as journal:
+        journal.write(SessionBegan(trials=6))
+        for number in range(2):
+            journal.write(TrialBegan(trial=number, params={IOU: 0.4, WEIGHT: "1e-1"}))
+            journal.write(Failed(trial=number, error="of that time"))
+    trials = [trial.params for trial in simulation.run(trials=7).trials]
+    assert sorted((trial[IOU], trial[WEIGHT]) for trial in trials[2:]) == [
+        (iou, weight) for iou in (0.4, 0.5, 0.6) for weight in (0.1, 2) if (iou, weight) != (0.4, 0.1)
+    ]

@@ -60,6 +60,6 @@ def test_there_are_no_more_trials_than_combinations(tiny_config: TinyConfig, sea
 def test_the_plan_is_printed(tiny_config: TinyConfig) -> None:
     config, log = tiny_config("train.epochs=7"), io.StringIO()
     one = candidates(config)
-    print_plan(make_plan(one, config, NODES), one.space, config, Console(file=log, width=120))
+    print_plan(make_plan(one, config, NODES), one, config, Console(file=log, width=120))
     for words in ("tpe, asha, for max coco/AP", "9 of 7 epochs, 5 at once", "model.refinement.blocks  int 1 … 3"):
         assert words in log.getvalue()

@@ -6,7 +6,7 @@ import pytest
 from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialScheduler
 
 from tune.pruning import Score, ends
-from tune.space import SchedulerSettings
+from tune.settings import SchedulerSettings
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,41 @@ def test_a_fixed_key_that_is_unknown_is_refused(tmp_path: Path) -> None:
         sweep_config(tmp_path / "c.yaml", make_space(ONE | {"fixed": {"train.epoch": 6}}))
 
 
+def waits_for(conditions: dict[str, str]) -> dict[str, Any]:
+    """A space in which each key is searched where another one is above 1."""
+    return {"parameters": {key: {"int": [1, 3], "when": f"{name} > 1"} for key, name in conditions.items()}}
+
+
+@pytest.mark.parametrize("keys", itertools.permutations(["a.x", "a.y", "a.z", "a.free"]))
+def test_keys_come_after_those_that_their_conditions_name(keys: tuple[str, ...]) -> None:
+    whole = {"parameters": {"a.free": {"int": [1, 2]}} | waits_for({"a.x": "a.y", "a.y": "a.z"})["parameters"]}
+    whole["parameters"]["a.z"] = {"int": [1, 3]}
+    space = make_space(ONE | {"parameters": {key: whole["parameters"][key] for key in keys}})
+    assert [key for key in space.order if key != "a.free"] == ["a.z", "a.y", "a.x"]
+    assert set(space.order) == set(keys)
+
+
+def test_numbers_in_scientific_notation_are_numbers_wherever_they_stand(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "budget: {trials: 4}\nfixed: {optim.weight_decay: 1e-3}\n"
+        "parameters:\n  optim.lr: {loguniform: [1e-5, 1e-2]}\n  train.seed: {choice: [1e3, 7]}\n"
+        "start:\n  - {optim.lr: 1e-3}\n"
+        "paper: {source: s, column: c, rows: [{at: {optim.lr: 1e-4}, value: 1e-1}]}\n"
+    )
+    space = load_space(path)
+    assert (space.start, space.fixed) == (({"optim.lr": 1e-3},), {"optim.weight_decay": 1e-3})
+    assert space.parameters["train.seed"].choice == (1000.0, 7)
+    assert space.paper is not None and space.paper.rows[0].at == {"optim.lr": 1e-4}
+
+
+def test_part_of_a_searched_section_cannot_be_set(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("{}")
+    space = make_space(ONE | {"parameters": {"data.tile": {"choice": [None, {"size": 160, "overlap": 40}]}}})
+    with pytest.raises(SpaceError, match=r"data\.tile\.size: set and searched"):
+        sweep_config(tmp_path / "c.yaml", space, ["data.tile.size=100"])
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -70,6 +106,9 @@ def test_a_fixed_key_that_is_unknown_is_refused(tmp_path: Path) -> None:
         ({"objective": []}, "at least one metric"),
         ({"scheduler": {"algorithm": "pbt"}}, "set search.algorithm to random"),
         ({"constraints": ["optim.lr <"]}, "constraints: 'optim.lr <' is no comparison"),
+        (waits_for({"a.x": "a.x"}), "wait for each other in a circle: a.x: when a.x > 1; drop one"),
+        (waits_for({"a.x": "a.y", "a.y": "a.z.b", "a.z": "a.x"}), "in a circle: a.x: when a.y > 1; a.y: when a.z.b"),
+        ({"parameters": {"a.x": {"int": [1, 2]}, "a": {"choice": [None]}}}, "a.x is part of a, which is searched"),
     ],
 )
 def test_what_is_no_space_is_refused(values: dict[str, Any], message: str) -> None:

@@ -79,9 +79,9 @@ def find(make_config: TinyConfig) -> Callable[..., Found]:
 
 def test_runs_that_could_have_been_trials_are_taken_with_their_best_value(find: Callable[..., Found]) -> None:
     alone, pruned = find().runs
-    assert (alone.params, alone.values, alone.pruned) == ({IOU: 0.5, "optim.lr": "1e-4"}, (0.3,), False)
+    assert (alone.params, alone.values, alone.pruned) == ({IOU: 0.5, "optim.lr": 1e-4}, (0.3,), False)
     assert alone.curve == {1: 0.1, 2: 0.3, 3: 0.2}
-    assert (pruned.params, pruned.values, pruned.pruned) == ({IOU: 0.6, "optim.lr": "1e-3"}, (0.05,), True)
+    assert (pruned.params, pruned.values, pruned.pruned) == ({IOU: 0.6, "optim.lr": 1e-3}, (0.05,), True)
 
 
 def test_what_cannot_be_compared_is_left_out_and_told(find: Callable[..., Found]) -> None:
@@ -97,6 +97,20 @@ def test_what_cannot_be_compared_is_left_out_and_told(find: Callable[..., Found]
 
 def test_keys_that_may_differ_are_named(find: Callable[..., Found]) -> None:
     assert [run.values for run in find(differ="train.epochs").runs] == [(0.3,), (0.05,), (0.4,)]
+
+
+def test_a_section_that_was_chosen_is_known_again(make_config: TinyConfig) -> None:
+    tile = {"data.tile": {"choice": [None, {"size": 160, "overlap": 40}]}}
+    config = make_config("tracking.experiment=tiles")
+    for name, word in (("whole", "data.tile=null"), ("tiles", "data.tile={overlap: 40, size: 160}")):
+        trained = make_config(f"name={name}", "tracking.experiment=tiles", word)
+        RunFolder(trained).path.mkdir(parents=True)
+        with Tracker(trained, RunFolder(trained), tags=STAMP) as tracker:
+            tracker.log_metrics({"epoch": 1, "coco/AP": 0.5}, 10)
+    space = make_space({"parameters": tile, "budget": {"trials": 4}, "warm_start": {}})
+    found = find_known(Candidates(space, config), config, STAMP)
+    assert found is not None
+    assert [run.params for run in found.runs] == [{"data.tile": one} for one in tile["data.tile"]["choice"]]
 
 
 def test_a_sweep_is_named(find: Callable[..., Found]) -> None:

@@ -1,0 +1,65 @@
+"""Values of searched keys: the same ones come from YAML, from a journal's JSON and from MLflow's text."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+
+
+def read_numbers(value: Any) -> Any:
+    """Turn text such as `1e-3`, in lists and sections too, into the number that it is in YAML 1.2.
+
+    PyYAML follows YAML 1.1, where a number in scientific notation needs a point and a signed exponent.
+    """
+    if isinstance(value, Mapping):
+        return {key: read_numbers(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [read_numbers(part) for part in value]
+    return float(value) if isinstance(value, str) and SCIENTIFIC.fullmatch(value) else value
+
+
+def as_number(value: Any) -> float | None:
+    """A number, also from text; None for anything else."""
+    is_number = isinstance(value, int | float) or (isinstance(value, str) and NUMBER.fullmatch(value))
+    return float(value) if is_number and not isinstance(value, bool) else None
+
+
+def canonical(value: Any) -> str:
+    """The same text for equal values: 2 and 2.0, a tuple and a list, a section whatever the order of its keys."""
+    return json.dumps(_normalise(value), sort_keys=True)
+
+
+def lies_in(key: str, section: str) -> bool:
+    """Whether a dotted key is another one or belongs to that section."""
+    return f"{key}.".startswith(f"{section}.")
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the keys and the sections of nested values, each by its dotted key."""
+    for key, value in values.items():
+        yield f"{prefix}{key}", value
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{prefix}{key}.")
+
+
+def as_word(value: Any) -> str:
+    """A value as short YAML, as the command line takes it: text without quotes where that says the same."""
+    if isinstance(value, str) and yaml.safe_load(value) == value:
+        return value
+    return json.dumps(value)
+
+
+def _normalise(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _normalise(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_normalise(part) for part in value]
+    number = as_number(value)
+    return value if number is None else number
