@@ -47,7 +47,7 @@ def main() -> None:
     for classes in (10, 1):
         labels = rng.integers(0, classes, objects)
         found = [look(window, centers, sides, labels, count // len(windows)) for window in windows]
-        for method in ("window_nms", "nms", "wbf", "soft_nms"):
+        for method in ("window_nms", "nms", "wbf", "soft_nms", "plain_nms"):
             begin = time.perf_counter()
             merged = merge(found, method)  # type: ignore[arg-type]
             seconds = time.perf_counter() - begin

@@ -277,7 +277,7 @@ def predict(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")],
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Windows that the model sees at once.")] = None,
-    merge: Annotated[str | None, typer.Option(help="Of windows: window_nms, nms, wbf or soft_nms.")] = None,
+    merge: Annotated[str | None, typer.Option(help="Of windows: window_nms, nms, wbf, soft_nms or plain_nms.")] = None,
     score_threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score of what pictures show.")] = 0.3,
     draw: Annotated[bool, typer.Option(help="Whether to draw pictures.")] = True,
     workers: Annotated[int, typer.Option(min=0, help="Ray actors, a GPU each if there are any; 0: no Ray.")] = 0,

@@ -87,7 +87,7 @@ def _look_at_tiles(detector: Detector, dataset: DetectionDataset, _: View, on_im
 
 
 def _look_at_images(detector: Detector, dataset: DetectionDataset, view: View, on_image: Callable[[], None]) -> Found:
-    evaluation = detector.config.evaluation.model_copy(update={"view": view})
+    evaluation = detector.config.evaluation.model_copy(update={"view": view, "max_detections_per_image": None})
     config = detector.config.model_copy(update={"evaluation": evaluation})
     detector = Detector(detector.model, config, detector.device)
     blackout = config.data.tile is not None and config.data.tile.blackout_ignored

@@ -8,6 +8,7 @@ for detections in detector.detect_many(sorted(Path("flight").glob("*.jpg"))):
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ from mrqm.models.mrqm import MRQM
 from mrqm.predictions import ImageDetections
 
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8] | Tensor
+
+logger = logging.getLogger(__name__)
 
 _MARGIN = 4  # px around a window that take part in resizing it
 
@@ -70,6 +73,10 @@ class OpenImage:
         return torch.from_numpy(np.array(part)).permute(2, 0, 1)
 
 
+def _warn_of_cut(left_out: int) -> None:
+    logger.warning("%d more detections in an image than evaluation.max_detections_per_image are left out", left_out)
+
+
 class Detector:
     """Looks at images the way the model was trained: at the same scale, through the same windows.
 
@@ -104,13 +111,18 @@ class Detector:
         return self.detect_open(map(self.open, images))
 
     def detect_open(
-        self, images: Iterable[OpenImage], on_share: Callable[[float], None] = lambda _: None
+        self,
+        images: Iterable[OpenImage],
+        on_share: Callable[[float], None] = lambda _: None,
+        on_cut: Callable[[int], None] = _warn_of_cut,
     ) -> Iterator[Detections]:
         """`detect_many` for images that are open; at most one of them is alive here, beside the windows of a batch.
 
         Args:
             images: opened no earlier than their windows are needed.
             on_share: told after every batch which share of the newest image's windows were looked at, of 1.
+            on_cut: told how many detections are left out of the image that comes next, where the limit
+                `evaluation.max_detections_per_image` leaves any out.
         """
         most = self.config.evaluation.batch_size
         waiting: list[tuple[Tensor, int, Window]] = []
@@ -126,10 +138,10 @@ class Detector:
             if waiting and len(image.windows) > most:  # a large image is done with before the next is opened
                 self._look(waiting, unmerged)
                 waiting = []
-            yield from self._merge_complete(unmerged)
+            yield from self._merge_complete(unmerged, on_cut)
         if waiting:
             self._look(waiting, unmerged)
-        yield from self._merge_complete(unmerged)
+        yield from self._merge_complete(unmerged, on_cut)
 
     def open(self, image: Picture) -> OpenImage:
         """Decode an image as `detect_open` wants it.
@@ -162,15 +174,18 @@ class Detector:
             placed = detections | {"boxes": detections["boxes"] + offset}
             unmerged[number].found.append(WindowDetections(window, placed))
 
-    def _merge_complete(self, unmerged: dict[int, _Unmerged]) -> Iterator[Detections]:
+    def _merge_complete(self, unmerged: dict[int, _Unmerged], on_cut: Callable[[int], None]) -> Iterator[Detections]:
         """Take out, in order, the images whose windows were all looked at."""
         settings = self.config.evaluation
         for number in [number for number, image in unmerged.items() if len(image.found) == image.windows]:
             image = unmerged.pop(number)
             merged = merge(image.found, settings.merge, settings.merge_iou)
             factor = torch.tensor(image.size[::-1]) / torch.tensor(image.scaled_size[::-1])  # width, height
-            best = {name: values[: settings.max_detections] for name, values in merged.items()}
-            yield best | {"boxes": best["boxes"] * factor.repeat(2)}
+            most = settings.max_detections_per_image
+            if most is not None and (left_out := len(merged["scores"]) - most) > 0:
+                on_cut(left_out)
+                merged = {name: values[:most] for name, values in merged.items()}
+            yield merged | {"boxes": merged["boxes"] * factor.repeat(2)}
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mrqm.fragments import Detections, WindowDetections, drop_fragments, join_views
 
-MergeMethod = Literal["window_nms", "nms", "wbf", "soft_nms"]
+MergeMethod = Literal["window_nms", "nms", "wbf", "soft_nms", "plain_nms"]
 
 LEAST_SCORE = 1e-3
 """Soft suppression drops what falls below."""
@@ -31,20 +31,23 @@ def merge(found: Sequence[WindowDetections], method: MergeMethod = "window_nms",
     """Merge what was found through the windows of one image; the order of the windows does not matter.
 
     Args:
-        found: at least one window, none twice. A single one is returned as it is.
-        method: `nms` keeps the best of boxes that overlap (as SODA-D does, at 0.5), `window_nms` too, but never holds
-            two detections of one window for one object: crowds overlap, and a window's detector told them apart. `wbf`
-            averages overlapping boxes (weighted boxes fusion), `soft_nms` lowers the scores of all but the best.
+        found: at least one window, none twice. A single one is returned as it is, but by `plain_nms`.
+        method: `nms` keeps the best of boxes that overlap, `window_nms` too, but never holds two detections of one
+            window for one object: crowds overlap, and a window's detector told them apart. `wbf` averages overlapping
+            boxes (weighted boxes fusion), `soft_nms` lowers the scores of all but the best. `plain_nms` is class-wise
+            NMS of everything, without joining views and dropping fragments first: SODA-D's tools merge so, at 0.5.
         iou: from where on two detections of one class are one object.
 
     Returns:
         `boxes` (k, 4) xyxy px, `scores` (k,), `labels` (k,), by falling score.
     """
+    if method == "plain_nms":
+        return suppress(_in_order(_concatenate([part.detections for part in found])), iou)
     if len(found) == 1:
         return found[0].detections
     whole = drop_fragments(join_views(sorted(found, key=lambda part: part.window), iou), iou)
     placed = [part.detections | {"frames": _frames(part)} for part in whole]
-    together = _in_order({name: torch.cat([part[name] for part in placed]) for name in placed[0]})
+    together = _in_order(_concatenate(placed))
     frames = together.pop("frames")
     match method:
         case "window_nms":
@@ -205,6 +208,10 @@ def _nested(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
     """(P,): whether one of two windows lies in the other: what was joined over several stands for each of them."""
     beyond = (a - b) * np.array([-1, -1, 1, 1])  # how far each side of a is outside b
     return np.asarray((beyond <= 0).all(1) | (beyond >= 0).all(1))
+
+
+def _concatenate(parts: Sequence[Detections]) -> Detections:
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def _in_order(detections: Detections) -> Detections:

@@ -35,6 +35,7 @@ def look(
         on_share: told again and again how much of the newest image is done, of 1.
     """
     faults: list[Result] = []
+    left_out: list[int] = []
     opened: deque[_Opened] = deque()
 
     def readable() -> Iterator[OpenImage]:
@@ -47,10 +48,11 @@ def look(
             opened.append(_Opened(index, path, image.size))
             yield image
 
-    for detections in detector.detect_open(readable(), on_share):
+    for detections in detector.detect_open(readable(), on_share, left_out.append):
         image = opened.popleft()
         picture = b"" if draw_from is None else _draw(image, detections, detector.classes, draw_from)
-        yield Result(image.number, pack(to_image_detections(detections), image.size), picture)
+        part = pack(to_image_detections(detections), image.size)
+        yield Result(image.number, part, picture, left_out=left_out.pop() if left_out else 0)
         yield from faults
         faults.clear()
     yield from faults

@@ -111,6 +111,12 @@ def _predict(
                 progress.line(f"skipped: {result.fault}")
             else:
                 folder.write(result)
+            if result.left_out:
+                most = detector.config.evaluation.max_detections_per_image
+                progress.line(
+                    f"{paths[result.index]}: {result.left_out:,} detections left out beyond the best {most:,} "
+                    "(evaluation.max_detections_per_image)"
+                )
             progress.advance()
     count = folder.finish(detector.classes)
     return Summary(out, len(paths), len(paths) - len(missing), count, faults)

@@ -37,12 +37,14 @@ class Result:
         part: detections and native size as `pack` writes them; empty if the image does not decode.
         picture: JPEG of what was found; empty if none was asked for.
         fault: why the image does not decode; empty if it does.
+        left_out: detections beyond `evaluation.max_detections_per_image`.
     """
 
     index: int
     part: bytes = b""
     picture: bytes = b""
     fault: str = ""
+    left_out: int = 0
 
 
 class PredictionFolder:

@@ -184,9 +184,23 @@ def test_detections_turn_into_those_that_are_scored(make_detector: Any) -> None:
     np.testing.assert_allclose(numpy.boxes, found["boxes"].numpy())
 
 
-def test_the_number_of_detections_is_bounded(make_detector: Any) -> None:
-    detector = make_detector("data.tile={size: 64, overlap: 0}", "evaluation.max_detections=3")
-    assert len(detector(picture((256, 256), (0, 0, 256, 256)))["scores"]) == 3
+def test_the_number_of_detections_is_bounded_in_each_window_and_not_in_an_image(make_detector: Any) -> None:
+    detector = make_detector("data.tile={size: 64, overlap: 0}", "evaluation.max_detections=1")
+    assert len(detector(picture((64, 64), (0, 0, 64, 64)))["scores"]) == 1
+    assert len(detector(picture((256, 256), (0, 0, 256, 256)))["scores"]) == 16
+
+
+def test_an_image_has_a_limit_of_its_own_that_says_when_it_cuts(
+    make_detector: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = picture((256, 256), (0, 0, 256, 256))
+    tile = "data.tile={size: 64, overlap: 0}"
+    every = make_detector(tile)(image)
+    assert not caplog.messages
+    most = len(every["scores"]) - 5
+    best = make_detector(tile, f"evaluation.max_detections_per_image={most}")(image)
+    assert all(torch.equal(best[name], every[name][:most]) for name in every)
+    assert "5 more detections in an image than evaluation.max_detections_per_image" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ from mrqm.merging import (
 
 from .detections import LEFT, RIGHT, found
 
-METHODS = ("window_nms", "nms", "wbf", "soft_nms")
+JOINING = ("window_nms", "nms", "wbf", "soft_nms")
+METHODS = (*JOINING, "plain_nms")
 
 
 def crowd(seed: int, count: int = 120, classes: int = 2, side: float = 60) -> Detections:
@@ -159,7 +160,7 @@ def scattered(image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return torch.tensor(boxes).float(), torch.tensor(rng.integers(0, 3, len(boxes)))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", JOINING)
 def test_perfect_detections_split_over_windows_and_merged_come_back(method: str) -> None:
     size = (500, 730)
     objects, labels = scattered(size)
@@ -194,9 +195,25 @@ def test_windows_without_detections_merge_to_nothing(method: str) -> None:
     assert merged["labels"].dtype == torch.int64
 
 
-def test_a_single_window_is_left_as_it_is() -> None:
+@pytest.mark.parametrize("method", JOINING)
+def test_a_single_window_is_left_as_it_is(method: str) -> None:
     twice = found([10, 10, 20, 20], [10, 10, 20, 20])
-    assert merge([WindowDetections(LEFT, twice)]) is twice
+    assert merge([WindowDetections(LEFT, twice)], method) is twice  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("windows", [1, 12])
+def test_plain_suppression_is_torchvisions_over_all_windows_and_nothing_else(windows: int) -> None:
+    """As SODA-D's tools merge: crowds seen by one window suppress each other, fragments stay."""
+    objects, labels = scattered((500, 730))
+    parts = through_windows(objects, labels, (500, 730))[:windows]
+    parts[0].detections.update(crowd(0, side=180))
+    names = parts[0].detections.keys()
+    together = {name: torch.cat([part.detections[name] for part in parts]) for name in names}
+    together["scores"] += torch.rand(len(together["scores"]), generator=torch.Generator().manual_seed(0)) * 1e-3
+    scores = together["scores"].split([len(part.detections["scores"]) for part in parts])
+    parts = [WindowDetections(p.window, p.detections | {"scores": s}) for p, s in zip(parts, scores, strict=True)]
+    kept = batched_nms(together["boxes"], together["scores"], together["labels"], 0.5)
+    assert rows(merge(parts, "plain_nms", 0.5)) == rows({name: together[name][kept] for name in names})
 
 
 def test_perfect_detections_of_real_objects_come_back(visdrone_mini: Path) -> None:

@@ -13,7 +13,10 @@ class EvaluationConfig(Section):
     """What validation counts."""
 
     max_detections: Count = 500
-    """Detections per image that are kept and scored."""
+    """Detections kept of each window, or of an image seen in one piece; COCO's protocol counts as many of an image and
+    class."""
+    max_detections_per_image: Count | None = None
+    """Most detections that a prediction keeps of an image, however many windows it has; null: all."""
     nms_iou: Annotated[float, Field(gt=0, le=1)] | None = None
     """Class-wise suppression of detections that overlap more, for short trainings whose queries repeat; null: none."""
     area_bins: dict[str, tuple[NonNegative, Annotated[float, Field(gt=0)]]] = Field(
@@ -26,9 +29,9 @@ class EvaluationConfig(Section):
     """Evaluate checkpoints in a process of its own, with a worker's resources, while training goes on."""
     view: Literal["sliced", "full"] = "sliced"
     """How a detector looks at an image: `sliced`: through the windows of data.tile, if set; `full`: in one piece."""
-    merge: Literal["window_nms", "nms", "wbf", "soft_nms"] = "window_nms"
-    """What becomes of detections of several windows: suppression between windows, or of all (as SODA-D does), weighted
-    boxes fusion or soft suppression."""
+    merge: Literal["window_nms", "nms", "wbf", "soft_nms", "plain_nms"] = "window_nms"
+    """What becomes of detections of several windows: suppression between windows, or of all, weighted boxes fusion or
+    soft suppression, each after joining what windows cut; or plain class-wise NMS, as SODA-D's tools do."""
     merge_iou: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Detections of one class from several windows that overlap more are one object."""
 

@@ -129,6 +129,17 @@ def test_pictures_have_the_image_s_own_size_at_whatever_scale_the_model_looks(ru
         assert 900 <= picture.width < 960
 
 
+def test_images_of_which_detections_are_left_out_are_named(run: Predict, tmp_path: Path) -> None:
+    log = io.StringIO()
+    every = run(log=log)
+    assert "left out" not in log.getvalue()
+    (tmp_path / "out").rename(tmp_path / "every")
+    few = run("evaluation.max_detections_per_image=7", log=log)
+    assert (every.detections > few.detections, few.detections) == (True, 5 * 7)
+    words = " ".join(log.getvalue().split())
+    assert re.search(r"wide\.jpg: [\d,]+ detections left out beyond the best 7 \(evaluation\.max_detections_per", words)
+
+
 # ------------------------------------------------------------------------------------------------- resuming
 
 
