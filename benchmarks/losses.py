@@ -7,7 +7,7 @@
 Every combination of the varied keys' values is trained on one CPU thread with each seed and evaluated once, in the end.
 Learning rates decay over the steps, not over the epochs. Variants of a loss cost the same, so that equal steps are
 equal time, on a machine that is busy otherwise too. A line of `--out` is written when its run is done; the same command
-goes on with those that are missing, and `--runs 1` trains no more than one of them. The table has every run in `--out`.
+goes on with those that are missing, and `--runs 1` trains no more than one of them.
 """
 
 from __future__ import annotations
@@ -56,13 +56,12 @@ class Run:
 
 def main() -> None:
     args = parse_arguments()
-    variants = [list(pairs) for pairs in itertools.product(*args.vary)]
     torch.set_num_threads(1)
     console = Console()
     try:
         wanted = [
-            (variant, load_config(args.config, [*args.overrides, *variant, *alone(seed)]))
-            for variant in variants
+            (list(variant), load_config(args.config, [*args.overrides, *variant, *alone(seed)]))
+            for variant in itertools.product(*args.vary)
             for seed in args.seeds
         ]
         done = read_runs(args.out)
@@ -72,11 +71,13 @@ def main() -> None:
             done[run.config, run.steps] = run
             with args.out.open("a") as file:
                 file.write(json.dumps(asdict(run)) + "\n")
-            scores = ", ".join(f"{name} {100 * run.metrics[name]:.2f}" for name in METRICS)
+            scores = ", ".join(f"{metric} {100 * run.metrics[metric]:.2f}" for metric in METRICS)
             console.print(f"{' '.join(variant)} seed {run.seed}: {scores}, {run.seconds:.0f} s")
     except (ConfigError, DataError, DivergenceError) as error:
         raise SystemExit(f"losses.py: {error}") from error
-    console.print(make_table(list(done.values())))
+    keys = (pairs[0].partition("=")[0] for pairs in args.vary)
+    console.print(f"{args.steps} steps, AP × 100, by {', '.join(keys)}")
+    console.print(make_table([run for _, config in wanted if (run := done.get((digest(config), args.steps)))]))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -128,24 +129,28 @@ def train(variant: list[str], config: Config, steps: int) -> Run:
 
 
 def make_table(runs: list[Run]) -> Table:
-    """Mean and range over seeds of each variant, best AP first."""
-    table = Table(box=SIMPLE, pad_edge=False)
-    for column in ("variant", "steps", "seeds", *METRICS):
-        table.add_column(column, justify="left" if column == "variant" else "right")
-    groups: dict[tuple[str, int], list[Run]] = {}
+    """Mean and half the range over seeds of each variant, best AP first."""
+    groups: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
-        groups.setdefault((" ".join(run.variant), run.steps), []).append(run)
-
-    def mean(group: list[Run], name: str) -> float:
-        return statistics.fmean(100 * run.metrics[name] for run in group)
-
-    for (variant, steps), group in sorted(groups.items(), key=lambda item: -mean(item[1], "AP")):
-        scores = []
-        for name in METRICS:
-            values = [100 * run.metrics[name] for run in group]
-            scores.append(f"{mean(group, name):.2f} ± {(max(values) - min(values)) / 2:.2f}")
-        table.add_row(variant, str(steps), ",".join(str(run.seed) for run in group), *scores)
+        groups.setdefault(tuple(run.variant), []).append(run)
+    table = Table(box=SIMPLE, pad_edge=False)  # within 80 columns
+    table.add_column("variant")
+    for column in ("seeds", *METRICS):
+        table.add_column(column, justify="right", no_wrap=True)
+    for variant, group in sorted(groups.items(), key=lambda item: -mean(item[1], "AP")):
+        values = ", ".join(pair.partition("=")[2] for pair in variant)
+        scores = [f"{mean(group, metric):.2f} ± {spread(group, metric):.2f}" for metric in METRICS]
+        table.add_row(values, ",".join(str(run.seed) for run in group), *scores)
     return table
+
+
+def mean(runs: list[Run], metric: str) -> float:
+    return statistics.fmean(100 * run.metrics[metric] for run in runs)
+
+
+def spread(runs: list[Run], metric: str) -> float:
+    values = [100 * run.metrics[metric] for run in runs]
+    return (max(values) - min(values)) / 2
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class MiningConfig(Section):
     exponent: NonNegative = 0.2
     """p, how the threshold grows with size."""
     min_area: Positive = 144.0
-    """A_s, area of the smallest instances in px² of the network input."""
+    """A_s, area of the smallest instances in px² of the network input; the default is that of SODA-D."""
     candidates: Literal["refined", "anchors"] = "refined"
     """Whose IoU with the object counts: the head's `refined` boxes or the static `anchors`."""
     anchor_scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (2.0, 4.0)

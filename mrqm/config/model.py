@@ -44,7 +44,7 @@ class BiFPNConfig(Section):
 
 
 class RefinementConfig(Section):
-    """The iteration of the Scale-Aware Encoder (Fu et al., 2024, eq. 1-7), written (high_level_updates+1)x blocks."""
+    """Iteration of the Scale-Aware Encoder (Fu et al., 2024, eq. 1-7); here written (high_level_updates+1)x(blocks)."""
 
     blocks: Count = 3
     """How many encoder blocks."""

@@ -80,7 +80,7 @@ class ScaleAwareBlock(nn.Module):
 
 
 class ScaleAwareEncoder(PositionedEncoder):
-    """`blocks` Scale-Aware blocks, written (high_level_updates+1)x blocks in the paper."""
+    """`blocks` Scale-Aware blocks; this project, not the paper, writes (high_level_updates+1)x(blocks)."""
 
     def __init__(
         self,

@@ -56,7 +56,9 @@ def box_head(dim: int, num_outputs: int = 4) -> MLP:
 
 
 def sine_embedding(coordinates: Tensor, dim: int, temperature: float = 20.0) -> Tensor:
-    """Sine position encoding of normalised coordinates, `dim` channels for each; temperature 20 as in DINO.
+    """Sine position encoding of normalised coordinates, `dim` channels for each.
+
+    Image tokens and boxes of queries have temperature 20 alike; DINO has it for tokens only, and 10000 for boxes.
 
     Args:
         coordinates: (…, C) in [0, 1].
