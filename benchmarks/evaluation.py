@@ -29,7 +29,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from mrqm.data.records import IGNORED_REGION, ImageRecord
+from mrqm.data.ground_truth import IGNORED_REGION, make_ground_truth
+from mrqm.data.records import ImageRecord
 from mrqm.data.visdrone import VISDRONE_CLASSES
 from mrqm.evaluation import CocoProtocol, Protocol, SodaProtocol, VisDroneProtocol
 from mrqm.evaluation.errors import decompose
@@ -38,7 +39,7 @@ from mrqm.predictions import ImageDetections
 
 SIZE = (765, 1360)
 OBJECTS, REGIONS, DETECTIONS = 70, 3, 500
-PROTOCOLS: tuple[Protocol, ...] = (CocoProtocol(max_detections=(1, 10, 100, 500)), VisDroneProtocol(), SodaProtocol())
+PROTOCOLS: tuple[Protocol, ...] = (CocoProtocol(dense_limit=500), VisDroneProtocol(), SodaProtocol())
 Data = tuple[list[ImageRecord], list[ImageDetections]]
 
 
@@ -47,23 +48,24 @@ def make_image(image_id: int) -> tuple[ImageRecord, ImageDetections]:
     rng = np.random.default_rng(image_id)
     boxes, labels = make_boxes(rng, OBJECTS, 6, 60), rng.integers(0, len(VISDRONE_CLASSES), OBJECTS)
     regions = make_boxes(rng, REGIONS, 50, 200)
-    record = ImageRecord(
-        Path(f"{image_id:07}.jpg"), image_id, SIZE, boxes, labels, regions, np.full(REGIONS, IGNORED_REGION)
+    truth = make_ground_truth(
+        np.concatenate([boxes, regions]), np.concatenate([labels, np.full(REGIONS, IGNORED_REGION)])
     )
+    record = ImageRecord(Path(f"{image_id:07}.jpg"), image_id, SIZE, truth)
     chosen = rng.integers(0, OBJECTS, DETECTIONS * 2 // 3)
     near = boxes[chosen] + rng.normal(0, 2, (len(chosen), 4))
-    near[:, 2:] = np.maximum(near[:, 2:], near[:, :2] + 1)
+    near[:, 2:] = np.maximum(near[:, 2:], 1)
     strays = DETECTIONS - len(chosen)
     found = np.concatenate([near, make_boxes(rng, strays, 6, 60)])
     found_labels = np.concatenate([labels[chosen], rng.integers(0, len(VISDRONE_CLASSES), strays)])
     scores = rng.random(DETECTIONS)
     order = np.argsort(-scores)
-    return record, ImageDetections(found[order].astype(np.float64), scores[order], found_labels[order])
+    return record, ImageDetections(found[order], scores[order], found_labels[order])
 
 
 def make_boxes(rng: np.random.Generator, count: int, least: int, most: int) -> np.ndarray:
     left_top = rng.integers(0, [SIZE[1] - most, SIZE[0] - most], (count, 2))
-    return np.concatenate([left_top, left_top + rng.integers(least, most, (count, 2))], axis=1).astype(np.float32)
+    return np.concatenate([left_top, rng.integers(least, most, (count, 2))], axis=1).astype(np.float64)
 
 
 def plain_pycocotools(records: Sequence[ImageRecord], detections: Sequence[ImageDetections]) -> float:
@@ -71,10 +73,11 @@ def plain_pycocotools(records: Sequence[ImageRecord], detections: Sequence[Image
     classes = range(len(VISDRONE_CLASSES))
     truth, results = [], []
     for record, found in zip(records, detections, strict=True):
-        rows = [(box, k, 0) for box, k in zip(record.boxes.tolist(), record.labels.tolist(), strict=True)]
-        rows += [(box, k, 1) for box in record.ignore_boxes.tolist() for k in classes]
-        truth += [annotation(record.image_id, box, k) | {"iscrowd": crowd} for box, k, crowd in rows]
-        rows = zip(found.boxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True)
+        boxes, labels = record.truth.boxes_xywh.tolist(), record.truth.labels.tolist()
+        pairs = [(box, label) for box, label in zip(boxes, labels, strict=True)]
+        rows = [(box, k, label < 0) for box, label in pairs for k in ([label] if label >= 0 else classes)]
+        truth += [annotation(record.image_id, box, k) | {"iscrowd": int(crowd)} for box, k, crowd in rows]
+        rows = zip(found.boxes_xywh.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True)
         results += [annotation(record.image_id, box, k) | {"score": score} for box, k, score in rows]
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(make_coco(records, truth), make_coco(records, results), "bbox")
@@ -85,9 +88,7 @@ def plain_pycocotools(records: Sequence[ImageRecord], detections: Sequence[Image
     return float(precision[precision > -1].mean())
 
 
-def annotation(image_id: int, xyxy: Sequence[float], label: int) -> dict[str, object]:
-    left, top, right, bottom = xyxy
-    box = [left, top, right - left, bottom - top]
+def annotation(image_id: int, box: Sequence[float], label: int) -> dict[str, object]:
     return {"image_id": image_id, "category_id": label, "bbox": box, "area": box[2] * box[3]}
 
 

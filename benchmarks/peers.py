@@ -30,7 +30,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from mrqm.config import Config, ConfigError, load_config
 from mrqm.data import DataError, DetectionLoader, build_dataset, build_loader
-from mrqm.evaluation import CocoEvaluator
+from mrqm.evaluation import Evaluator, build_protocol
 from mrqm.learner import to_device
 from mrqm.models.backbone import build_backbone
 from mrqm.optim import Schedule, build_optimizer
@@ -54,7 +54,7 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 
 @dataclass(frozen=True)
 class Result:
-    """What a model made of its time; `metrics` are those of `CocoEvaluator`."""
+    """What a model made of its time; `metrics` are those of `CocoProtocol`."""
 
     model: str
     parameters: int
@@ -79,7 +79,8 @@ def run_peer(name: str, config: Config, device: torch.device, on_step: OnStep) -
     peer = build_peer(name, config, len(train_data.classes)).to(device)
     average = moving_average(peer, config.optim.ema_decay)
     progress = train(peer, average, build_loader(config, train_data, training=True), config, device, on_step)
-    evaluator = CocoEvaluator(train_data.classes, config.evaluation.area_bins, config.evaluation.max_detections)
+    protocol = build_protocol("coco", config.evaluation)
+    evaluator = Evaluator(protocol, val_data.classes, val_data.scored_record)
     metrics = evaluate(average.module, build_loader(config, val_data, training=False), evaluator, device)
     return make_result(name, peer, progress, metrics)
 
@@ -144,7 +145,7 @@ def train(
 
 
 @torch.no_grad()
-def evaluate(peer: Any, loader: DetectionLoader, evaluator: CocoEvaluator, device: torch.device) -> dict[str, float]:
+def evaluate(peer: Any, loader: DetectionLoader, evaluator: Evaluator, device: torch.device) -> dict[str, float]:
     peer.eval()
     for batch in loader:
         images, targets = unpadded(batch, device)

@@ -26,9 +26,9 @@ from rich.table import Table
 from mrqm.config import Config, make_config
 from mrqm.data import DetectionDataset, build_loader
 from mrqm.data.images import decode
-from mrqm.data.items import Item, drop_empty, item_record, tile_items, whole_items
+from mrqm.data.items import Item, drop_empty, tile_items, whole_items, window_truth
 from mrqm.data.readers import read_annotations
-from mrqm.data.records import AnnotationSet
+from mrqm.data.records import AnnotationSet, ImageRecord
 from mrqm.data.resizing import scaled_size
 from mrqm.data.tiling import cut
 
@@ -81,7 +81,8 @@ def write(items: list[Item], folder: Path, suffix: str, tile: int) -> tuple:
         pixels = cut(read(item.record.path, item.size), item.window, (tile, tile))
         options = {"compress_level": 1} if suffix == "png" else {"quality": 95}
         Image.fromarray(pixels).save(path, **options)
-        records.append(item_record(item, path, number, (tile, tile), 0.4))
+        truth = window_truth(item, 0.4, (item.window.height, item.window.width))
+        records.append(ImageRecord(path, number, (tile, tile), truth))
     return tuple(records)
 
 

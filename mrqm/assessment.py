@@ -8,22 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import box_convert
 
 from mrqm.data import DetectionDataset, build_loader
 from mrqm.data.images import UnreadableImageError
 from mrqm.data.items import Item, black_out_regions
 from mrqm.data.records import ImageRecord
 from mrqm.data.tiling import Window
-from mrqm.detector import Detector, OpenImage, to_image_detections
+from mrqm.detector import Detector, OpenImage
 from mrqm.engine import detect
-from mrqm.predictions import ImageDetections
+from mrqm.predictions import ImageDetections, to_image_detections
 
 View = Literal["tiles", "sliced", "full"]
 """`tiles`: every window is an image of its own, as in training; `sliced`: whole images through windows, merged;
@@ -71,19 +68,20 @@ def look_at(
 
 def _look_at_tiles(detector: Detector, dataset: DetectionDataset, _: View, on_image: Callable[[], None]) -> Found:
     model, config, device = detector.model, detector.config, detector.device
-    records, detections = [], []
+    indices, detections = [], []
     for batch in build_loader(config, dataset, training=False):
         for found, target in zip(detect(model, batch, config, device), batch[2], strict=True):
-            records.append(_tile_record(dataset.items[int(target["image_id"])].record.path, target))
+            indices.append(int(target["image_id"]))
             detections.append(to_image_detections(found))
             on_image()
 
     def read_image(index: int) -> Tensor:
-        sample = dataset[int(records[index].image_id)]
+        sample = dataset[indices[index]]
         assert sample is not None, "it was read before"
         return sample[0]
 
-    return Found(dataset.classes, tuple(records), tuple(detections), read_image)
+    records = tuple(dataset.scored_record(index) for index in indices)
+    return Found(dataset.classes, records, tuple(detections), read_image)
 
 
 def _look_at_images(detector: Detector, dataset: DetectionDataset, view: View, on_image: Callable[[], None]) -> Found:
@@ -115,17 +113,3 @@ def _look_at_images(detector: Detector, dataset: DetectionDataset, view: View, o
         return torch.from_numpy(detector.open(records[index].path).pixels).permute(2, 0, 1)
 
     return Found(dataset.classes, tuple(records), tuple(detections), read_image)
-
-
-def _tile_record(path: Path, target: dict[str, Tensor]) -> ImageRecord:
-    """A target's annotations in px of its window at the image's native scale."""
-    height, width = target["orig_size"].tolist()
-    scale = torch.tensor([width, height, width, height], dtype=torch.float64)
-    boxes, ignored = (
-        box_convert(target[key].double() * scale, "cxcywh", "xyxy").numpy().astype(np.float32)
-        for key in ("boxes", "ignore_boxes")
-    )
-    return ImageRecord(
-        path, int(target["image_id"]), (height, width),
-        boxes, target["labels"].numpy(), ignored, target["ignore_labels"].numpy(),
-    )  # fmt: skip

@@ -17,7 +17,7 @@ from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic takes typing's own from Python 3.12 on
 
 from mrqm.data.coco_json import Id
-from mrqm.data.records import DataError, ImageRecord, xywh_to_xyxy
+from mrqm.data.records import DataError, ImageRecord
 from mrqm.predictions import ImageDetections, Results, note_silent
 
 
@@ -63,7 +63,7 @@ def read_coco_results(path: Path, records: Sequence[ImageRecord], labels: Mappin
     image = np.array(images, dtype=np.int64)[chosen]
     scores = np.array([entry["score"] for entry in entries], dtype=np.float64)[chosen]
     order = np.lexsort((-scores, image))
-    boxes, scores, label = xywh_to_xyxy(xywh[chosen][order]), scores[order], label[chosen][order]
+    boxes, scores, label = xywh[chosen][order], scores[order], label[chosen][order]
     ends = np.searchsorted(image[order], np.arange(len(records) + 1))
     found = [
         ImageDetections(boxes[begin:end], scores[begin:end], label[begin:end])

@@ -29,7 +29,6 @@ from mrqm.engine import detect
 from mrqm.fragments import Detections, WindowDetections
 from mrqm.merging import merge
 from mrqm.models.mrqm import MRQM
-from mrqm.predictions import ImageDetections
 
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8] | Tensor
 
@@ -213,13 +212,6 @@ def load(folder: str | Path, device: str | torch.device = "cpu", overrides: Sequ
     folder = Path(folder)
     config = load_checkpoint_config(folder, tuple(overrides))
     return Detector(load_model(folder, config), config, torch.device(device))
-
-
-def to_image_detections(detections: Detections) -> ImageDetections:
-    """The same detections for `mrqm.predictions` and the evaluation protocols."""
-    return ImageDetections(
-        detections["boxes"].double().numpy(), detections["scores"].double().numpy(), detections["labels"].numpy()
-    )
 
 
 def _read_size(source: Source) -> tuple[int, int]:

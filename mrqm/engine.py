@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mrqm.config import Config
 from mrqm.data import DetectionLoader
 from mrqm.data.loader import Batch
-from mrqm.evaluation import CocoEvaluator
+from mrqm.evaluation import Evaluator, build_protocol
 from mrqm.faults import Fault, not_finite, save_fault
 from mrqm.learner import Learner, autocast, place, to_device, unwrap
 from mrqm.postprocess import postprocess
@@ -159,13 +159,11 @@ def _set_aside(
 
 
 @torch.inference_mode()
-def evaluate(
-    model: nn.Module, loader: DetectionLoader, classes: tuple[str, ...], config: Config, device: torch.device
-) -> dict[str, float]:
-    """Score a model; every rank calls it with its share of the data and gets the same metrics."""
+def evaluate(model: nn.Module, loader: DetectionLoader, config: Config, device: torch.device) -> dict[str, float]:
+    """Score a model by COCO's rules; every rank calls it with its share of the data and gets the same metrics."""
     model.eval()
-    settings = config.evaluation
-    evaluator = CocoEvaluator(classes, settings.area_bins, settings.max_detections)
+    data = loader.data
+    evaluator = Evaluator(build_protocol("coco", config.evaluation), data.classes, data.scored_record)
     for batch in loader:
         evaluator.update(detect(model, batch, config, device), batch[2])
     return evaluator.compute()

@@ -9,12 +9,13 @@ They are read by `mrqm.coco_results` and `mrqm.text_results`.
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mrqm.data.records import ImageRecord, xyxy_to_xywh
 from mrqm.files import write_whole
@@ -27,14 +28,28 @@ class ImageDetections:
     """Detections of one image.
 
     Attributes:
-        boxes: (K, 4) float64 xyxy in native px.
+        boxes_xywh: (K, 4) float64 left, top, width, height in native px, as result files have them.
         scores: (K,) float64, falling.
         labels: (K,) int64, 0-based.
     """
 
-    boxes: NDArray[np.float64]
+    boxes_xywh: NDArray[np.float64]
     scores: NDArray[np.float64]
     labels: NDArray[np.int64]
+
+    def take(self, chosen: NDArray[np.int64]) -> ImageDetections:
+        """The detections with the given indices, in their order."""
+        return ImageDetections(self.boxes_xywh[chosen], self.scores[chosen], self.labels[chosen])
+
+
+def to_image_detections(detections: Mapping[str, Tensor]) -> ImageDetections:
+    """What a model found in an image, as it is scored and written.
+
+    Args:
+        detections: `boxes` (K, 4) xyxy in native px, `scores` (K,) falling, `labels` (K,).
+    """
+    boxes, scores, labels = (detections[key].detach().cpu() for key in ("boxes", "scores", "labels"))
+    return ImageDetections(xyxy_to_xywh(boxes.numpy()), scores.double().numpy(), labels.numpy())
 
 
 @dataclass(frozen=True)
@@ -61,10 +76,10 @@ def note_silent(source: Path, records: Sequence[ImageRecord], heard: Container[i
         records: the annotated images.
         heard: positions of the records that the results speak of.
     """
-    silent = [record for index, record in enumerate(records) if index not in heard and len(record.boxes)]
+    silent = [record for index, record in enumerate(records) if index not in heard and record.truth.is_object.any()]
     if not silent:
         return ()
-    objects = sum(len(record.boxes) for record in silent)
+    objects = sum(int(record.truth.is_object.sum()) for record in silent)
     return (
         f"{source}: says nothing of {len(silent)} of {len(records)} images, first {silent[0].path.name}; "
         f"their {objects} objects count as missed",
@@ -82,7 +97,7 @@ def write_coco_results(path: Path, detections: Mapping[int, ImageDetections], ca
     results = [
         {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
         for image_id, found in detections.items()
-        for box, score, label in zip(_bboxes(found.boxes), found.scores.tolist(), found.labels.tolist(), strict=True)
+        for box, score, label in _rows(found)
     ]
     write_whole(path, json.dumps(results))
 
@@ -97,13 +112,13 @@ def write_visdrone_results(folder: Path, detections: Mapping[str, ImageDetection
     folder.mkdir(parents=True, exist_ok=True)
     for stem, found in detections.items():
         order = np.argsort(-found.scores, kind="stable")
-        rows = zip(_bboxes(found.boxes[order]), found.scores[order].tolist(), found.labels[order].tolist(), strict=True)
-        lines = [_line(box, score, label + 1) for box, score, label in rows]
+        lines = [_line(box, score, label + 1) for box, score, label in _rows(found.take(order))]
         (folder / f"{stem}.txt").write_text("".join(lines))
 
 
-def _bboxes(boxes_xyxy: NDArray[np.float64]) -> list[list[float]]:
-    return xyxy_to_xywh(boxes_xyxy).round(DECIMALS).tolist()
+def _rows(found: ImageDetections) -> Iterator[tuple[list[float], float, int]]:
+    """Box, score and label of each detection."""
+    return zip(found.boxes_xywh.round(DECIMALS).tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
 
 
 def _line(xywh: list[float], score: float, category: int) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrqm.data.lines import read_lines
-from mrqm.data.records import DataError, ImageRecord, require_none, xywh_to_xyxy
+from mrqm.data.records import DataError, ImageRecord, require_none
 from mrqm.data.visdrone import VISDRONE_CLASSES, parse_row
 from mrqm.predictions import ImageDetections, Results, note_silent
 
@@ -106,8 +106,7 @@ def _pair(folder: Path, records: Sequence[ImageRecord]) -> list[Path]:
 
 
 def _by_falling_score(found: ImageDetections) -> ImageDetections:
-    order = np.argsort(-found.scores, kind="stable")
-    return ImageDetections(found.boxes[order], found.scores[order], found.labels[order])
+    return found.take(np.argsort(-found.scores, kind="stable"))
 
 
 def _read_visdrone_text(path: Path, classes: Sequence[str]) -> ImageDetections:
@@ -115,7 +114,7 @@ def _read_visdrone_text(path: Path, classes: Sequence[str]) -> ImageDetections:
     numbered = enumerate(read_lines(path), start=1)
     parsed = [_parse_visdrone_line(path, number, line, classes) for number, line in numbered if line.strip()]
     rows = np.array(parsed, dtype=np.float64).reshape(-1, 8)
-    return ImageDetections(xywh_to_xyxy(rows[:, :4]), rows[:, 4], rows[:, 5].astype(np.int64) - 1)
+    return ImageDetections(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64) - 1)
 
 
 def _parse_visdrone_line(path: Path, number: int, line: str, classes: Sequence[str]) -> list[float]:
@@ -141,7 +140,7 @@ def _read_yolo_text(path: Path, size: tuple[int, int], classes: Sequence[str]) -
 
 
 def _parse_yolo_line(place: str, line: str, classes: Sequence[str]) -> tuple[int, NDArray[np.float64], float]:
-    """Label, xyxy shares and confidence."""
+    """Label, xywh shares and confidence."""
     try:
         label, *numbers = [float(text) for text in line.split()]
     except ValueError:
@@ -155,8 +154,8 @@ def _parse_yolo_line(place: str, line: str, classes: Sequence[str]) -> tuple[int
     *numbers, score = numbers
     if len(numbers) > 4:
         points = np.array(numbers).reshape(-1, 2)
-        return int(label), np.concatenate([points.min(axis=0), points.max(axis=0)]), score
+        return int(label), np.concatenate([points.min(axis=0), np.ptp(points, axis=0)]), score
     x, y, width, height = numbers
     if min(width, height) < 0:
         raise DataError(f"{place}: negative width or height in {line!r}; expected {_YOLO_FIELDS}")
-    return int(label), np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2]), score
+    return int(label), np.array([x - width / 2, y - height / 2, width, height]), score

@@ -126,8 +126,8 @@ class Trainer:
         return losses
 
     def evaluate(self) -> dict[str, float]:
-        """Metrics on the validation data, the same on every rank; see `CocoEvaluator`."""
-        scores = evaluate(self.model, self.val_loader, self.classes, self.config, self.device)
+        """Metrics on the validation data, the same on every rank; see `CocoProtocol`."""
+        scores = evaluate(self.model, self.val_loader, self.config, self.device)
         self.progress.evaluated(scores)
         return scores
 

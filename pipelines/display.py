@@ -23,7 +23,7 @@ class Display:
 
     Args:
         console: a terminal or a log.
-        columns: metrics in the row of an epoch, named as by `CocoEvaluator`.
+        columns: metrics in the row of an epoch, named as by `CocoProtocol`.
     """
 
     def __init__(self, console: Console, columns: Sequence[str]) -> None:

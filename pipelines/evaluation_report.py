@@ -21,6 +21,7 @@ from rich.table import Table
 from torch import Tensor
 
 from mrqm.boxes import to_cxcywh
+from mrqm.data.records import xywh_to_xyxy
 from mrqm.evaluation.curves import precision_over_recall, recall_by_size
 from mrqm.evaluation.errors import ERRORS, SIZE_BINS, ErrorAnalysis, decompose
 from mrqm.evaluation.judging import RIGHT, Outcomes, judge
@@ -92,7 +93,7 @@ def draw_worst(assessment: Assessment) -> Image.Image:
         images.append(image)
         shown.append(
             {
-                "boxes": torch.from_numpy(detections.boxes).float(),
+                "boxes": torch.from_numpy(xywh_to_xyxy(detections.boxes_xywh)).float(),
                 "scores": torch.from_numpy(detections.scores),
                 "labels": torch.from_numpy(detections.labels),
             }

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import torch
 
 from mrqm.data.images import UnreadableImageError, decode
-from mrqm.detector import Detector, OpenImage, to_image_detections
+from mrqm.detector import Detector, OpenImage
 from mrqm.fragments import Detections
 from mrqm.pictures import draw_detections
+from mrqm.predictions import to_image_detections
 from pipelines.prediction_folder import Result, pack
 
 LARGEST_PICTURE = 4000

@@ -115,7 +115,7 @@ class PredictionFolder:
 def pack(found: ImageDetections, size: tuple[int, int]) -> bytes:
     """Detections and the native (height, width) of an image as the bytes of a .npz file."""
     buffer = io.BytesIO()
-    np.savez(buffer, boxes=found.boxes, scores=found.scores, labels=found.labels, size=np.array(size))
+    np.savez(buffer, boxes_xywh=found.boxes_xywh, scores=found.scores, labels=found.labels, size=np.array(size))
     return buffer.getvalue()
 
 
@@ -123,7 +123,7 @@ def unpack(part: bytes) -> tuple[ImageDetections, tuple[int, int]]:
     """What `pack` was given."""
     with np.load(io.BytesIO(part), allow_pickle=False) as arrays:
         height, width = arrays["size"].tolist()
-        return ImageDetections(arrays["boxes"], arrays["scores"], arrays["labels"]), (height, width)
+        return ImageDetections(arrays["boxes_xywh"], arrays["scores"], arrays["labels"]), (height, width)
 
 
 def _shown(value: Any) -> str:

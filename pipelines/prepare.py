@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from mrqm.config import DataFormat
 from mrqm.data.digest import data_digest, relative_names
-from mrqm.data.items import drop_empty, item_record, tile_items, whole_items
+from mrqm.data.items import drop_empty, tile_items, whole_items, window_truth
 from mrqm.data.prepared import ImageJob, ImageOutcome, WrittenImage, run_job, write_annotations
 from mrqm.data.readers import read_annotations, read_own_classes
 from mrqm.data.records import AnnotationSet, DataError, ImageRecord
@@ -141,7 +141,7 @@ def _make_jobs(
     names = relative_names([record.path for record in records])
     if settings.tiles is None and settings.scale == 1:
         return [
-            ImageJob(record.path, record.size, (WrittenImage(name, _move(record, folder / name)),))
+            ImageJob(record.path, record.size, (WrittenImage(name, replace(record, path=folder / name)),))
             for name, record in zip(names, records, strict=True)
         ]
     jobs, number = [], 0
@@ -167,14 +167,10 @@ def _make_tiles(
         suffix = f"__{item.window.left}_{item.window.top}" if tile else ""
         file = Path(name).with_name(f"{Path(name).stem}{suffix}.png").as_posix()
         size = (tile, tile) if tile else item.size
-        placed = item_record(item, folder / file, number + offset, size, settings.min_visible)
+        truth = window_truth(item, settings.min_visible, (item.window.height, item.window.width))
+        truth = replace(truth, areas=truth.areas * item.factors[:2].prod())
+        placed = ImageRecord(folder / file, number + offset, size, truth)
         yield WrittenImage(file, placed, item)
-
-
-def _move(record: ImageRecord, path: Path) -> ImageRecord:
-    return ImageRecord(
-        path, record.image_id, record.size, record.boxes, record.labels, record.ignore_boxes, record.ignore_labels
-    )
 
 
 def _run_jobs(jobs: Sequence[ImageJob], uris: tuple[str, ...], console: Console) -> Iterator[tuple[int, ImageOutcome]]:

@@ -52,7 +52,7 @@ class Summary:
         folder: of the run.
         checkpoint: the best checkpoint's folder.
         epoch: of the best checkpoint.
-        metrics: of the best checkpoint, named as by `CocoEvaluator`.
+        metrics: of the best checkpoint, named as by `CocoProtocol`.
         picture: PNG of detections beside ground truth at that epoch, if there is one.
         tracking_uri: of the MLflow store.
         run_id: of the MLflow run.

@@ -35,7 +35,7 @@ def test_coco_results_are_sorted_by_score_and_keep_the_files_order_where_equal(c
     )
     found = read_coco_results(coco, RECORDS, LABELS).detections[1]
     assert found.scores.tolist() == [0.9, 0.9, 0.9, 0.2]
-    assert found.boxes[:, 0].tolist() == [2, 3, 4, 1]
+    assert found.boxes_xywh[:, 0].tolist() == [2, 3, 4, 1]
 
 
 def test_an_empty_coco_list_means_that_nothing_was_found(coco: Path) -> None:

@@ -15,7 +15,9 @@ import mrqm
 from mrqm.checkpoint import save_checkpoint
 from mrqm.config import Config
 from mrqm.data.images import decode
-from mrqm.detector import Detector, to_image_detections
+from mrqm.data.records import xywh_to_xyxy
+from mrqm.detector import Detector
+from mrqm.predictions import to_image_detections
 
 CPU = torch.device("cpu")
 
@@ -180,8 +182,8 @@ def test_the_way_of_merging_is_the_configurations(make_detector: Any) -> None:
 def test_detections_turn_into_those_that_are_scored(make_detector: Any) -> None:
     found = make_detector()(picture((50, 70), (10, 20, 30, 28)))
     numpy = to_image_detections(found)
-    assert numpy.boxes.dtype == numpy.scores.dtype == np.float64 and numpy.labels.dtype == np.int64
-    np.testing.assert_allclose(numpy.boxes, found["boxes"].numpy())
+    assert numpy.boxes_xywh.dtype == numpy.scores.dtype == np.float64 and numpy.labels.dtype == np.int64
+    np.testing.assert_allclose(xywh_to_xyxy(numpy.boxes_xywh), found["boxes"].numpy())
 
 
 def test_the_number_of_detections_is_bounded_in_each_window_and_not_in_an_image(make_detector: Any) -> None:

@@ -22,12 +22,12 @@ def test_coco_results_are_what_pycocotools_reads(tmp_path: Path) -> None:
     results = truth.loadRes(str(path))
     loaded = results.loadAnns(results.getAnnIds())
     assert [a["category_id"] for a in loaded] == [(1, 3)[label] for label in FOUND[0].labels]
-    widths = FOUND[0].boxes[:, 2] - FOUND[0].boxes[:, 0]
+    widths = FOUND[0].boxes_xywh[:, 2]
     np.testing.assert_allclose([a["bbox"][2] for a in loaded], widths, atol=1e-4)
 
 
 def test_visdrone_rows_are_written_by_falling_score(tmp_path: Path) -> None:
-    boxes = np.array([[10, 20, 13.5, 24], [1, 2, 3, 5]])
+    boxes = np.array([[10, 20, 3.5, 4], [1, 2, 2, 3]])
     found = ImageDetections(boxes, np.array([0.25, 0.75]), np.array([0, 9]))
     write_visdrone_results(tmp_path, {"a": found})
     assert (tmp_path / "a.txt").read_text() == "1,2,2,3,0.75,10,-1,-1\n10,20,3.5,4,0.25,1,-1,-1\n"

@@ -31,7 +31,7 @@ def test_visdrone_results_come_back(tmp_path: Path) -> None:
 def test_visdrone_rows_are_sorted_by_score_and_keep_the_files_order_where_equal(tmp_path: Path) -> None:
     rows = [f"{x},2,3,4,{score},2,-1,-1," for x, score in enumerate((0.2, 0.9, 0.9, 0.9))]
     found = read_visdrone_results(write_texts(tmp_path, a="\n".join(rows)), RECORDS, CLASSES).detections[1]
-    assert found.boxes[:, 0].tolist() == [1, 2, 3, 0]
+    assert found.boxes_xywh[:, 0].tolist() == [1, 2, 3, 0]
     assert found.labels.tolist() == [1, 1, 1, 1]
 
 
@@ -103,14 +103,14 @@ def write_yolo(folder: Path, **texts: str) -> Path:
 def test_yolo_texts_with_confidences_are_read_in_px(tmp_path: Path) -> None:
     folder = write_yolo(tmp_path, a="1 0.5 0.5 0.25 0.5 0.3\n0 0.25 0.25 0.5 0.5 0.9\n")
     found = read_yolo_results(folder, RECORDS, CLASSES).detections[1]
-    np.testing.assert_allclose(found.boxes, [[0, 0, 480, 270], [360, 135, 600, 405]])
+    np.testing.assert_allclose(found.boxes_xywh, [[0, 0, 480, 270], [360, 135, 240, 270]])
     assert (found.scores.tolist(), found.labels.tolist()) == ([0.9, 0.3], [0, 1])
 
 
 def test_yolo_polygons_become_their_boxes(tmp_path: Path) -> None:
     folder = write_yolo(tmp_path, a="0 0.1 0.2 0.3 0.1 0.2 0.4 0.7")
     found = read_yolo_results(folder, RECORDS, CLASSES).detections[1]
-    np.testing.assert_allclose(found.boxes, [[96, 54, 288, 216]])
+    np.testing.assert_allclose(found.boxes_xywh, [[96, 54, 192, 162]])
     assert found.scores.tolist() == [0.7]
 
 
@@ -140,11 +140,11 @@ def test_a_yolo_line_that_cannot_be_meant_is_named(tmp_path: Path, line: str, wo
 
 def test_the_kind_of_texts_is_seen_from_their_first_line(tmp_path: Path) -> None:
     folder = write_texts(tmp_path, a=LINE)
-    assert read_text_results(folder, RECORDS, CLASSES).detections[1].boxes.tolist() == [[1, 2, 4, 6]]
+    assert read_text_results(folder, RECORDS, CLASSES).detections[1].boxes_xywh.tolist() == [[1, 2, 3, 4]]
     labels = tmp_path / "run" / "labels"
     labels.mkdir(parents=True)
     write_yolo(labels, a="0 0.5 0.5 1 1 0.5")
-    assert read_text_results(labels.parent, RECORDS, CLASSES).detections[1].boxes.tolist() == [[0, 0, 960, 540]]
+    assert read_text_results(labels.parent, RECORDS, CLASSES).detections[1].boxes_xywh.tolist() == [[0, 0, 960, 540]]
 
 
 def test_a_folder_without_any_text_is_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 
 from mrqm.config import Config, ConfigError, fill_defaults, make_config
-from mrqm.evaluation import CocoEvaluator
+from mrqm.evaluation import build_protocol
 from pipelines.events import PROTOCOL
 from pipelines.storage import is_uri
 from tune.cost import COSTS
@@ -194,7 +194,7 @@ class Candidates:
 
     def _unreported(self, metric: str) -> str | None:
         data, evaluation = self._base.data, self._base.evaluation
-        empty = CocoEvaluator(data.classes or (), evaluation.area_bins, evaluation.max_detections).compute()
+        empty = build_protocol(PROTOCOL, evaluation).score([], [], data.classes or ())
         known = [*(f"{PROTOCOL}/{name}" for name in empty), *COSTS, "train/loss"]
         if metric in known or (data.classes is None and metric.startswith(f"{PROTOCOL}/AP/")):
             return None

@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from pydantic import BaseModel, FiniteFloat, ValidationError
 
+from mrqm.data.ground_truth import GroundTruth, make_ground_truth
 from mrqm.data.images import read_sizes
-from mrqm.data.records import AnnotationSet, DataError, ImageRecord, Repairs, require_none, xywh_to_xyxy
+from mrqm.data.records import AnnotationSet, DataError, ImageRecord, Repairs, require_none
 
 Id: TypeAlias = int | str
 """Of an image or a category: a number of any size, or text such as a UUID."""
@@ -40,6 +41,7 @@ class Annotation(BaseModel):
     image_id: Id
     category_id: Id
     bbox: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
+    area: FiniteFloat | None = None
     iscrowd: int = 0
     ignore: int = 0
 
@@ -94,15 +96,14 @@ def make_annotations(
     Args:
         path: of the json, for messages.
         files: the images in the order of `content.images`.
-        labels: by category id; a negative label makes every annotation of the category an ignored box. Otherwise
-            annotations with `iscrowd`, which cover several objects that nobody told apart, and with `ignore` are
-            ignored boxes of their class.
+        labels: by category id; a negative label makes every annotation of the category an ignored region.
 
     Raises:
         DataError: images are missing or of another size than the file says, or annotations name images or categories
             that are unknown.
     """
-    annotations = _group_by_image(path, content, labels, repairs)
+    annotations = _group_by_image(path, content, labels)
+    _note_what_scores_lack(path, content, repairs)
     require_none([file for file in files if not file.is_file()], f"{path}: listed images that are not there")
     records, unreadable = [], []
     for image, file, size in zip(content.images, files, read_sizes(files), strict=True):
@@ -115,9 +116,10 @@ def make_annotations(
                 f"but the image is {size[1]}×{size[0]} px; its boxes would not fit"
             )
         indices = annotations[image.id]
+        truth = _make_truth([content.annotations[index] for index in indices], labels)
         places = [f"{path}: annotations.{index} of {image.file_name}" for index in indices]
-        chosen = [content.annotations[index] for index in indices]
-        records.append(_make_record(file, image.id, size, chosen, places, labels, repairs))
+        repairs.note_boxes(truth.boxes_xywh, size, places)
+        records.append(ImageRecord(file, image.id, size, truth))
     return AnnotationSet(classes, tuple(records), repairs, tuple(unreadable))
 
 
@@ -129,9 +131,7 @@ def _require_different(path: Path, fault: str, values: Sequence[Id]) -> None:
         seen.add(value)
 
 
-def _group_by_image(
-    path: Path, content: AnnotationFile, labels: Mapping[Id, int], repairs: Repairs
-) -> defaultdict[Id, list[int]]:
+def _group_by_image(path: Path, content: AnnotationFile, labels: Mapping[Id, int]) -> defaultdict[Id, list[int]]:
     """Indices of the annotations by the image's id."""
     images = {image.id for image in content.images}
     names = {category.id: category.name for category in content.categories}
@@ -146,24 +146,28 @@ def _group_by_image(
                 "which is not among data.classes"
             )
         grouped[annotation.image_id].append(index)
-    numbers = [annotation.id for annotation in content.annotations if annotation.id is not None]
-    if repeated := len(numbers) - len(set(numbers)):
-        repairs.note(str(path), f"{repeated} annotations have the id of another one; kept, ids are not used")
     return grouped
 
 
-def _make_record(
-    file: Path,
-    image_id: Id,
-    size: tuple[int, int],
-    annotations: Sequence[Annotation],
-    places: Sequence[str],
-    labels: Mapping[Id, int],
-    repairs: Repairs,
-) -> ImageRecord:
-    xywh = np.array([annotation.bbox for annotation in annotations], dtype=np.float64).reshape(-1, 4)
-    boxes, kept = repairs.clip(xywh_to_xyxy(xywh), size, places)
-    label = np.array([labels[annotation.category_id] for annotation in annotations], dtype=np.int64)[kept]
-    flagged = np.array([bool(annotation.iscrowd or annotation.ignore) for annotation in annotations], dtype=bool)[kept]
-    ignored = flagged | (label < 0)
-    return ImageRecord(file, image_id, size, boxes[~ignored], label[~ignored], boxes[ignored], label[ignored])
+def _make_truth(annotations: Sequence[Annotation], labels: Mapping[Id, int]) -> GroundTruth:
+    boxes = np.array([annotation.bbox for annotation in annotations], dtype=np.float64).reshape(-1, 4)
+    areas = np.array([np.nan if a.area is None else a.area for a in annotations], dtype=np.float64)
+    return make_ground_truth(
+        boxes,
+        np.array([labels[annotation.category_id] for annotation in annotations], dtype=np.int64),
+        areas=np.where(np.isnan(areas), boxes[:, 2] * boxes[:, 3], areas),
+        crowd=np.array([annotation.iscrowd != 0 for annotation in annotations], dtype=bool),
+        ignored=np.array([annotation.ignore != 0 for annotation in annotations], dtype=bool),
+    )
+
+
+def _note_what_scores_lack(path: Path, content: AnnotationFile, repairs: Repairs) -> None:
+    """Tell where pycocotools would fail or count otherwise."""
+    if without := sum(annotation.area is None for annotation in content.annotations):
+        repairs.scored.append(f"{path.name}: {without} annotations have no `area`; that of their box is taken")
+    numbers = [annotation.id for annotation in content.annotations if annotation.id is not None]
+    if repeated := len(numbers) - len(set(numbers)):
+        repairs.note(str(path), f"{repeated} annotations have the id of another one; kept, ids are not used")
+        repairs.scored.append(
+            f"{path.name}: {repeated} annotations have the id of another one; all count here, one of each id elsewhere"
+        )

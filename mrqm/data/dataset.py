@@ -23,9 +23,18 @@ from torch.utils.data import Dataset
 
 from mrqm.config import Config
 from mrqm.data.images import Columns, ImageCache, UnreadableImageError
-from mrqm.data.items import Item, black_out_regions, count_visible, drop_empty, tile_items, whole_items
+from mrqm.data.items import (
+    Item,
+    black_out_regions,
+    count_visible,
+    drop_empty,
+    native_size,
+    scored_record,
+    tile_items,
+    whole_items,
+)
 from mrqm.data.readers import read_annotations, read_own_classes
-from mrqm.data.records import AnnotationSet, DataError
+from mrqm.data.records import AnnotationSet, DataError, ImageRecord
 from mrqm.data.resizing import build_resize
 from mrqm.data.tiling import touches
 from mrqm.data.transforms import Augmentation, View, plain_view, take_view
@@ -103,6 +112,10 @@ class DetectionDataset(Dataset[Sample | None]):
         """Objects of an item as it is, without decoding its image."""
         return count_visible(self.items[index], self._min_visible)
 
+    def scored_record(self, index: int) -> ImageRecord:
+        """An item's ground truth in px of its native image, without decoding that."""
+        return scored_record(self.items[index], index, self._min_visible)
+
     @cached_property
     def most_objects(self) -> int:
         """Objects of the fullest item."""
@@ -158,8 +171,8 @@ class DetectionDataset(Dataset[Sample | None]):
             self.tolerate(record.path, error)
             return None
         image, target = self._take(item, view, pixels, columns.left)
-        native = np.rint((view.window.height, view.window.width) / item.factors[[1, 0]]).clip(1).astype(np.int64)
-        return image, target | {"image_id": torch.tensor(index), "orig_size": torch.from_numpy(native)}
+        native = torch.tensor(native_size(item, view.window))
+        return image, target | {"image_id": torch.tensor(index), "orig_size": native}
 
     def _take(self, item: Item, view: View, pixels: NDArray[np.uint8], left: int) -> Sample:
         """A view of an item out of its image's columns from `left` on, its boxes sorted into objects and ignored."""

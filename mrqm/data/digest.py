@@ -2,7 +2,7 @@
 
 The digest is taken over what the readers return, so that a source and its converted form (`mrqm prepare` without tiles)
 have the same one. Ids, the folder's location and the order of files play no part; a renamed image, another byte in it,
-or another box, label or class name does. Hashing reads every image once: about 0.5 GB a second and core.
+or another box, area, flag, label or class name does. Hashing reads every image once: about 0.5 GB a second and core.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ def _describe(name: str, content: str, record: ImageRecord) -> Iterator[bytes]:
     yield name.encode()
     yield content.encode()
     yield np.array(record.size, dtype="<i8").tobytes()
-    for boxes, labels in ((record.boxes, record.labels), (record.ignore_boxes, record.ignore_labels)):
-        rows = np.concatenate([labels[:, None], boxes], axis=1).astype("<f8")
-        yield rows[np.lexsort(rows.T)].tobytes()
+    truth = record.truth
+    columns = (truth.labels, truth.areas, truth.crowd, truth.ignored)
+    rows = np.concatenate([truth.boxes_xywh, np.stack(columns, axis=1)], axis=1).astype("<f8")
+    yield rows[np.lexsort(rows.T)].tobytes()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrqm.data.records import IGNORED_REGION, ImageRecord
+from mrqm.data.ground_truth import IGNORED_REGION, GroundTruth, make_ground_truth
+from mrqm.data.records import ImageRecord, clip_to_image, xywh_to_xyxy, xyxy_to_xywh
 from mrqm.data.resizing import Resize
 from mrqm.data.tiling import Window, black_out, clip_to_window, grid, visible_share
 
@@ -31,24 +31,54 @@ class Item(NamedTuple):
         return np.array([x, y, x, y], dtype=np.float32)
 
 
-def item_record(item: Item, path: Path, image_id: int | str, size: tuple[int, int], min_visible: float) -> ImageRecord:
-    """The annotations of an item as those of an image of its own, whose px are the item's.
+def window_truth(item: Item, min_visible: float, size: tuple[float, float]) -> GroundTruth:
+    """The annotations that have an area inside an item's window, cut to it.
 
     Args:
-        path, image_id, size: of that image.
+        item: a window of an annotated image.
+        min_visible: objects of which at most this share lies in the window become ignored boxes of their class.
+        size: (height, width) of the window in the px that are wanted.
+
+    Returns:
+        Boxes in those px, from the window's corner. Areas stay in native px²: the visible shares of the annotated ones.
+    """
+    record, window = item.record, item.window
+    truth = record.truth.take(record.usable)
+    y, x = item.size[0] / record.size[0], item.size[1] / record.size[1]
+    clipped, _ = clip_to_image(xywh_to_xyxy(truth.boxes_xywh), record.size)
+    boxes = clipped * [x, y, x, y]
+    share = visible_share(boxes, window)
+    zoom_y, zoom_x = size[0] / window.height, size[1] / window.width
+    placed = (clip_to_window(boxes, window) - [window.left, window.top] * 2) * [zoom_x, zoom_y, zoom_x, zoom_y]
+    fragment = truth.is_object & (share <= min_visible)
+    return make_ground_truth(
+        xyxy_to_xywh(placed),
+        truth.labels,
+        areas=truth.areas * share,
+        crowd=truth.crowd | fragment,
+        ignored=truth.ignored | fragment,
+    ).take(share > 0)
+
+
+def scored_record(item: Item, number: int, min_visible: float) -> ImageRecord:
+    """An item as an image that is scored: in px of the native image, as annotated where it shows the whole image.
+
+    Args:
+        item: an image or a window of it.
+        number: its image_id, if it is a window.
         min_visible: objects of which at most this share lies in the window become ignored boxes of their class.
     """
     record, window = item.record, item.window
-    boxes = np.concatenate([record.boxes, record.ignore_boxes]) * item.factors
-    labels = np.concatenate([record.labels, record.ignore_labels])
-    share = visible_share(boxes, window)
-    is_object = (np.arange(len(boxes)) < len(record.boxes)) & (share > min_visible)
-    is_ignored = ~is_object & (share > 0)
-    inside = clip_to_window(boxes.astype(np.float64), window) - [window.left, window.top, window.left, window.top]
-    placed = inside.astype(np.float32)
-    return ImageRecord(
-        path, image_id, size, placed[is_object], labels[is_object], placed[is_ignored], labels[is_ignored]
-    )
+    if (window.height, window.width) == item.size:
+        return record
+    height, width = native_size(item, window)
+    return ImageRecord(record.path, number, (height, width), window_truth(item, min_visible, (height, width)))
+
+
+def native_size(item: Item, window: Window) -> tuple[int, int]:
+    """(height, width) of a window of an item's scaled image in whole px of the native image."""
+    height = max(1, round(window.height * item.record.size[0] / item.size[0]))
+    return height, max(1, round(window.width * item.record.size[1] / item.size[1]))
 
 
 def black_out_regions(item: Item, image: NDArray[np.uint8]) -> None:

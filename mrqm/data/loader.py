@@ -101,6 +101,12 @@ class TrainingSampler(Sampler[list[tuple[int, int]]]):
 class DetectionLoader(DataLoader[Sample | None]):
     """A `DataLoader` whose workers' errors read like its own and that passes over batches without an image."""
 
+    @property
+    def data(self) -> DetectionDataset:
+        """The data set of which it gives batches."""
+        assert isinstance(self.dataset, DetectionDataset)
+        return self.dataset
+
     def set_epoch(self, epoch: int, begin: int = 0) -> None:
         """Choose the order and augmentation of the next iteration, without its first items; evaluation has but one."""
         if isinstance(self.batch_sampler, TrainingSampler):

@@ -1,8 +1,9 @@
 """The one on-disk form that `mrqm prepare` writes: for each split `annotations.json` (COCO) beside `images`.
 
-Ignored boxes are annotations with `iscrowd: 1, ignore: 1`. Those of no class have categories of their own, `ignored
-region` and `others`, which `info` names, so that `read_coco` gives back the records that were written; other tools read
-the file as any COCO file. A tile also says which image it is of (`ori_id`) and where it lies there (`start_coord`).
+Annotations are written as they were read: neither clipped nor rounded, with `iscrowd` and `ignore`. Ignored boxes of no
+class have categories of their own, `ignored region` and `others`, which `info` names, and `iscrowd: 1, ignore: 1`, so
+that `read_coco` gives back the records that were written; other tools read the file as any COCO file. A tile also says
+which image it is of (`ori_id`) and where it lies there (`start_coord`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from mrqm.data.coco import IGNORED_CATEGORIES, MARKER
 from mrqm.data.digest import file_digest
 from mrqm.data.images import UnreadableImageError, decode
 from mrqm.data.items import Item, black_out_regions
-from mrqm.data.records import ImageRecord, xyxy_to_xywh
+from mrqm.data.records import ImageRecord
 from mrqm.data.tiling import cut
 from mrqm.files import part_of, write_whole
 
@@ -121,17 +122,17 @@ def _image_entry(image: WrittenImage) -> dict[str, Any]:
 
 
 def _annotation_entries(record: ImageRecord, number_of_label: dict[int, int]) -> Iterator[dict[str, Any]]:
-    for ignored, boxes, labels in ((0, record.boxes, record.labels), (1, record.ignore_boxes, record.ignore_labels)):
-        bboxes = xyxy_to_xywh(boxes)  # in float64, where left + (right - left) is right again
-        for bbox, label in zip(bboxes.tolist(), labels.tolist(), strict=True):
-            yield {
-                "image_id": record.image_id,
-                "category_id": number_of_label[label],
-                "bbox": bbox,
-                "area": bbox[2] * bbox[3],
-                "iscrowd": ignored,
-                "ignore": ignored,
-            }
+    truth = record.truth
+    columns = (truth.boxes_xywh, truth.labels, truth.areas, truth.crowd.astype(int), truth.ignored.astype(int))
+    for bbox, label, area, crowd, ignored in zip(*(column.tolist() for column in columns), strict=True):
+        yield {
+            "image_id": record.image_id,
+            "category_id": number_of_label[label],
+            "bbox": bbox,
+            "area": area,
+            "iscrowd": crowd,
+            "ignore": ignored,
+        }
 
 
 def _link(source: Path, target: Path) -> None:

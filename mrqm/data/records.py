@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-IGNORED_REGION = -1
-"""Label of an ignored box where nobody says what is there; it concerns every class."""
-OTHER_OBJECT = -2
-"""Label of an ignored box around an object of none of the classes."""
+from mrqm.data.ground_truth import IGNORED_REGION, OTHER_OBJECT, GroundTruth, Mask
 
+__all__ = [
+    "IGNORED_REGION", "OTHER_OBJECT", "AnnotationSet", "DataError", "ImageRecord", "Repair", "Repairs",
+    "clip_to_image", "require_folder", "require_none", "xywh_to_xyxy", "xyxy_to_xywh",
+]  # fmt: skip
+
+ROUNDING = 0.01
+"""Px by which a box may leave its image because its coordinates were written as rounded shares."""
 
 _BOX_REPAIRS = ("of zero or negative size dropped", "outside the image dropped", "clipped to the image")
 
@@ -34,28 +39,74 @@ def xyxy_to_xywh(boxes: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
+def clip_to_image(boxes_xyxy: NDArray[np.float64], size: tuple[int, int]) -> tuple[NDArray[np.float64], Mask]:
+    """Boxes as training can use them: inside their image and with an area.
+
+    Args:
+        boxes_xyxy: (N, 4) in px.
+        size: (height, width) of the image.
+
+    Returns:
+        (N, 4) clipped boxes, and (N,) which of them were proper boxes and still have an area.
+    """
+    height, width = size
+    clipped = boxes_xyxy.clip(0, [width, height, width, height])
+    proper = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)
+    return clipped, np.logical_and(proper, (clipped[:, 2:] > clipped[:, :2]).all(axis=1))
+
+
 @dataclass(frozen=True)
 class ImageRecord:
-    """One annotated image.
+    """One annotated image: its ground truth, which is scored, and what of it can be trained on.
 
     Attributes:
         path: the image file.
         image_id: the annotation file's own id of the image, or its position among the sorted images.
         size: (height, width) in native px, as a viewer shows the image (EXIF orientation applied).
-        boxes: (N, 4) float32 xyxy in native px, inside the image, wider and higher than 0.
-        labels: (N,) int64, 0-based.
-        ignore_boxes: (M, 4) float32 xyxy in native px: what training passes over; protocols differ on it.
-        ignore_labels: (M,) int64: the class whose crowd or unevaluated object it is, `IGNORED_REGION` or
-            `OTHER_OBJECT`.
+        truth: the annotations as they are written.
     """
 
     path: Path
     image_id: int | str
     size: tuple[int, int]
-    boxes: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    ignore_boxes: NDArray[np.float32]
-    ignore_labels: NDArray[np.int64]
+    truth: GroundTruth
+
+    @cached_property
+    def usable(self) -> NDArray[np.int64]:
+        """Indices of the annotations that have an area inside the image."""
+        return np.flatnonzero(clip_to_image(xywh_to_xyxy(self.truth.boxes_xywh), self.size)[1])
+
+    @cached_property
+    def boxes(self) -> NDArray[np.float32]:
+        """(N, 4) xyxy of the usable objects in native px, clipped to the image."""
+        return self._clip(self._objects)
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) 0-based."""
+        return self.truth.labels[self._objects]
+
+    @cached_property
+    def ignore_boxes(self) -> NDArray[np.float32]:
+        """(M, 4) xyxy in native px, clipped: what training passes over; protocols differ on it."""
+        return self._clip(self._ignored)
+
+    @cached_property
+    def ignore_labels(self) -> NDArray[np.int64]:
+        """(M,) class whose crowd or ignored object it is, `IGNORED_REGION` or `OTHER_OBJECT`."""
+        return self.truth.labels[self._ignored]
+
+    @property
+    def _objects(self) -> NDArray[np.int64]:
+        return self.usable[self.truth.is_object[self.usable]]
+
+    @property
+    def _ignored(self) -> NDArray[np.int64]:
+        return self.usable[~self.truth.is_object[self.usable]]
+
+    def _clip(self, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+        clipped, _ = clip_to_image(xywh_to_xyxy(self.truth.boxes_xywh[chosen]), self.size)
+        return clipped.astype(np.float32)
 
 
 class Repair(NamedTuple):
@@ -67,17 +118,19 @@ class Repair(NamedTuple):
 
 @dataclass
 class Repairs:
-    """What a reader mended instead of failing.
+    """What a reader mended for training instead of failing; scores take the annotations as they are.
 
     Attributes:
         degenerate, outside, clipped: counts of boxes, ignored regions included.
         log: every repair with its place, those of text and files included, in the order of reading.
+        scored: what scores depend on all the same, because annotations lack it or contradict themselves.
     """
 
     degenerate: int = 0
     outside: int = 0
     clipped: int = 0
     log: list[Repair] = field(default_factory=list, compare=False)
+    scored: list[str] = field(default_factory=list, compare=False)
 
     def note(self, where: str, what: str) -> None:
         """Keep a repair that is not of a box."""
@@ -88,32 +141,25 @@ class Repairs:
         counts = zip(_BOX_REPAIRS, (self.degenerate, self.outside, self.clipped), strict=True)
         return ", ".join(f"{count} {'box' if count == 1 else 'boxes'} {what}" for what, count in counts if count)
 
-    def clip(
-        self, boxes_xyxy: NDArray[np.float64], size: tuple[int, int], places: Sequence[str]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Clip boxes to their image, drop those without area, count both and note where.
+    def note_boxes(self, boxes_xywh: NDArray[np.float64], size: tuple[int, int], places: Sequence[str]) -> None:
+        """Count the boxes that training will not get as they are, and note where they are.
 
         Args:
-            boxes_xyxy: (N, 4) in px.
+            boxes_xywh: (N, 4) in px.
             size: (height, width) of the image.
             places: (N,) where each box is written, such as `a.txt:3`.
-
-        Returns:
-            (K, 4) float32 clipped boxes, and (N,) which of the given boxes they are.
         """
-        height, width = size
-        proper = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)
-        clipped = boxes_xyxy.clip(0, [width, height, width, height])
-        kept = np.logical_and(proper, (clipped[:, 2:] > clipped[:, :2]).all(axis=1))
-        faults = (~proper, proper & ~kept, kept & (clipped != boxes_xyxy).any(axis=1))
+        boxes = xywh_to_xyxy(boxes_xywh)
+        clipped, kept = clip_to_image(boxes, size)
+        proper = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        faults = (~proper, proper & ~kept, kept & (abs(clipped - boxes) >= ROUNDING).any(axis=1))
         self.degenerate, self.outside, self.clipped = (
             count + int(found.sum())
             for count, found in zip((self.degenerate, self.outside, self.clipped), faults, strict=True)
         )
         for found, what in zip(faults, _BOX_REPAIRS, strict=True):
             for index in np.flatnonzero(found).tolist():
-                self.note(places[index], f"box {_format_box(boxes_xyxy[index])} {what}")
-        return clipped[kept].astype(np.float32), kept
+                self.note(places[index], f"box {_format_box(boxes[index])} {what}")
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def read_soda(folder: Path, classes: tuple[str, ...] | None = None) -> Annotatio
     """Read one split of SODA-D's raw form.
 
     Annotations of category 10 become ignored regions, and annotations of a class with the `ignore` flag become ignored
-    boxes of that class. SODA-D has no crowds: `iscrowd` says nothing, as in its own tools.
+    objects of that class. SODA-D has no crowds: `iscrowd` says nothing, as in its own tools.
 
     Args:
         folder: `ROOT/train` names the split of `ROOT/Annotations/train.json`; such a folder need not exist. The images
@@ -53,7 +53,7 @@ def read_soda(folder: Path, classes: tuple[str, ...] | None = None) -> Annotatio
         raise DataError(f"{path}: no such file; splits that are there: {known}")
     content = parse_json(path)
     for annotation in content.annotations:
-        annotation.iscrowd = annotation.ignore
+        annotation.iscrowd = 0
     labels: dict[Id, int] = {_IGNORE: IGNORED_REGION, **{label + 1: label for label in range(len(classes))}}
     files = [_find_image(root / "Images", split, image.file_name) for image in content.images]
     return make_annotations(path, content, files, classes, labels, Repairs())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ def _starts(length: int, size: int, overlap: int) -> list[int]:
     return [*range(0, last, size - overlap), last]
 
 
-def visible_share(boxes_xyxy: NDArray[np.float32], window: Window) -> NDArray[np.float64]:
+def visible_share(boxes_xyxy: NDArray[np.floating[Any]], window: Window) -> NDArray[np.float64]:
     """The share of each box's area that lies inside a window.
 
     Args:

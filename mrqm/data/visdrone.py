@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mrqm.data.ground_truth import make_ground_truth
 from mrqm.data.images import SUFFIXES, read_sizes
 from mrqm.data.lines import read_lines
 from mrqm.data.records import (
@@ -25,7 +26,6 @@ from mrqm.data.records import (
     Repairs,
     require_folder,
     require_none,
-    xywh_to_xyxy,
 )
 
 VISDRONE_CLASSES = (
@@ -155,8 +155,7 @@ def _parse_line(place: str, line: str, classes: tuple[str, ...]) -> list[float]:
 def _make_record(
     image: Path, number: int, size: tuple[int, int], rows: Rows, num_classes: int, repairs: Repairs
 ) -> ImageRecord:
-    boxes, kept = repairs.clip(xywh_to_xyxy(rows.fields[:, :4]), size, rows.places)
-    score, category = rows.fields[kept, 4], rows.fields[kept, 5].astype(np.int64)
-    is_object = (category >= 1) & (category <= num_classes) & (score != 0)
+    repairs.note_boxes(rows.fields[:, :4], size, rows.places)
+    score, category = rows.fields[:, 4], rows.fields[:, 5].astype(np.int64)
     labels = np.where(category == 0, IGNORED_REGION, np.where(category > num_classes, OTHER_OBJECT, category - 1))
-    return ImageRecord(image, number, size, boxes[is_object], labels[is_object], boxes[~is_object], labels[~is_object])
+    return ImageRecord(image, number, size, make_ground_truth(rows.fields[:, :4], labels, ignored=score == 0))

@@ -16,12 +16,12 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from mrqm.data.ground_truth import make_ground_truth
 from mrqm.data.images import SUFFIXES, read_sizes
 from mrqm.data.lines import read_lines
 from mrqm.data.records import AnnotationSet, DataError, ImageRecord, Repairs, require_folder, require_none
 
 _NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "labels/classes.txt")
-_NO_BOXES, _NO_LABELS = np.zeros((0, 4), dtype=np.float32), np.zeros(0, dtype=np.int64)
 
 
 def read_yolo(folder: Path, classes: tuple[str, ...] | None = None) -> AnnotationSet:
@@ -112,17 +112,14 @@ def _make_record(
     rows = list(_read_lines(text, len(classes))) if text.is_file() else []
     height, width = size
     shares = np.array([box for _, _, box in rows], dtype=np.float64).reshape(-1, 4)
-    border = np.array([width, height, width, height])
-    corners = shares * border
-    # Written shares are rounded: what leaves the image by less than a hundredth of a px ends at its border.
-    corners = np.where(abs(corners) < 0.01, 0, np.where(abs(corners - border) < 0.01, border, corners))
-    boxes, kept = repairs.clip(corners, size, [place for place, _, _ in rows])
-    label = np.array([label for _, label, _ in rows], dtype=np.int64)[kept]
-    return ImageRecord(file, number, size, boxes, label, _NO_BOXES, _NO_LABELS)
+    boxes = shares * [width, height, width, height]
+    repairs.note_boxes(boxes, size, [place for place, _, _ in rows])
+    labels = np.array([label for _, label, _ in rows], dtype=np.int64)
+    return ImageRecord(file, number, size, make_ground_truth(boxes, labels))
 
 
 def _read_lines(path: Path, num_classes: int) -> Iterator[tuple[str, int, NDArray[np.float64]]]:
-    """Place, label and xyxy shares of every line."""
+    """Place, label and xywh shares of every line."""
     lines = read_lines(path)
     for number, line in enumerate(lines, start=1):
         if line.strip():
@@ -141,6 +138,6 @@ def _parse_line(place: str, line: str, num_classes: int) -> tuple[int, NDArray[n
         raise DataError(f"{place}: class {label:g} is out of range; the data set has classes 0 to {num_classes - 1}")
     if is_polygon:
         points = np.array(numbers).reshape(-1, 2)
-        return int(label), np.concatenate([points.min(axis=0), points.max(axis=0)])
+        return int(label), np.concatenate([points.min(axis=0), np.ptp(points, axis=0)])
     x, y, width, height = numbers
-    return int(label), np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
+    return int(label), np.array([x - width / 2, y - height / 2, width, height])

@@ -5,20 +5,22 @@ from __future__ import annotations
 from typing import Literal
 
 from mrqm.config import EvaluationConfig
-from mrqm.evaluation.coco import CocoProtocol
+from mrqm.evaluation.coco import COCO_LIMITS, CocoProtocol
 from mrqm.evaluation.protocols import Protocol
 from mrqm.evaluation.soda import SodaProtocol
 from mrqm.evaluation.visdrone import VisDroneProtocol
 
-ProtocolName = Literal["coco", "visdrone", "soda-d"]
+ProtocolName = Literal["coco", "coco-drop-ignored", "visdrone", "soda-d"]
 
 
 def build_protocol(name: ProtocolName, settings: EvaluationConfig) -> Protocol:
-    """COCO's protocol takes area bins and the limit of detections from the configuration; the others are fixed."""
+    """COCO's protocol takes area bins from the configuration, and a limit beyond its own; the others are fixed."""
+    dense_limit = settings.max_detections if settings.max_detections > COCO_LIMITS[-1] else None
     match name:
         case "coco":
-            usual = tuple(limit for limit in (1, 10, 100) if limit < settings.max_detections)
-            return CocoProtocol(settings.area_bins, (*usual, settings.max_detections))
+            return CocoProtocol(settings.area_bins, dense_limit=dense_limit)
+        case "coco-drop-ignored":
+            return CocoProtocol(settings.area_bins, dense_limit=dense_limit, without_class="drop")
         case "visdrone":
             return VisDroneProtocol()
         case "soda-d":

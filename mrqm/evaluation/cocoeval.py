@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,23 +41,25 @@ class Curves(NamedTuple):
 
 
 def accumulate(
-    images: Mapping[int, ScoredImage], classes: Sequence[str], areas: Sequence[AreaRange], limits: Sequence[int]
+    images: Sequence[ScoredImage], classes: Sequence[str], areas: Sequence[AreaRange], limits: Sequence[int]
 ) -> Curves:
     """Run pycocotools.
 
-    IoU 0.50:0.05:0.95, 101 recall points, matching per image and class. Ignored boxes are crowds of their class, or of
-    every class where they have none: a detection that lies in one is neither right nor wrong. An object's area is the
-    area of its box.
+    IoU 0.50:0.05:0.95, 101 recall points, matching per image and class. A detection of which half or more lies in a
+    crowd is neither right nor wrong, nor is one detection of an ignored object. Annotations without a class count as
+    annotations of every class.
 
     Args:
-        images: by a number of their own.
+        images: of equal scores in several images, the earlier image's counts as the higher one.
         classes: names in label order.
         areas: (least, most) area in px², both inclusive.
         limits: rising numbers of detections per image and class that are counted.
     """
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         evaluation = _SparseCOCOeval(
-            _coco(images, classes, _objects(images, len(classes))), _coco(images, classes, _detections(images)), "bbox"
+            _coco(len(images), classes, _objects(images, len(classes))),
+            _coco(len(images), classes, _detections(images)),
+            "bbox",
         )
         evaluation.params.maxDets = list(limits)
         evaluation.params.areaRng = list(areas)
@@ -79,7 +81,7 @@ class _SparseCOCOeval(COCOeval):
             return None
         found = sorted(found, key=lambda d: -d["score"])[:limit]  # stable, as in computeIoU
         least, most = area
-        ignored = np.array([o["iscrowd"] or not least <= o["area"] <= most for o in objects], dtype=bool)
+        ignored = np.array([o["passed_over"] or not least <= o["area"] <= most for o in objects], dtype=bool)
         order = np.argsort(ignored, kind="stable")  # objects that count come first
         ignored, crowd = ignored[order], np.array([o["iscrowd"] for o in objects], dtype=bool)[order]
         ious = np.asarray(self.ious[image_id, label]).reshape(len(found), len(objects))[:, order]
@@ -96,10 +98,10 @@ class _SparseCOCOeval(COCOeval):
         }
 
 
-def _coco(images: Iterable[int], classes: Sequence[str], annotations: list[dict[str, Any]]) -> COCO:
+def _coco(images: int, classes: Sequence[str], annotations: list[dict[str, Any]]) -> COCO:
     coco = COCO()
     coco.dataset = {
-        "images": [{"id": image_id} for image_id in images],
+        "images": [{"id": image_id} for image_id in range(images)],
         "categories": [{"id": label, "name": name} for label, name in enumerate(classes)],
         # ids from 1: pycocotools takes a match with id 0 for no match
         "annotations": [{"id": i, **annotation} for i, annotation in enumerate(annotations, start=1)],
@@ -108,34 +110,26 @@ def _coco(images: Iterable[int], classes: Sequence[str], annotations: list[dict[
     return coco
 
 
-def _objects(images: Mapping[int, ScoredImage], num_classes: int) -> list[dict[str, Any]]:
+def _objects(images: Sequence[ScoredImage], num_classes: int) -> list[dict[str, Any]]:
+    """Annotations as pycocotools wants them; it overwrites their key `ignore`, hence `passed_over`."""
     annotations = []
-    for image_id, image in images.items():
-        for box, label in zip(image.object_boxes.tolist(), image.object_labels.tolist(), strict=True):
-            annotations.append(_annotation(image_id, label, box, crowd=False))
-        for box, label in zip(image.ignore_boxes.tolist(), image.ignore_labels.tolist(), strict=True):
-            crowd_of = [label] if label >= 0 else range(num_classes)
-            annotations += [_annotation(image_id, k, box, crowd=True) for k in crowd_of]
+    for image_id, (*_, truth) in enumerate(images):
+        columns = (truth.boxes_xywh, truth.labels, truth.areas, truth.crowd.astype(int), ~truth.is_object)
+        for box, label, area, crowd, passed_over in zip(*(column.tolist() for column in columns), strict=True):
+            for category in [label] if label >= 0 else range(num_classes):
+                annotations.append(
+                    {"image_id": image_id, "category_id": category, "bbox": box, "area": area}
+                    | {"iscrowd": crowd, "passed_over": passed_over}
+                )
     return annotations
 
 
-def _detections(images: Mapping[int, ScoredImage]) -> list[dict[str, Any]]:
+def _detections(images: Sequence[ScoredImage]) -> list[dict[str, Any]]:
     return [
-        {"image_id": image_id, "category_id": label, "bbox": box, "area": round(box[2] * box[3], 6), "score": score}
-        for image_id, image in images.items()
-        for box, score, label in zip(
-            image.detection_boxes.tolist(),
-            image.detection_scores.tolist(),
-            image.detection_labels.tolist(),
-            strict=True,
-        )
+        {"image_id": image_id, "category_id": label, "bbox": box, "area": box[2] * box[3], "score": score}
+        for image_id, image in enumerate(images)
+        for box, score, label in zip(*(column.tolist() for column in image[:3]), strict=True)
     ]
-
-
-def _annotation(image_id: int, label: int, box: list[float], crowd: bool) -> dict[str, Any]:
-    # To a tenth of a px²: normalised float32 boxes must not push an object of exactly 32×32 px over its bin's border.
-    area = round(box[2] * box[3], 1)
-    return {"image_id": image_id, "category_id": label, "bbox": box, "area": area, "iscrowd": int(crowd)}
 
 
 def _mean(values: Array) -> float:

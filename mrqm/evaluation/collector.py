@@ -1,113 +1,85 @@
-"""Average precision of a model in training: gathered batch by batch, exact over workers."""
+"""A model in training, scored under a protocol: gathered batch by batch, exact over workers."""
+
+from __future__ import annotations
 
 from collections import ChainMap, Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 from torch import Tensor
 from torch import distributed as dist
-from torchvision.ops import box_convert
 
-from mrqm.evaluation.coco import ALL_AREAS
-from mrqm.evaluation.cocoeval import accumulate
-from mrqm.evaluation.matching import Array, ScoredImage
+from mrqm.data.records import ImageRecord
+from mrqm.evaluation.protocols import Protocol
+from mrqm.predictions import ImageDetections, to_image_detections
 
 
-class CocoEvaluator:
-    """Collects detections image by image and scores them by COCO's rules.
-
-    IoU 0.50:0.05:0.95, 101 recall points, matching per image and class. Ignored boxes are crowds of their class, or of
-    every class where they have none: a detection that lies in one is neither right nor wrong. An object's area is the
-    area of its box.
+class Evaluator:
+    """Collects what was found in the items of a data set and scores it against their ground truth.
 
     Args:
+        protocol: the rules.
         classes: names in label order.
-        area_bins: name → (least, most) area in px² of the native image, both inclusive.
-        max_detections: highest-scoring detections per image and class that are counted.
+        ground_truth: the annotated image of an item, by its index.
     """
 
-    def __init__(
-        self, classes: Sequence[str], area_bins: Mapping[str, tuple[float, float]], max_detections: int
-    ) -> None:
-        self.classes = tuple(classes)
-        self.area_bins = dict(area_bins)
-        self.max_detections = max_detections
-        self._images: dict[int, ScoredImage] = {}
+    def __init__(self, protocol: Protocol, classes: Sequence[str], ground_truth: Callable[[int], ImageRecord]) -> None:
+        self._protocol = protocol
+        self._classes = tuple(classes)
+        self._ground_truth = ground_truth
+        self._found: dict[int, ImageDetections] = {}
 
     def update(self, detections: Sequence[Mapping[str, Tensor]], targets: Sequence[Mapping[str, Tensor]]) -> None:
-        """Add a batch of images.
+        """Add a batch of items.
 
         Args:
-            detections: per image `boxes` (K, 4) xyxy in native px, `scores` (K,), `labels` (K,).
-            targets: per image `boxes` (N, 4) and `ignore_boxes` (M, 4) normalised cxcywh, `labels` (N,),
-                `ignore_labels` (M,), `image_id` (), `orig_size` (2,) height and width in native px.
+            detections: per item `boxes` (K, 4) xyxy in native px, `scores` (K,), `labels` (K,).
+            targets: per item `image_id` (), its index.
 
         Raises:
-            ValueError: an image_id comes a second time.
+            ValueError: an item comes a second time.
         """
         for detection, target in zip(detections, targets, strict=True):
-            image_id = int(target["image_id"])
-            if image_id in self._images:
-                raise _repeated(image_id)
-            height, width = target["orig_size"].tolist()
-            self._images[image_id] = ScoredImage(
-                box_convert(_float64(detection["boxes"]), "xyxy", "xywh").numpy(),
-                _float64(detection["scores"]).numpy(),
-                detection["labels"].cpu().numpy(),
-                _native_xywh(target["boxes"], height, width),
-                target["labels"].cpu().numpy(),
-                _native_xywh(target["ignore_boxes"], height, width),
-                target["ignore_labels"].cpu().numpy(),
-            )
+            index = int(target["image_id"])
+            if index in self._found:
+                raise _repeated(index)
+            self._found[index] = to_image_detections(detection)
 
     def compute(self) -> dict[str, float]:
-        """Score the images of all ranks; where torch.distributed runs, every rank calls this and gets the same figures.
+        """Score the items of all ranks; where torch.distributed runs, every rank calls this and gets the same figures.
 
         Returns:
-            `AP`, `AP50`, `AP75`, `AP_<bin>` for every area bin, `AR` (recall averaged over IoU and classes) and
-            `AP/<class>`, in [0, 1]; NaN where there is no object to find.
+            The protocol's metrics.
 
         Raises:
-            ValueError: two ranks saw the same image_id.
+            ValueError: two ranks saw the same item.
         """
         if not (dist.is_available() and dist.is_initialized()):
-            return self._score(self._images)
-        self._refuse_shared_images()
+            return self._score(self._found)
+        self._refuse_shared_items()
         parts: list[Any] | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
-        dist.gather_object(self._images, parts)
-        metrics = [self._score(dict(ChainMap(*parts))) if parts else {}]
+        dist.gather_object(self._found, parts)
+        metrics = [self._score(ChainMap(*parts)) if parts else {}]
         dist.broadcast_object_list(metrics)
         return metrics[0]
 
-    def _refuse_shared_images(self) -> None:
-        """Every rank looks at all ranks' ids, so that all stop together and none waits for ever."""
-        ids: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(ids, list(self._images))
-        for image_id, times in Counter(chain.from_iterable(ids)).items():
+    def _refuse_shared_items(self) -> None:
+        """Every rank looks at all ranks' indices, so that all stop together and none waits for ever."""
+        indices: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(indices, list(self._found))
+        for index, times in Counter(chain.from_iterable(indices)).items():
             if times > 1:
-                raise _repeated(image_id)
+                raise _repeated(index)
 
-    def _score(self, images: Mapping[int, ScoredImage]) -> dict[str, float]:
-        curves = accumulate(images, self.classes, [ALL_AREAS, *self.area_bins.values()], [self.max_detections])
-        metrics = curves.headline()
-        metrics |= {f"AP_{name}": curves.ap(i, 0) for i, name in enumerate(self.area_bins, start=1)}
-        metrics["AR"] = curves.ar(0, 0)
-        return metrics | curves.ap_of_classes(self.classes, 0, 0)
+    def _score(self, found: Mapping[int, ImageDetections]) -> dict[str, float]:
+        order = sorted(found)
+        records = [self._ground_truth(index) for index in order]
+        return self._protocol.score(records, [found[index] for index in order], self._classes)
 
 
-def _native_xywh(boxes: Tensor, height: int, width: int) -> Array:
-    """Normalised cxcywh (N, 4) → float64 xywh (N, 4) in native px."""
-    scale = _float64(boxes).new_tensor([width, height, width, height])
-    return box_convert(_float64(boxes) * scale, "cxcywh", "xywh").numpy()
-
-
-def _float64(values: Tensor) -> Tensor:
-    return values.detach().cpu().double()
-
-
-def _repeated(image_id: int) -> ValueError:
+def _repeated(index: int) -> ValueError:
     return ValueError(
-        f"image_id {image_id} was evaluated twice; every item of the data set needs its own image_id "
+        f"item {index} was evaluated twice; every item of the data set needs an index of its own as image_id "
         "and must be seen by one rank only"
     )

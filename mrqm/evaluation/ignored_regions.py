@@ -56,5 +56,5 @@ def _lengths_in(edges: Array, starts: Array, ends: Array) -> Array:
 
 
 def _whole_px(boxes: Array) -> Array:
-    """Half of a px up; to a millionth first, because sides come from differences of coordinates."""
-    return np.maximum(1, np.floor(boxes.round(6) + 0.5)).astype(np.int64)
+    """Half of a px up."""
+    return np.maximum(1, np.floor(boxes + 0.5)).astype(np.int64)

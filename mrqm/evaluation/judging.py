@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mrqm.data.ground_truth import GroundTruth
 from mrqm.data.records import ImageRecord
 from mrqm.evaluation.matching import Array, ScoredImage, match, overlaps, pair
 from mrqm.predictions import ImageDetections
@@ -82,13 +83,14 @@ def judge(
 def _judge_image(image: ScoredImage, max_detections: int) -> tuple[Array, ...]:
     """The columns of `Outcomes`."""
     boxes, scores, labels = (column[:max_detections] for column in image[:3])
-    ious = overlaps(boxes, image.object_boxes, np.zeros(len(image.object_boxes), dtype=bool))
-    same = labels[:, None] == image.object_labels
+    objects = image.truth.take(image.truth.is_object)
+    ious = overlaps(boxes, objects.boxes_xywh, np.zeros(len(objects), dtype=bool))
+    same = labels[:, None] == objects.labels
     matches = _matches(ious * same)
-    found = np.zeros(len(image.object_labels), dtype=bool)
+    found = np.zeros(len(objects), dtype=bool)
     found[matches[matches >= 0]] = True
     kinds, targets = _explain(ious, same, found, matches)
-    counts = (kinds == RIGHT) | ~_excused(image, boxes, labels)
+    counts = (kinds == RIGHT) | ~_excused(image.truth, boxes, labels)
     boxes, scores, labels, kinds, targets = (column[counts] for column in (boxes, scores, labels, kinds, targets))
 
     mendable = np.zeros(len(kinds), dtype=bool)
@@ -99,10 +101,10 @@ def _judge_image(image: ScoredImage, max_detections: int) -> tuple[Array, ...]:
     missed = ~found
     missed[wanted] = False
 
-    object_sizes, sizes, target_labels = _sizes(image.object_boxes), _sizes(boxes), labels.copy()
+    object_sizes, sizes, target_labels = _sizes(objects.boxes_xywh), _sizes(boxes), labels.copy()
     aimed = targets >= 0
-    sizes[aimed], target_labels[aimed] = object_sizes[targets[aimed]], image.object_labels[targets[aimed]]
-    return scores, labels, kinds, sizes, target_labels, mendable, image.object_labels, object_sizes, found, missed
+    sizes[aimed], target_labels[aimed] = object_sizes[targets[aimed]], objects.labels[targets[aimed]]
+    return scores, labels, kinds, sizes, target_labels, mendable, objects.labels, object_sizes, found, missed
 
 
 def _matches(ious: Array) -> Array:
@@ -130,12 +132,13 @@ def _explain(ious: Array, same: Array, found: Array, matches: Array) -> tuple[Ar
     return kinds, targets
 
 
-def _excused(image: ScoredImage, boxes: Array, labels: Array) -> Array:
+def _excused(truth: GroundTruth, boxes: Array, labels: Array) -> Array:
     """(D,) detections that lie in an ignored box of their class or of none."""
-    inside = overlaps(boxes, image.ignore_boxes, np.ones(len(image.ignore_boxes), dtype=bool)) >= ENOUGH
-    concerned = (labels[:, None] == image.ignore_labels) | (image.ignore_labels < 0)
+    ignored = truth.take(~truth.is_object)
+    inside = overlaps(boxes, ignored.boxes_xywh, np.ones(len(ignored), dtype=bool)) >= ENOUGH
+    concerned = (labels[:, None] == ignored.labels) | (ignored.labels < 0)
     return (inside & concerned).any(axis=1)
 
 
 def _sizes(xywh: Array) -> Array:
-    return np.sqrt(xywh[:, 2] * xywh[:, 3])
+    return np.sqrt((xywh[:, 2] * xywh[:, 3]).clip(min=0))

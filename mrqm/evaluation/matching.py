@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask
 
-from mrqm.data.coco_json import id_order
-from mrqm.data.records import ImageRecord, xyxy_to_xywh
+from mrqm.data.ground_truth import GroundTruth
+from mrqm.data.records import ImageRecord
 from mrqm.predictions import ImageDetections
 
 Array = NDArray[Any]
@@ -19,35 +18,18 @@ IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
 
 class ScoredImage(NamedTuple):
-    """One image's objects and detections; boxes are float64 xywh in native px."""
+    """One image's ground truth and what was found in it; boxes are float64 xywh in native px."""
 
-    detection_boxes: Array  # (K, 4), by falling score
-    detection_scores: Array  # (K,)
-    detection_labels: Array  # (K,)
-    object_boxes: Array  # (N, 4)
-    object_labels: Array  # (N,)
-    ignore_boxes: Array  # (M, 4)
-    ignore_labels: Array  # (M,)
+    boxes_xywh: Array  # (K, 4), by falling score
+    scores: Array  # (K,)
+    labels: Array  # (K,)
+    truth: GroundTruth
 
 
 def pair(record: ImageRecord, detections: ImageDetections) -> ScoredImage:
     """An image's annotation and what was found in it, in the form that is scored."""
     order = np.argsort(-detections.scores, kind="stable")
-    return ScoredImage(
-        xyxy_to_xywh(detections.boxes[order]),
-        detections.scores[order],
-        detections.labels[order],
-        xyxy_to_xywh(record.boxes),
-        record.labels,
-        xyxy_to_xywh(record.ignore_boxes),
-        record.ignore_labels,
-    )
-
-
-def number_by_id(records: Sequence[ImageRecord], images: Iterable[ScoredImage]) -> dict[int, ScoredImage]:
-    """Images by their positions in the order of their ids, in which COCO's tools count equal scores."""
-    together = sorted(zip(records, images, strict=True), key=lambda image: id_order(image[0].image_id))
-    return {number: image for number, (_, image) in enumerate(together)}
+    return ScoredImage(detections.boxes_xywh[order], detections.scores[order], detections.labels[order], record.truth)
 
 
 def overlaps(found: Array, objects: Array, crowd: Array) -> Array:

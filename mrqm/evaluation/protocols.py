@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
 
+from mrqm.data.coco_json import id_order
 from mrqm.data.records import ImageRecord
+from mrqm.evaluation.matching import ScoredImage, pair
 from mrqm.predictions import ImageDetections
 
 
 class Protocol(ABC):
-    """The rules of a benchmark.
+    """The rules of a benchmark: what training and evaluation log under its name."""
 
-    Attributes:
-        name: prefix of its metrics, as in `coco/AP`.
-    """
-
-    name: ClassVar[str]
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Prefix of its metrics, as in `coco/AP`."""
 
     @property
     @abstractmethod
     def version(self) -> str:
         """Differs wherever the same detections could get another figure."""
+
+    @property
+    @abstractmethod
+    def comparable_with(self) -> str:
+        """What else counts the same, in one sentence."""
 
     @abstractmethod
     def score(
@@ -41,6 +46,12 @@ class Protocol(ABC):
         Raises:
             ValueError: records and detections differ in number.
         """
+
+
+def pair_all(records: Sequence[ImageRecord], detections: Sequence[ImageDetections]) -> list[ScoredImage]:
+    """Every image with what was found in it, in the order of image ids as in COCO's tools."""
+    pairs = sorted(zip(records, detections, strict=True), key=lambda image: id_order(image[0].image_id))
+    return [pair(record, found) for record, found in pairs]
 
 
 def score_under(

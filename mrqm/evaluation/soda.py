@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from dataclasses import replace
 
 import numpy as np
 
 from mrqm.data.records import ImageRecord
 from mrqm.evaluation.cocoeval import AreaRange, accumulate
-from mrqm.evaluation.matching import ScoredImage, number_by_id, pair
-from mrqm.evaluation.protocols import Protocol
+from mrqm.evaluation.matching import ScoredImage
+from mrqm.evaluation.protocols import Protocol, pair_all
 from mrqm.predictions import ImageDetections
 
 AREAS: dict[str, AreaRange] = {
@@ -27,23 +27,32 @@ LIMITS = (100, 300, 1000)
 class SodaProtocol(Protocol):
     """The headline counts small objects only, up to 1,024 px²; larger ones are neither right nor wrong.
 
-    Ignored boxes of any kind are removed before scoring, so a detection on one is a false positive. Every AP counts
-    100 detections per image and class; recall of the bins counts 1,000. So does `AP/<class>`, as in the table that
-    the benchmark's tool prints: it does not average to the headline.
+    Annotations of no class are left out, so a detection on one is a false positive. An object with the flag `ignore`
+    need not be found, and one detection of it costs nothing. The tool knows no crowds: they are objects to find. Every
+    AP counts 100 detections per image and class; recall of the bins counts 1,000. So does `AP/<class>`, as in the table
+    that the benchmark's tool prints: it does not average to the headline.
     """
 
-    name: ClassVar[str] = "soda-d"
+    @property
+    def name(self) -> str:
+        """`soda-d`."""
+        return "soda-d"
 
     @property
     def version(self) -> str:
         """The rules' version."""
-        return "1"
+        return "2"
+
+    @property
+    def comparable_with(self) -> str:
+        """The benchmark's own tool."""
+        return "SODA-D's own tool (sodadeval): objects up to 1,024 px², 100 detections per image and class"
 
     def score(
         self, records: Sequence[ImageRecord], detections: Sequence[ImageDetections], classes: Sequence[str]
     ) -> dict[str, float]:
         """`AP`, `AP50`, `AP75`, `AP_<bin>`, `AR@<limit>`, `AR_<bin>`, `AP/<class>`."""
-        images = number_by_id(records, (_without_ignored(pair(r, d)) for r, d in zip(records, detections, strict=True)))
+        images = [_as_the_tool_sees_it(image) for image in pair_all(records, detections)]
         curves = accumulate(images, classes, list(AREAS.values()), LIMITS)
         bins = list(AREAS)[1:]
         metrics = curves.headline()
@@ -53,5 +62,6 @@ class SodaProtocol(Protocol):
         return metrics | curves.ap_of_classes(classes, 0, -1)
 
 
-def _without_ignored(image: ScoredImage) -> ScoredImage:
-    return image._replace(ignore_boxes=np.zeros((0, 4)), ignore_labels=np.zeros(0, np.int64))
+def _as_the_tool_sees_it(image: ScoredImage) -> ScoredImage:
+    truth = image.truth.take(image.truth.labels >= 0)
+    return image._replace(truth=replace(truth, crowd=np.zeros(len(truth), dtype=bool)))

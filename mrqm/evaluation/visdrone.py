@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,36 +21,45 @@ class VisDroneProtocol(Protocol):
 
     Objects and detections that lie in ignored regions are removed first; then the best detections of an image are
     kept, over all classes together. Objects of other classes take no part: a detection on one is a false positive.
-    Unevaluated objects of a class (score 0) excuse detections that lie in them and are not to be found; the toolkit
-    would count them as missed, but its data has none.
+    Unevaluated objects of a class (score 0) excuse detections that lie in them, but count as missed: the toolkit takes
+    recall over all annotations of a class. Its data has none, nor crowds, which excuse detections and do not count.
 
     `AP` and the other plain names are the toolkit's own means over classes, which weigh a class by the number of
     images that contain it; `AP_plain` and the like weigh all classes alike.
     """
 
-    name: ClassVar[str] = "visdrone"
+    @property
+    def name(self) -> str:
+        """`visdrone`."""
+        return "visdrone"
 
     @property
     def version(self) -> str:
         """The rules' version."""
-        return "1"
+        return "2"
+
+    @property
+    def comparable_with(self) -> str:
+        """The official toolkit."""
+        return "the VisDrone2018-DET-toolkit: 500 detections per image, classes weighted by the images that have them"
 
     def score(
         self, records: Sequence[ImageRecord], detections: Sequence[ImageDetections], classes: Sequence[str]
     ) -> dict[str, float]:
         """`AP`, `AP50`, `AP75` and `AR@<limit>`, each also with `_plain`, and `AP/<class>`."""
         parts: list[list[_Part]] = [[] for _ in classes]
-        for record, found in zip(records, detections, strict=True):
+        images = zip(records, detections, strict=True)
+        for record, found in sorted(images, key=lambda image: image[0].path.name):  # as the toolkit lists files
             image = _reduce(pair(record, found), record.size)
-            for label in np.union1d(image.object_labels, image.detection_labels).tolist():
+            for label in np.union1d(image.truth.labels[image.truth.labels >= 0], image.labels).tolist():
                 parts[label].append(_match_class(image, label))
         ap = np.array([_average_precision(part) for part in parts])  # (class, IoU)
         recall = {k: np.array([_recall(part, k) for part in parts]).mean(axis=1) for k in LIMITS}
-        images = np.array([sum(p.objects > 0 for p in part) for part in parts])
+        weights = np.array([sum(p.objects > 0 for p in part) for part in parts])
         of_class = {"AP": ap.mean(axis=1), "AP50": ap[:, 0], "AP75": ap[:, 5]}
         of_class |= {f"AR@{k}": values for k, values in recall.items()}
-        metrics = {name: _mean(values, images) for name, values in of_class.items()}
-        metrics |= {f"{name}_plain": _mean(values, images > 0) for name, values in of_class.items()}
+        metrics = {name: _mean(values, weights) for name, values in of_class.items()}
+        metrics |= {f"{name}_plain": _mean(values, weights > 0) for name, values in of_class.items()}
         return metrics | {f"AP/{name}": float(ap[k].mean()) for k, name in enumerate(classes)}
 
 
@@ -61,35 +70,27 @@ class _Part(NamedTuple):
     ranks: Array  # (D,) among the detections of all classes in the image
     right: Array  # (10, D)
     wrong: Array  # (10, D); what an unevaluated object excuses is neither
-    objects: int
+    objects: int  # unevaluated ones included, crowds not
 
 
 def _reduce(image: ScoredImage, size: tuple[int, int]) -> ScoredImage:
     """What is left of an image without its ignored regions and after the limit."""
-    regions = image.ignore_boxes[image.ignore_labels == IGNORED_REGION]
-    found = np.flatnonzero(outside(image.detection_boxes, regions, size))[: LIMITS[-1]]
-    objects = outside(image.object_boxes, regions, size)
-    unevaluated = (image.ignore_labels >= 0) & outside(image.ignore_boxes, regions, size)
-    return ScoredImage(
-        image.detection_boxes[found],
-        image.detection_scores[found],
-        image.detection_labels[found],
-        image.object_boxes[objects],
-        image.object_labels[objects],
-        image.ignore_boxes[unevaluated],
-        image.ignore_labels[unevaluated],
-    )
+    truth = image.truth
+    regions = truth.boxes_xywh[truth.labels == IGNORED_REGION]
+    found = np.flatnonzero(outside(image.boxes_xywh, regions, size))[: LIMITS[-1]]
+    kept = (truth.labels != IGNORED_REGION) & outside(truth.boxes_xywh, regions, size)
+    return ScoredImage(image.boxes_xywh[found], image.scores[found], image.labels[found], truth.take(kept))
 
 
 def _match_class(image: ScoredImage, label: int) -> _Part:
-    ranks = np.flatnonzero(image.detection_labels == label)
-    objects = image.object_boxes[image.object_labels == label]
-    unevaluated = image.ignore_boxes[image.ignore_labels == label]
-    ignored = np.repeat([False, True], [len(objects), len(unevaluated)])
-    ious = overlaps(image.detection_boxes[ranks], np.concatenate([objects, unevaluated]), crowd=ignored)
-    matches = match(ious, IOU_THRESHOLDS, ignored, crowd=ignored)
-    right = (matches >= 0) & (matches < len(objects))
-    return _Part(image.detection_scores[ranks], ranks, right, matches < 0, len(objects))
+    ranks = np.flatnonzero(image.labels == label)
+    truth = image.truth.take(image.truth.labels == label)
+    truth = truth.take(np.argsort(~truth.is_object, kind="stable"))  # objects that count come first
+    unevaluated = ~truth.is_object
+    ious = overlaps(image.boxes_xywh[ranks], truth.boxes_xywh, crowd=unevaluated)
+    matches = match(ious, IOU_THRESHOLDS, ignored=unevaluated, crowd=unevaluated)
+    right = (matches >= 0) & (matches < truth.is_object.sum())
+    return _Part(image.scores[ranks], ranks, right, matches < 0, int((~truth.crowd).sum()))
 
 
 def _average_precision(parts: Sequence[_Part]) -> Array:

@@ -16,8 +16,8 @@ from mrqm.config import Config, make_config
 from mrqm.data import images
 from mrqm.data.dataset import DetectionDataset, Sample, build_dataset, read_classes
 from mrqm.data.images import decode
-from mrqm.data.items import item_record
-from mrqm.data.records import DataError
+from mrqm.data.items import window_truth
+from mrqm.data.records import DataError, ImageRecord
 from mrqm.data.tiling import Window
 
 from .conftest import WriteCoco, WriteVisDrone
@@ -122,7 +122,8 @@ def test_an_item_as_an_image_of_its_own_has_the_targets_boxes(write_visdrone: Wr
     dataset = build(folder, scale=0.75, tile={"size": 40, "overlap": 8, "min_visible": 0.4})
     seen = 0
     for index, item in enumerate(dataset.items):
-        record = item_record(item, Path("tile.png"), index, (40, 40), 0.4)
+        truth = window_truth(item, 0.4, (item.window.height, item.window.width))
+        record = ImageRecord(Path("tile.png"), index, (40, 40), truth)
         _, target = read(dataset, index)
         np.testing.assert_allclose(record.boxes.reshape(-1, 4), np.reshape(pixels_of(target), (-1, 4)), atol=2e-3)
         np.testing.assert_allclose(

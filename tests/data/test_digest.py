@@ -32,10 +32,14 @@ def test_every_difference_counts(write_visdrone: WriteVisDrone, tmp_path: Path) 
     folder = write_visdrone(TEXTS)
     annotations = read_visdrone(folder)
     first, second = annotations.records
+    truth = first.truth
     changed = [
-        replace(first, boxes=first.boxes + np.float32(0.001)),
-        replace(first, labels=first.labels[::-1]),
-        replace(first, boxes=first.boxes[:1], labels=first.labels[:1]),
+        replace(first, truth=replace(truth, boxes_xywh=truth.boxes_xywh + 0.001)),
+        replace(first, truth=replace(truth, labels=truth.labels[::-1])),
+        replace(first, truth=replace(truth, areas=truth.areas + 1)),
+        replace(first, truth=replace(truth, crowd=~truth.crowd)),
+        replace(first, truth=replace(truth, ignored=~truth.ignored)),
+        replace(first, truth=truth.take(np.array([0]))),
         replace(first, size=(95, 128)),
     ]
     digests = {data_digest(replace(annotations, records=(one, second))) for one in (first, *changed)}
@@ -44,7 +48,7 @@ def test_every_difference_counts(write_visdrone: WriteVisDrone, tmp_path: Path) 
     with (folder / "images" / "a.png").open("ab") as file:
         file.write(b"\0")
     digests.add(data_digest(annotations))
-    assert len(digests) == 8
+    assert len(digests) == 11
 
 
 def test_known_contents_need_no_reading(write_visdrone: WriteVisDrone) -> None:

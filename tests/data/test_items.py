@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mrqm.data.ground_truth import make_ground_truth
 from mrqm.data.items import drop_empty, tile_items, whole_items
 from mrqm.data.records import ImageRecord
 from mrqm.data.resizing import Size
@@ -11,9 +12,8 @@ from mrqm.data.tiling import Window
 
 
 def record(size: tuple[int, int], boxes: list[tuple[int, ...]]) -> ImageRecord:
-    xyxy = np.array(boxes, dtype=np.float32).reshape(-1, 4)
-    labels, none, no_labels = np.zeros(len(xyxy), np.int64), np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
-    return ImageRecord(Path("a.png"), 0, size, xyxy, labels, none, no_labels)
+    xywh = np.array([(x0, y0, x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes], dtype=np.float64).reshape(-1, 4)
+    return ImageRecord(Path("a.png"), 0, size, make_ground_truth(xywh, np.zeros(len(xywh), np.int64)))
 
 
 def native(size: Size) -> Size:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from pycocotools.coco import COCO
 from mrqm.data import prepared
 from mrqm.data.coco import read_coco
 from mrqm.data.digest import data_digest
+from mrqm.data.ground_truth import GroundTruth, make_ground_truth
 from mrqm.data.images import decode
-from mrqm.data.items import Item, item_record
+from mrqm.data.items import Item, window_truth
 from mrqm.data.prepared import ANNOTATIONS, ImageJob, WrittenImage, run_job, write_annotations
 from mrqm.data.records import IGNORED_REGION, OTHER_OBJECT, AnnotationSet, DataError, ImageRecord
 from mrqm.data.tiling import Window
@@ -30,27 +32,34 @@ def annotations(tmp_path: Path, painted: Callable[..., NDArray[np.uint8]]) -> An
     (tmp_path / "source").mkdir()
     for number, name in enumerate(("a.png", "b.png")):
         Image.fromarray(rng.integers(0, 255, (96, 128, 3), dtype=np.uint8)).save(tmp_path / "source" / name)
-        corners = rng.uniform(0, 60, (8, 2)).astype(np.float32)
-        boxes = np.concatenate([corners, corners + rng.uniform(0.1, 30, (8, 2)).astype(np.float32)], axis=1)
-        ignored = np.array([IGNORED_REGION, OTHER_OBJECT, 0, 1])
-        labels = np.array([0, 1, 1, 0])
-        path = tmp_path / "source" / name
-        records.append(ImageRecord(path, 7 * number, (96, 128), boxes[:4], labels, boxes[4:], ignored))
+        corners = rng.uniform(0, 60, (9, 2))
+        boxes = np.concatenate([corners, rng.uniform(0.1, 30, (9, 2))], axis=1)
+        labels = np.array([0, 1, 1, 0, IGNORED_REGION, OTHER_OBJECT, 0, 1, 0])
+        truth = make_ground_truth(
+            boxes,
+            labels,
+            areas=rng.uniform(1, 99, 9),
+            crowd=np.arange(9) == 6,
+            ignored=np.isin(np.arange(9), (7, 8)),
+        )
+        records.append(ImageRecord(tmp_path / "source" / name, 7 * number, (96, 128), truth))
     return AnnotationSet(CLASSES, tuple(records))
 
 
 def convert(annotations: AnnotationSet, folder: Path) -> None:
     images = []
     for record in annotations.records:
-        target = ImageRecord(folder / "images" / record.path.name, *list(vars(record).values())[1:])
+        target = replace(record, path=folder / "images" / record.path.name)
         images.append(WrittenImage(record.path.name, target))
         assert run_job(ImageJob(record.path, record.size, (images[-1],))).error == ""
     write_annotations(folder, annotations.classes, images)
 
 
 def assert_same(first: ImageRecord, second: ImageRecord) -> None:
-    for key in ("image_id", "size", "boxes", "labels", "ignore_boxes", "ignore_labels"):
-        np.testing.assert_array_equal(getattr(first, key), getattr(second, key), err_msg=key)
+    assert (first.image_id, first.size) == (second.image_id, second.size)
+    for field in fields(GroundTruth):
+        before, after = getattr(first.truth, field.name), getattr(second.truth, field.name)
+        np.testing.assert_array_equal(before, after, err_msg=field.name)
 
 
 def test_what_is_written_reads_back_exactly(annotations: AnnotationSet, tmp_path: Path) -> None:
@@ -66,9 +75,10 @@ def test_what_is_written_reads_back_exactly(annotations: AnnotationSet, tmp_path
 def test_pycocotools_reads_it_and_ignores_what_is_ignored(annotations: AnnotationSet, tmp_path: Path) -> None:
     convert(annotations, tmp_path / "new")
     coco = COCO(tmp_path / "new" / ANNOTATIONS)
-    assert len(coco.getAnnIds(iscrowd=False)) == 8
+    assert len(coco.getAnnIds(iscrowd=False)) == 12
     assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == [*CLASSES, "ignored region", "others"]
-    assert all(entry["ignore"] == 1 for entry in coco.loadAnns(coco.getAnnIds(iscrowd=True)))
+    crowds = coco.loadAnns(coco.getAnnIds(iscrowd=True))
+    assert sorted(entry["category_id"] for entry in crowds) == [1, 1, 3, 3, 4, 4]
 
 
 def test_images_are_linked_not_copied_where_that_can_be(annotations: AnnotationSet, tmp_path: Path) -> None:
@@ -102,7 +112,8 @@ def test_tiles_are_cut_blackened_and_know_where_they_come_from(annotations: Anno
     images = []
     for number, window in enumerate((Window(0, 0, 64, 64), Window(64, 32, 64, 64), Window(0, 0, 128, 96))):
         item, name = Item(record, (96, 128), window), f"b{number}.png"
-        tile = item_record(item, folder / "images" / name, number + 1, (100, 130), 0.4)
+        truth = window_truth(item, 0.4, (window.height, window.width))
+        tile = ImageRecord(folder / "images" / name, number + 1, (100, 130), truth)
         images.append(WrittenImage(name, tile, item))
     assert run_job(ImageJob(record.path, record.size, tuple(images), blackout_ignored=True)).error == ""
     write_annotations(folder, CLASSES, images)
@@ -129,8 +140,8 @@ def test_an_image_that_does_not_decode_is_reported_and_nothing_is_written(tmp_pa
     source = tmp_path / "a.jpg"
     Image.fromarray(noise).save(source)
     source.write_bytes(source.read_bytes()[:2000])
-    none, no_labels = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
-    target = ImageRecord(tmp_path / "new" / "a.jpg", 0, (64, 64), none, no_labels, none, no_labels)
+    truth = make_ground_truth(np.zeros((0, 4)), np.zeros(0, np.int64))
+    target = ImageRecord(tmp_path / "new" / "a.jpg", 0, (64, 64), truth)
     outcome = run_job(ImageJob(source, (64, 64), (WrittenImage("a.jpg", target),)))
     assert f"{source}: the image does not decode" in outcome.error
     assert not (tmp_path / "new").exists()

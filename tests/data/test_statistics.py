@@ -4,15 +4,16 @@ from pathlib import Path
 
 import numpy as np
 
+from mrqm.data.ground_truth import make_ground_truth
 from mrqm.data.records import IGNORED_REGION, OTHER_OBJECT, AnnotationSet, ImageRecord
 from mrqm.data.statistics import describe_split
 
 
 def record(sides: list[float], ignored: list[int]) -> ImageRecord:
-    boxes = np.array([[0, 0, side, side] for side in sides], dtype=np.float32).reshape(-1, 4)
-    regions = np.array([[0, 0, 9, 9]] * len(ignored), dtype=np.float32).reshape(-1, 4)
-    labels = np.zeros(len(boxes), np.int64)
-    return ImageRecord(Path("a.png"), 0, (600, 600), boxes, labels, regions, np.array(ignored, dtype=np.int64))
+    boxes = np.array([[0, 0, side, side] for side in [*sides, *[9] * len(ignored)]], dtype=np.float64).reshape(-1, 4)
+    labels = np.array([0] * len(sides) + ignored, dtype=np.int64)
+    truth = make_ground_truth(boxes, labels, ignored=np.arange(len(labels)) >= len(sides))
+    return ImageRecord(Path("a.png"), 0, (600, 600), truth)
 
 
 def test_objects_are_counted_by_side_and_image() -> None:

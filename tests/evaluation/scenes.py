@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mrqm.data.ground_truth import make_ground_truth
 from mrqm.data.records import IGNORED_REGION, OTHER_OBJECT, ImageRecord
 from mrqm.predictions import ImageDetections
 
@@ -18,17 +19,20 @@ def truth(
     objects: Sequence[tuple[Box, int]],
     ignored: Sequence[tuple[Box, int]] = (),
     *,
+    flagged: Sequence[tuple[Box, int]] = (),
     image_id: int = 0,
     size: tuple[int, int] = (1000, 1000),
 ) -> ImageRecord:
-    """An annotated image from (xywh, label) pairs."""
-    path = Path(f"{image_id:06}.jpg")
-    return ImageRecord(path, image_id, size, *_arrays(objects, np.float32), *_arrays(ignored, np.float32))
+    """An annotated image from (xywh, label) pairs; `ignored` of a class are crowds, `flagged` ignored objects."""
+    boxes, labels = _arrays([*objects, *ignored, *flagged])
+    kind = np.repeat(np.arange(3), [len(objects), len(ignored), len(flagged)])
+    ground_truth = make_ground_truth(boxes, labels, crowd=kind == 1, ignored=kind == 2)
+    return ImageRecord(Path(f"{image_id:06}.jpg"), image_id, size, ground_truth)
 
 
 def found(*rows: tuple[Box, int, float]) -> ImageDetections:
     """Detections from (xywh, label, score), in the order of the rows."""
-    boxes, labels = _arrays([(box, label) for box, label, _ in rows], np.float64)
+    boxes, labels = _arrays([(box, label) for box, label, _ in rows])
     return ImageDetections(boxes, np.array([score for *_, score in rows], dtype=np.float64), labels)
 
 
@@ -37,7 +41,8 @@ def perfect(record: ImageRecord, *, seed: int = 0, shuffled: bool = False) -> Im
     rng = np.random.default_rng(seed + record.image_id)
     scores = np.sort(rng.random(len(record.labels)))[::-1]
     order = rng.permutation(len(scores)) if shuffled else np.arange(len(scores))
-    return ImageDetections(record.boxes[order].astype(np.float64), scores[order], record.labels[order])
+    objects = record.truth.take(record.truth.is_object)
+    return ImageDetections(objects.boxes_xywh[order], scores[order], objects.labels[order])
 
 
 def random_images(seed: int, images: int = 8) -> tuple[list[ImageRecord], list[ImageDetections]]:
@@ -68,7 +73,6 @@ def random_images(seed: int, images: int = 8) -> tuple[list[ImageRecord], list[I
     return records, detections
 
 
-def _arrays(boxes: Sequence[tuple[Box, int]], dtype: type) -> tuple[np.ndarray, np.ndarray]:
+def _arrays(boxes: Sequence[tuple[Box, int]]) -> tuple[np.ndarray, np.ndarray]:
     xywh = np.array([box for box, _ in boxes], dtype=np.float64).reshape(-1, 4)
-    xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1).astype(dtype)
-    return xyxy, np.array([label for _, label in boxes], dtype=np.int64)
+    return xywh, np.array([label for _, label in boxes], dtype=np.int64)

@@ -28,15 +28,14 @@ def plain_pycocotools(
 ) -> dict[str, float]:
     annotations: list[dict[str, Any]] = []
     for record in records:
-        rows = [(box, label, 0) for box, label in zip(record.boxes.tolist(), record.labels.tolist(), strict=True)]
-        for box, label in zip(record.ignore_boxes.tolist(), record.ignore_labels.tolist(), strict=True):
-            rows += [(box, k, 1) for k in ([label] if label >= 0 else range(len(CLASSES)))]
-        for (left, top, right, bottom), label, crowd in rows:
-            box = [left, top, right - left, bottom - top]
-            annotations.append(
-                {"image_id": record.image_id, "category_id": label + 1, "bbox": box, "iscrowd": crowd}
-                | {"id": len(annotations) + 1, "area": box[2] * box[3]}
-            )
+        truth = record.truth
+        columns = (truth.boxes_xywh.tolist(), truth.labels.tolist(), truth.crowd.tolist())
+        for box, label, crowd in zip(*columns, strict=True):
+            for k in [label] if label >= 0 else range(len(CLASSES)):
+                annotations.append(
+                    {"image_id": record.image_id, "category_id": k + 1, "bbox": box, "iscrowd": int(crowd)}
+                    | {"id": len(annotations) + 1, "area": box[2] * box[3]}
+                )
     images = [{"id": record.image_id} for record in records]
     categories = [{"id": k, "name": name} for k, name in enumerate(CLASSES, start=1)]
     content = {"images": images, "categories": categories, "annotations": annotations}
@@ -124,9 +123,50 @@ def test_one_set_is_scored_under_several_protocols() -> None:
 
 def test_given_detections_are_left_alone() -> None:
     records, detections = random_images(1)
-    before = [(d.boxes.copy(), d.scores.copy(), r.boxes.copy()) for d, r in zip(detections, records, strict=True)]
+    before = [
+        (d.boxes_xywh.copy(), d.scores.copy(), r.truth.boxes_xywh.copy())
+        for d, r in zip(detections, records, strict=True)
+    ]
     score_under([CocoProtocol(), VisDroneProtocol(), SodaProtocol()], records, detections, CLASSES)
     for (boxes, scores, objects), detection, record in zip(before, detections, records, strict=True):
-        np.testing.assert_array_equal(detection.boxes, boxes)
+        np.testing.assert_array_equal(detection.boxes_xywh, boxes)
         np.testing.assert_array_equal(detection.scores, scores)
-        np.testing.assert_array_equal(record.boxes, objects)
+        np.testing.assert_array_equal(record.truth.boxes_xywh, objects)
+
+
+def test_without_detections_is_zero_and_without_objects_nan() -> None:
+    metrics = CocoProtocol().score([truth([CAR])], [found()], CLASSES)
+    assert [metrics[name] for name in ("AP", "AP50", "AP_small", "AR@100", "AP/car")] == [0] * 5
+    assert all(math.isnan(metrics[name]) for name in ("AP_large", "AP/bus"))
+
+
+def test_false_alarms_on_an_image_without_objects_cost() -> None:
+    records, empty = [truth([CAR]), truth([], image_id=1)], found((*CAR, 0.9))
+    assert CocoProtocol().score(records, [found((*CAR, 0.5)), empty], CLASSES)["AP"] == pytest.approx(0.5)
+    assert CocoProtocol().score(records, [found((*CAR, 0.5)), found()], CLASSES)["AP"] == pytest.approx(1)
+
+
+def test_a_detection_beside_an_ignored_region_costs() -> None:
+    record = truth([CAR], [((190, 190, 150, 50), IGNORED_REGION)])
+    detections = found(((400, 200, 10, 10), 0, 0.9), (*CAR, 0.5))
+    assert CocoProtocol().score([record], [detections], CLASSES)["AP"] == pytest.approx(0.5)
+
+
+def test_an_ignored_region_is_not_an_object_to_find() -> None:
+    record = truth([], [((190, 190, 150, 50), IGNORED_REGION)])
+    assert math.isnan(CocoProtocol().score([record], [found()], CLASSES)["AP"])
+
+
+def test_a_crowd_of_one_class_excuses_no_detection_of_another() -> None:
+    record = truth([CAR, (CAR[0], 1)], [((190, 190, 150, 50), 0)])
+    inside = (200, 200, 20, 20)
+    detections = found((inside, 0, 0.9), (inside, 1, 0.9), (*CAR, 0.5), (CAR[0], 1, 0.5))
+    metrics = CocoProtocol().score([record], [detections], CLASSES)
+    assert (metrics["AP/car"], metrics["AP/bus"]) == pytest.approx((1, 0.5))
+
+
+def test_objects_outside_a_bin_do_not_count_in_it_and_those_on_its_border_do() -> None:
+    bins = {"tiny": (0, 100), "small": (100, 400)}
+    record = truth([((10, 10, 10, 10), 0), ((100, 100, 20, 20), 0), ((50, 50, 5, 5), 0)])
+    metrics = CocoProtocol(bins).score([record], [found(((10, 10, 10, 10), 0, 0.5))], CLASSES)
+    assert metrics["AP_tiny"] == metrics["AP_small"] == pytest.approx(51 / 101)

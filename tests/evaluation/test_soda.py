@@ -54,11 +54,25 @@ def test_a_stray_detection_costs_in_its_own_range_only(stray: tuple[int, ...], e
     assert score(truth([TINY]), found((stray, 0, 0.9), (*TINY, 0.5)))["AP"] == pytest.approx(expected)
 
 
-def test_ignored_boxes_excuse_nothing() -> None:
-    crowd = (300, 300, 30, 30)
-    for label in (IGNORED_REGION, 0):
-        metrics = score(truth([TINY], [(crowd, label)]), found((crowd, 0, 0.9), (*TINY, 0.5)))
-        assert metrics["AP"] == pytest.approx(0.5)
+def test_regions_excuse_nothing() -> None:
+    region = (300, 300, 30, 30)
+    metrics = score(truth([TINY], [(region, IGNORED_REGION)]), found((region, 0, 0.9), (*TINY, 0.5)))
+    assert metrics["AP"] == pytest.approx(0.5)
+
+
+def test_one_detection_of_an_ignored_object_costs_nothing_and_it_need_not_be_found() -> None:
+    flagged = ((300, 300, 30, 30), 0)
+    record = truth([TINY], flagged=[flagged])
+    assert score(record, found((*TINY, 0.5)))["AP"] == pytest.approx(1)
+    assert score(record, found((*flagged, 0.9), (*TINY, 0.5)))["AP"] == pytest.approx(1)
+    assert score(record, found((*flagged, 0.9), (*flagged, 0.8), (*TINY, 0.5)))["AP"] == pytest.approx(0.5)
+    assert score(record, found(((310, 310, 9, 9), 0, 0.9), (*TINY, 0.5)))["AP"] == pytest.approx(0.5)  # lies inside
+
+
+def test_a_crowd_is_an_object_to_find() -> None:
+    crowd = ((300, 300, 30, 30), 0)
+    assert score(truth([TINY], [crowd]), found((*TINY, 0.5)))["AP"] == pytest.approx(51 / 101)
+    assert score(truth([TINY], [crowd]), found((*crowd, 0.9), (*TINY, 0.5)))["AP"] == pytest.approx(1)
 
 
 def strays(count: int, label: int = 0) -> list[tuple[tuple[int, ...], int, float]]:

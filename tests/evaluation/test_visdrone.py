@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from mrqm.data.records import IGNORED_REGION, OTHER_OBJECT, ImageRecord
+from mrqm.data.records import IGNORED_REGION, OTHER_OBJECT, ImageRecord, xywh_to_xyxy
 from mrqm.evaluation import VisDroneProtocol
 from mrqm.evaluation.ignored_regions import outside
 from mrqm.predictions import ImageDetections
@@ -128,7 +129,14 @@ def test_a_detection_on_an_object_of_another_class_is_wrong() -> None:
     assert metrics["AP"] == pytest.approx(0.5)
 
 
-def test_an_unevaluated_object_excuses_detections_of_its_class_and_is_not_to_be_found() -> None:
+def test_an_unevaluated_object_excuses_detections_of_its_class_and_counts_as_missed() -> None:
+    left_out = (400, 400, 30, 30)
+    detections = found(((402, 402, 10, 10), 0, 0.9), (left_out, 0, 0.8), (*HIT, 0.5))
+    metrics = score(truth([CAR], flagged=[(left_out, 0)]), detections)
+    assert (metrics["AP"], metrics["AR@500"]) == pytest.approx((0.5, 0.5))
+
+
+def test_a_crowd_excuses_detections_of_its_class_and_is_not_to_be_found() -> None:
     left_out = (400, 400, 30, 30)
     inside = ((402, 402, 10, 10), 0, 0.9)  # an IoU of 0.11, but it lies inside
     twice = found(inside, (left_out, 0, 0.8), (*HIT, 0.5))
@@ -205,9 +213,12 @@ def test_unequal_numbers_of_images_are_refused() -> None:
 def naive_average_precision(records: list[ImageRecord], detections: list[ImageDetections], label: int) -> float:
     """One class at IoU 0.5 without any region, by loops."""
     rows: list[tuple[float, bool]] = []
-    for record, found_here in zip(records, detections, strict=True):
+    images = sorted(zip(records, detections, strict=True), key=lambda image: image[0].path)
+    for record, found_here in images:
         objects = record.boxes[record.labels == label].astype(float).tolist()
-        for box, confidence, kind in zip(found_here.boxes, found_here.scores, found_here.labels, strict=True):
+        for box, confidence, kind in zip(
+            xywh_to_xyxy(found_here.boxes_xywh), found_here.scores, found_here.labels, strict=True
+        ):
             if kind != label:
                 continue
             ious = [iou(box, other) for other in objects]
@@ -232,7 +243,7 @@ def iou(a: np.ndarray, b: list[float]) -> float:
 def test_equals_loops_on_random_images(seed: int) -> None:
     records, detections = random_images(seed)
     records = [truth([], image_id=r.image_id) if not len(r.labels) else r for r in records]
-    bare = [ImageRecord(r.path, r.image_id, r.size, r.boxes, r.labels, r.boxes[:0], r.labels[:0]) for r in records]
+    bare = [replace(record, truth=record.truth.take(record.truth.is_object)) for record in records]
     expected = np.array([naive_average_precision(bare, detections, label) for label in range(2)])
     metrics = VisDroneProtocol().score(bare, detections, CLASSES)
     assert expected.min() > 0.05 and expected.max() < 0.95

@@ -55,8 +55,8 @@ def checkpoint(tiny_config: Any, make_model: Any, root: Path, tmp_path: Path) ->
 
 
 def perfect(record: ImageRecord) -> ImageDetections:
-    scores = np.linspace(0.9, 0.5, len(record.boxes))
-    return ImageDetections(record.boxes.astype(np.float64), scores, record.labels)
+    truth = record.truth.take(record.truth.is_object)
+    return ImageDetections(truth.boxes_xywh, np.linspace(0.9, 0.5, len(truth)), truth.labels)
 
 
 def write_results(kind: str, root: Path) -> Path:
@@ -156,7 +156,11 @@ def test_the_data_of_a_file_replace_the_models(
         (Request(), EvaluationError, "name a model or --predictions"),
         (Request(model="a", predictions=Path("b")), EvaluationError, "one of the two"),
         (Request(predictions=Path("b")), EvaluationError, "give -c FILE"),
-        (Request(model="CHECKPOINT", protocols=("voc",)), EvaluationError, "--protocol voc: known are coco, visdrone"),
+        (
+            Request(model="CHECKPOINT", protocols=("voc",)),
+            EvaluationError,
+            "--protocol voc: known are coco, coco-drop-ignored",
+        ),
         (Request(model="CHECKPOINT", view="half"), EvaluationError, "--view half: known are tiles, sliced, full"),
         (Request(model="CHECKPOINT", view="sliced", overrides=["data.tile=null"]), EvaluationError, "data.tile.size"),
         (Request(model="CHECKPOINT", overrides=["data.root=/nowhere"]), DataError, "/nowhere"),

@@ -19,7 +19,8 @@ from mrqm.__main__ import app
 from mrqm.checkpoint import save_checkpoint
 from mrqm.coco_results import read_coco_results
 from mrqm.config import Config
-from mrqm.data.records import ImageRecord
+from mrqm.data.ground_truth import make_ground_truth
+from mrqm.data.records import ImageRecord, xywh_to_xyxy
 from mrqm.detector import load
 from mrqm.text_results import read_visdrone_results
 from pipelines.image_list import ImageListError, find_images, name_results
@@ -66,9 +67,9 @@ def run(checkpoint: Path, flight: Path, tmp_path: Path) -> Predict:
 
 def records(out: Path) -> list[ImageRecord]:
     """The listed images, as the readers of result files want them."""
-    nothing: Any = np.empty((0, 4), dtype=np.float32), np.empty(0, dtype=np.int64)
+    nothing = make_ground_truth(np.zeros((0, 4)), np.zeros(0, np.int64))
     return [
-        ImageRecord(Path(f"{image['name']}.x"), image["id"], (image["height"], image["width"]), *nothing, *nothing)
+        ImageRecord(Path(f"{image['name']}.x"), image["id"], (image["height"], image["width"]), nothing)
         for image in json.loads((out / "images.json").read_text())["images"]
     ]
 
@@ -93,7 +94,7 @@ def test_the_files_hold_what_the_detector_finds(run: Predict, checkpoint: Path, 
         with Image.open(image["file_name"]) as file:
             assert file.size == (image["width"], image["height"])
         for found in (first, second):
-            np.testing.assert_allclose(found.boxes, expected["boxes"], atol=1e-2)
+            np.testing.assert_allclose(xywh_to_xyxy(found.boxes_xywh), expected["boxes"], atol=1e-2)
             np.testing.assert_allclose(found.scores, expected["scores"], atol=1e-4)
             np.testing.assert_array_equal(found.labels, expected["labels"])
     assert summary.detections == sum(len(found.scores) for found in from_json) > 0
