@@ -8,6 +8,7 @@ file, overwritten in place, without which, or without one of the folders it name
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 from collections.abc import Mapping
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 SCORE = f"{PROTOCOL}/AP"
 NAME = re.compile(r"epoch_(\d+)(?:_step_(\d+))?")
+
+logger = logging.getLogger(__name__)
 
 
 def checkpoint_name(epochs: int, step: int | None = None) -> str:
@@ -97,7 +100,10 @@ class CheckpointStore:
         kept = {*ranked[: self._keep], *names[:1], *filter(self._waits, names)}
         for name in self._folders():
             if name not in kept:
-                self._storage.delete_folder(name)
+                try:
+                    self._storage.delete_folder(name)
+                except OSError as failure:  # the next one tries again
+                    logger.warning("checkpoint %s is of no use any more and could not be removed: %s", name, failure)
 
     def _folders(self) -> dict[str, set[str]]:
         """The files of every checkpoint's folder, the newest first."""

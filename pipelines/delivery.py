@@ -15,14 +15,12 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE, MAX_METRICS_PER_BATCH
-from sqlalchemy.exc import SQLAlchemyError
 
 from mrqm.files import write_whole
 from pipelines.journal import Artifact, DatasetUsed, Entry, Journal, Metrics, Status, Tags
-from pipelines.mlflow_errors import explain
+from pipelines.mlflow_errors import STORE_ERRORS, explain, is_away
 
 SECONDS_BETWEEN_REQUESTS = 10.0
 
@@ -100,11 +98,12 @@ class Delivery:
                 if not self._answers:
                     self._answers = True
                     logger.warning("MLflow answers again; sending what was kept in %s", self._journal.path)
-        except (MlflowException, SQLAlchemyError, OSError) as error:
+        except STORE_ERRORS as error:
             if self._answers:
                 self._answers = False
                 logger.warning(
-                    "MLflow does not answer (%s); reports are kept in %s and sent when it does",
+                    "MLflow does not %s (%s); reports are kept in %s and sent when it does",
+                    "answer" if is_away(error) else "take them",
                     explain(error)[0],
                     self._journal.path,
                 )

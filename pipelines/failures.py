@@ -1,139 +1,77 @@
-"""What becomes of workers that fail: they are started again from the latest checkpoint, or not, where that is no use.
+"""One taxonomy of failures for trainings and sweeps.
 
-Workers wrap what they raise in a `WorkerFailure`; the `Judge` sees it in Ray Train's controller, beside workers that
-simply died. Ray Train itself would start them again after any error, a fixed number of times in the whole run.
+A passing failure (a full disk, a store that is away, a lost process, a reclaimed node, too little memory) is retried
+from the last good checkpoint; a final one (configuration, data, code) would only come again.
+`pipelines.classification` says of what kind an error is, `pipelines.failure_policy` what follows.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
 
-import torch.distributed as dist
-from ray.exceptions import RayActorError, RayError
-from ray.train import UserCallback
-
-from pipelines.checkpoints import CheckpointStore
-from pipelines.errors import is_users_error
-from pipelines.events import Interrupted, Line
-from pipelines.storage import open_storage
-
-RESTARTS = 3
-"""How often workers are started again without having come to another checkpoint."""
+_Rank = TypeVar("_Rank")
 
 
 class TrainingError(ValueError):
     """A training that cannot go on, although its configuration seems usable."""
 
 
-class WorkerFailure(Exception):  # noqa: N818 - it is what an error becomes on its way
-    """What a worker raised.
+class FailureKind(StrEnum):
+    """Kinds of failures; of several workers' failures the kind that comes first here explains the others."""
+
+    PREEMPTED = "preempted"
+    """The node was reclaimed, as announced."""
+    INPUT = "input"
+    """The configuration or the data are wrong: the user mends them."""
+    PROGRAM = "program"
+    """The code raised an error."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """The process, its node or its GPU had too little memory."""
+    STORAGE = "storage"
+    """A disk is full or a store is away."""
+    RUNTIME = "runtime"
+    """A device or a library failed in a way that may be over when it is tried again."""
+    PROCESS_LOST = "process_lost"
+    """The process died, or its node with it."""
+    PEER_LOST = "peer_lost"
+    """The process only lost its connection to another one that failed."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One failure of a worker or of a trial.
 
     Attributes:
-        error: as it was raised.
-        step: optimizer steps taken until then; None if it came to none.
-        details: where it was raised.
+        kind: of the taxonomy.
+        message: the sentence that matters.
+        details: traceback, or report of the system; empty if there is none.
+        step: optimizer steps taken until then, if known.
+        final: true if trying again is of no use.
     """
 
-    def __init__(self, error: Exception, step: int | None, details: str) -> None:
-        super().__init__(error, step, details)
-        self.error, self.step, self.details = error, step, details
-
-    def __str__(self) -> str:
-        at = "" if self.step is None else f" after step {self.step}"
-        return f"{type(self.error).__name__}{at}: {_first_line(self.error)}"
+    kind: FailureKind
+    message: str
+    details: str = ""
+    step: int | None = None
+    final: bool = False
 
     @property
-    def lost_peer(self) -> bool:
-        """Whether it only tells that another worker is gone."""
-        return isinstance(self.error, dist.DistError | RayError) or "gloo/" in str(self.error)
+    def signature(self) -> tuple[str, int | None] | None:
+        """Equal for the same error at the same step, whatever addresses and sizes it names; None of what has no cause.
 
-    @property
-    def passes(self) -> bool:
-        """Whether it may pass when the worker is started again: disks, networks, devices; errors of code do not."""
-        return isinstance(self.error, RuntimeError | OSError | RayError)
-
-    @property
-    def signature(self) -> tuple[str, int | None]:
-        """The same for the same error at the same step, whatever addresses and sizes its text names."""
-        return re.sub(r"\d+", "0", f"{type(self.error).__name__} {self.error}"), self.step
+        That is a death, and memory that others may have taken.
+        """
+        of_its_own = self.kind is FailureKind.OUT_OF_MEMORY and self.step is not None
+        if self.kind is FailureKind.RUNTIME or of_its_own:
+            return re.sub(r"\d+", "0", self.message), self.step
+        return None
 
 
-class Judge(UserCallback):
-    """Tells the driver at once why workers failed, and ends the training when starting them again is no use.
-
-    That is after an error that the user has to mend, one of the program, the same one twice at the same step, or when
-    they failed too often since the latest checkpoint.
-
-    Args:
-        line: to the driver.
-        output, name: of the run.
-    """
-
-    def __init__(self, line: Line, output: str, name: str) -> None:
-        self._line, self._output, self._name = line, output, name
-        self._before: set[tuple[str, int | None]] = set()
-        self._newest: list[str] = []
-        self._in_a_row = 0
-
-    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Runs in Ray Train's controller; what it raises ends the training."""
-        own = {rank: error for rank, error in worker_exceptions.items() if isinstance(error, WorkerFailure)}
-        causes = {rank: error for rank, error in own.items() if not error.lost_peer}
-        self._line.send_later(_tell(worker_exceptions, causes))
-        if any(_was_preempted(error) for error in worker_exceptions.values()):
-            return
-        for rank, failure in causes.items():
-            if is_users_error(failure.error):
-                raise failure.error
-            if not failure.passes:
-                raise TrainingError(f"worker {rank} failed with an error of the program: {failure}\n{failure.details}")
-            if failure.signature in self._before:
-                raise TrainingError(
-                    f"worker {rank} failed twice in the same way, so it is not started again: {failure}\n"
-                    f"{failure.details}"
-                )
-        self._before = {failure.signature for failure in causes.values()}
-        self._count(worker_exceptions)
-
-    def _count(self, worker_exceptions: Mapping[int, Exception]) -> None:
-        newest = self._newest_checkpoint()
-        self._in_a_row = self._in_a_row + 1 if newest == self._newest else 1
-        self._newest = newest
-        if self._in_a_row > RESTARTS:
-            since = f"checkpoint {newest[0]}" if newest else "the beginning"
-            rank, error = min(worker_exceptions.items())
-            raise TrainingError(
-                f"workers failed {self._in_a_row} times since {since}, so they are not started again; worker {rank} "
-                f"the last time: {_first_line(error)}\nthe same command goes on from {since}"
-            )
-
-    def _newest_checkpoint(self) -> list[str]:
-        try:
-            return CheckpointStore(open_storage(self._output, self._name), keep=1).newest_first()[:1]
-        except OSError:  # the storage may be what is away
-            return self._newest
-
-
-def _tell(failed: Mapping[int, Exception], causes: Mapping[int, WorkerFailure]) -> Interrupted:
-    """Of several that failed the one that began it: an error of its own, else a death, else a lost connection."""
-    dead = {rank: error for rank, error in failed.items() if not isinstance(error, WorkerFailure)}
-    if causes:
-        rank, cause = min(causes.items())
-        return Interrupted(f"worker {rank} failed: {cause}", cause.details)
-    if dead:
-        rank, death = min(dead.items())
-        return Interrupted(f"worker {rank} died" + (" with its node" if _was_preempted(death) else ""), str(death))
-    rank, lost = min(failed.items())
-    return Interrupted(f"worker {rank} lost the others: {_first_line(lost)}")
-
-
-def _was_preempted(error: Exception) -> bool:
-    """Whether a worker died because its node was taken away, as was announced."""
-    cause = getattr(error, "health_check_failure", error)
-    return isinstance(cause, RayActorError) and cause.preempted
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def root_cause(failures: Mapping[_Rank, Failure]) -> tuple[_Rank, Failure]:
+    """Of workers that failed together the one whose failure explains the others, with that failure."""
+    kinds = list(FailureKind)
+    return min(failures.items(), key=lambda item: kinds.index(item[1].kind))

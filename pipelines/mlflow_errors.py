@@ -6,6 +6,7 @@ import os
 import socket
 
 from mlflow.exceptions import MlflowException, RestException
+from sqlalchemy.exc import SQLAlchemyError
 
 LONGEST = 300
 """Characters of a message that nobody foresaw."""
@@ -18,6 +19,10 @@ class TrackingError(ValueError):
 
 class UnreachableError(TrackingError):
     """An MLflow store that does not answer, and may do so later."""
+
+
+STORE_ERRORS = (TrackingError, MlflowException, SQLAlchemyError, OSError)
+"""All that a store, or the way to it, can fail with: what is computed does not end because of one."""
 
 
 def explain(error: BaseException) -> tuple[str, str]:

@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from ray.train import (
     ControllerError,
@@ -36,10 +35,11 @@ from pipelines.checks import check_inputs, check_space
 from pipelines.dataset_inputs import datasets_noted
 from pipelines.display import Display
 from pipelines.events import PROTOCOL, Line
-from pipelines.failures import Judge, TrainingError
+from pipelines.failure_callback import FailureCallback
+from pipelines.failures import TrainingError
 from pipelines.incidents import Incidents
 from pipelines.listening import Listener
-from pipelines.mlflow_errors import explain
+from pipelines.mlflow_errors import STORE_ERRORS, explain
 from pipelines.node_copy import node_copy
 from pipelines.notes import describe_outcome, describe_run
 from pipelines.prompt_trainer import PromptTrainer
@@ -139,7 +139,7 @@ def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display, 
         except (KeyboardInterrupt, TrainingFailedError) as failure:
             ended.set()
             listening.result()  # raises what made the listener stop the training, if it did
-            if isinstance(failure, ControllerError):  # what the judge raised
+            if isinstance(failure, ControllerError):  # what the callback raised
                 raise failure.controller_failure from failure
             raise
         finally:
@@ -163,8 +163,8 @@ def _make_trainer(config: Config, line: Line) -> PromptTrainer:
             name=config.name,
             storage_path=folder.path.rpartition("/")[0],
             storage_filesystem=folder.filesystem,
-            failure_config=FailureConfig(max_failures=-1),  # the judge decides
-            callbacks=[Judge(line, config.output, config.name)],
+            failure_config=FailureConfig(max_failures=-1),  # the callback decides
+            callbacks=[FailureCallback(line, config.output, config.name)],
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
@@ -204,6 +204,6 @@ def register_if_possible(
         return None
     try:
         return register(tracker, checkpoint, metrics, config.tracking.register_as, stamp)
-    except (MlflowException, OSError) as error:
+    except STORE_ERRORS as error:
         logger.warning("MLflow at %s did not take the model: %s", tracker.shown_uri, explain(error)[0])
         return None

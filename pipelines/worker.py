@@ -25,6 +25,7 @@ from mrqm.faults import Fault
 from mrqm.trainer import Trainer
 from pipelines.checkpoint_writer import CheckpointWriter
 from pipelines.checkpoints import SCORE, CheckpointStore, checkpoint_name, ends_epoch, epochs_of
+from pipelines.classification import WorkerFailure
 from pipelines.events import (
     PROTOCOL,
     EpochReport,
@@ -39,7 +40,6 @@ from pipelines.events import (
     StepSender,
     SystemSample,
 )
-from pipelines.failures import WorkerFailure
 from pipelines.node_copy import node_copy
 from pipelines.storage import Storage, open_storage
 from pipelines.system_metrics import system_sampled

@@ -5,7 +5,7 @@ import math
 import os
 import resource
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -148,12 +148,69 @@ def test_a_full_disk_costs_one_checkpoint_and_leaves_nothing_behind(
     assert saved == ["epoch_0001", "epoch_0003"]
 
 
-def test_the_last_checkpoint_has_to_be_written(tmp_path: Path, snapshot: Snapshot) -> None:
-    writer = CheckpointWriter(CheckpointStore(open_storage(str(tmp_path), "demo"), keep=1), lambda name: None)
+def test_the_last_checkpoint_is_waited_for_and_has_to_be_written(
+    tmp_path: Path, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.storage_wait.SECONDS_BETWEEN_TRIES", 0.01)
+    store = CheckpointStore(open_storage(str(tmp_path), "demo"), keep=1)
+    writer = CheckpointWriter(store, lambda name: None, patience=0.1)
     with small_disk(1000):
         writer.write("epoch_0001", lambda: snapshot)
-        with pytest.raises(StorageError, match=r"last checkpoint could not be written.*\n.*the same command goes on"):
+        said = r"the last checkpoint, epoch_0001, could not be written.*\n.*the same command goes on"
+        with pytest.raises(StorageError, match=said):
             writer.close()
+    assert not list((tmp_path / "demo").iterdir())
+
+
+def test_the_last_checkpoint_and_its_scores_are_written_as_soon_as_there_is_room(
+    tmp_path: Path, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    room = ExitStack()
+    monkeypatch.setattr("pipelines.storage_wait.time.sleep", lambda seconds: room.close())
+    saved = list[str]()
+    store = CheckpointStore(open_storage(str(tmp_path), "demo"), keep=1)
+    writer = CheckpointWriter(store, saved.append)
+    with room:
+        room.enter_context(small_disk(1000))
+        writer.write("epoch_0001", lambda: snapshot)
+        writer.score("epoch_0001", {"coco/AP": 0.5})
+        writer.close()
+    assert (store.best(), saved) == ("epoch_0001", ["epoch_0001"])
+    assert "waiting for storage, 10 minutes at most" in caplog.text
+    assert "the last checkpoint, epoch_0001, is written" in caplog.text
+
+
+def test_scores_that_could_not_be_written_come_with_the_next(tmp_path: Path, snapshot: Snapshot) -> None:
+    """Without them the best checkpoint would be taken for one that was not evaluated."""
+    store = CheckpointStore(open_storage(str(tmp_path), "demo"), keep=1)
+    writer = CheckpointWriter(store, lambda name: None)
+    writer.write("epoch_0001", lambda: snapshot)
+    writer._latest.result()  # type: ignore[union-attr]
+    with small_disk(0):
+        writer.score("epoch_0001", {"coco/AP": 0.75})
+        writer._latest.result()  # type: ignore[union-attr]
+    writer.write("epoch_0002", lambda: snapshot)
+    writer.score("epoch_0002", {"coco/AP": 0.25})
+    writer.close()
+    assert store.best() == "epoch_0001"
+
+
+def test_what_cannot_be_removed_costs_no_checkpoint(
+    tmp_path: Path, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = open_storage(str(tmp_path), "demo")
+    store = CheckpointStore(storage, keep=1)
+    for epoch in (1, 2):
+        store.write(checkpoint_name(epoch), snapshot)
+        store.score(checkpoint_name(epoch), {"coco/AP": epoch / 10})
+
+    def refuse(name: str) -> None:
+        raise OSError(16, "Device or resource busy", name)
+
+    monkeypatch.setattr(storage, "delete_folder", refuse)
+    store.prune()
+    assert "checkpoint epoch_0001 is of no use any more and could not be removed" in caplog.text
+    assert store.newest_first() == ["epoch_0002", "epoch_0001"]
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, snapshot: Snapshot) -> None:

@@ -10,7 +10,7 @@ def said_by(code: str) -> str:
 
 def test_ray_trains_controller_need_not_import_the_model() -> None:
     """No worker starts before it has imported what its callback and its backend are made of."""
-    made_of = "import sys, pipelines.failures, pipelines.torch_backend"
+    made_of = "import sys, pipelines.failure_callback, pipelines.torch_backend"
     assert said_by(f"{made_of}; print({{'torchvision', 'timm', 'mlflow'}} & {{*sys.modules}})") == "set()\n"
 
 
