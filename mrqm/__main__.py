@@ -96,6 +96,7 @@ def tune(
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the plan.")] = False,
     add_trials: Annotated[int, typer.Option(min=0, help="So many more trials for a sweep that is finished.")] = 0,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run trials that failed again.")] = False,
 ) -> None:
     """Search the configuration's keys on Ray, report, register the best. The same command continues a sweep."""
     from rich.console import Console
@@ -109,7 +110,7 @@ def tune(
         from tune.sweep import Request
         from tune.sweep import sweep as run
     try:
-        outcome = run(Request(config, space, overrides or (), add_trials, dry_run), console)
+        outcome = run(Request(config, space, overrides or (), add_trials, retry_failed, dry_run), console)
     except KeyboardInterrupt as interrupt:
         console.print("stopped; the same command continues the sweep")
         raise typer.Exit(130) from interrupt

@@ -7,10 +7,14 @@ nobody works on, with a checkpoint to go on from.
 
 from __future__ import annotations
 
+import logging
 import math
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipelines.failure_policy import Decision, FailurePolicy
+from pipelines.failures import Failure, FailureKind
 from tune.candidates import Candidates
 from tune.entries import Failed, Lost, Reported, TrialBegan, Verdict
 from tune.folders import keep_only
@@ -21,10 +25,10 @@ from tune.pruning import Score, ends
 from tune.searcher import Searcher
 from tune.space import Params
 
-LOSSES = 3
-"""How often a trial's process may die without getting any further."""
 HOPELESS = 3
 """So many failed trials and no other end a sweep."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,9 @@ class Conductor:
         folder: of the sweep.
         epochs: of a whole trial.
         gpus: that a trial takes.
+
+    Attributes:
+        halted: failure of a storage that stayed away, which ends the session; the same command goes on.
     """
 
     def __init__(self, candidates: Candidates, journal: Journal, folder: Path, epochs: int, gpus: int = 0) -> None:
@@ -88,8 +95,11 @@ class Conductor:
         self._searcher = Searcher(candidates, journal)
         is_population = self._space.scheduler.algorithm == "pbt"
         self._population = Population(candidates, journal, folder, epochs) if is_population else None
+        self._policy = FailurePolicy()
         self._busy: set[int] = set()
         self._exhausted = False
+        self._not_before = 0.0
+        self.halted: Failure | None = None
 
     @property
     def busy(self) -> int:
@@ -98,19 +108,19 @@ class Conductor:
 
     def next(self) -> Task | None:
         """Work for a free process; None if there is none, now or any more."""
-        if self.is_over():
+        if self.is_over() or time.monotonic() < self._not_before:
             return None
         trial = self._waiting() or self._begin()
         if trial is None:
             return None
         self._busy.add(trial.number)
-        checkpoint = str(self._folder / trial.checkpoint) if trial.checkpoint else None
-        return Task(trial.number, dict(trial.params), checkpoint)
+        return Task(trial.number, dict(trial.params), self._checkpoint(trial))
 
     def is_over(self) -> bool:
         """Whether nothing will begin any more, because all is done, the budget is spent or there is no hope."""
         all_began = self._exhausted or len(self._journal.trials) >= self._journal.wanted_trials
-        return self._is_spent() or self.is_hopeless() or (all_began and not self._journal.running())
+        has_ended = self.halted is not None or self._is_spent() or self.is_hopeless()
+        return has_ended or (all_began and not self._journal.running())
 
     def is_hopeless(self) -> bool:
         """Whether all trials that ended failed, and enough of them to believe it."""
@@ -126,7 +136,8 @@ class Conductor:
         wanted = [objective.metric for objective in self._space.objective] if epoch.evaluated else []
         if missing := [metric for metric in wanted if metric not in epoch.metrics]:
             numbers = ", ".join(name for name in epoch.metrics if not name.startswith("train/loss_")) or "none"
-            self.fail(number, f"epoch {epoch.epoch}: {', '.join(missing)} is not a number; numbers are {numbers}")
+            reason = f"epoch {epoch.epoch}: {', '.join(missing)} is not a number; numbers are {numbers}"
+            self.fail(number, Failure(FailureKind.INPUT, reason, final=True))
             return False
         verdict = self._judge(number, epoch)
         checkpoint = str(Path(epoch.checkpoint).relative_to(self._folder))
@@ -143,29 +154,41 @@ class Conductor:
         )
         rests = self._population is not None and self._population.rests(trial)
         self._tidy(trial)
-        if verdict == "continue" and not rests:
+        if verdict == "continue" and not rests and self.halted is None:
             return True
         self._busy.discard(number)
         return False
 
-    def fail(self, number: int, error: str) -> None:
-        """A trial cannot go on."""
-        self._busy.discard(number)
-        self._journal.write(Failed(trial=number, error=error))
-        keep_only(self._folder / self._journal.trials[number].name, [])
+    def fail(self, number: int, failure: Failure) -> None:
+        """Take note of a trial's failure: it goes on from its last checkpoint, or fails, or the whole sweep stops.
 
-    def lose(self, number: int, reason: str) -> None:
-        """The process of a trial died: it goes on in another, unless that happened too often."""
+        The sweep stops where a storage stayed away: that is no trial's fault, and no other trial would fare better.
+        """
         self._busy.discard(number)
-        self._journal.write(Lost(trial=number, reason=reason))
-        if self._journal.trials[number].losses >= LOSSES:
-            self.fail(number, f"its process died {LOSSES} times without finishing another epoch: {reason}")
+        decision, delay, reason = self._policy.decide(failure, self._journal.trials[number].interruptions)
+        if decision is Decision.RETRY:
+            self._journal.write(Lost(trial=number, kind=failure.kind, reason=failure.message, delay=delay))
+            self._not_before = max(self._not_before, time.monotonic() + delay)
+        elif failure.kind is FailureKind.STORAGE:
+            self.halted = replace(failure, message=failure.message.splitlines()[0])
+        else:
+            error = f"{reason}: {failure.message}" if reason else failure.message
+            self._journal.write(Failed(trial=number, kind=failure.kind, error=error, details=failure.details))
 
     def _waiting(self) -> Trial | None:
         """A trial that began and that nobody works on."""
         if self._population is not None:
             return self._population.next(self._busy)
         return next((trial for trial in self._journal.running() if trial.number not in self._busy), None)
+
+    def _checkpoint(self, trial: Trial) -> str | None:
+        """The checkpoint from which a trial goes on; None lets it begin again, where its own was removed by hand."""
+        if trial.checkpoint is None or (self._folder / trial.checkpoint).is_dir():
+            return str(self._folder / trial.checkpoint) if trial.checkpoint else None
+        if trial.exploits:  # it cannot come again to where it took over another trial's weights
+            return str(self._folder / trial.checkpoint)
+        logger.warning("trial %d: %s is gone; it begins again", trial.number, self._folder / trial.checkpoint)
+        return None
 
     def _begin(self) -> Trial | None:
         number = len(self._journal.trials)
@@ -206,7 +229,7 @@ class Conductor:
         for trial in self._journal.trials:
             if trial.state == "running" and trial is not reported:
                 continue
-            kept = [trial.checkpoint] if trial.state == "running" else []
+            kept = [trial.checkpoint] if trial.state in ("running", "failed") else []
             if (trial in best or trial.state == "running") and (result := trial.best(objective)):
                 kept.append(result.checkpoint)
             keep_only(self._folder / trial.name, [self._folder / path for path in kept if path])

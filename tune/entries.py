@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from pipelines.classification import classify_text
+from pipelines.failures import Failure, FailureKind
 from tune.space import Params
 
 Verdict = Literal["continue", "finished", "pruned", "stopped"]
@@ -105,25 +107,57 @@ class GenerationEnded(Entry):
 
 
 class Lost(Entry):
-    """The process of a trial died; it is started again from its latest checkpoint."""
+    """A trial was interrupted by a passing failure; it goes on from its last checkpoint.
+
+    Attributes:
+        reason: the sentence that says what happened.
+        delay: seconds until it goes on.
+    """
 
     event: Literal["lost"] = "lost"
     trial: int
     reason: str
+    kind: FailureKind = FailureKind.PROCESS_LOST
+    delay: float = 0.0
+
+    def failure(self) -> Failure:
+        """The failure, as the policy looks at it."""
+        return Failure(self.kind, self.reason)
 
 
 class Failed(Entry):
-    """A trial ended with an error."""
+    """A trial ended with an error.
+
+    Attributes:
+        error: the sentence that says what happened.
+        kind: None in a journal of before there were kinds, whose `error` is the end of a traceback.
+        details: the traceback.
+    """
 
     event: Literal["failed"] = "failed"
     trial: int
     error: str
+    kind: FailureKind | None = None
+    details: str = ""
+
+    def failure(self) -> Failure:
+        """The failure, classified by its text where the journal does not say its kind."""
+        if self.kind is None:
+            return classify_text(self.error)
+        return Failure(self.kind, self.error, self.details)
 
 
-AnyEntry: TypeAlias = "SessionBegan | WarmStarted | TrialBegan | Reported | GenerationEnded | Lost | Failed"
+class Retried(Entry):
+    """A failed trial begins again, from its last checkpoint if there is one."""
+
+    event: Literal["retried"] = "retried"
+    trial: int
+
+
+AnyEntry: TypeAlias = "SessionBegan | WarmStarted | TrialBegan | Reported | GenerationEnded | Lost | Failed | Retried"
 ENTRY: TypeAdapter[AnyEntry] = TypeAdapter(
     Annotated[
-        SessionBegan | WarmStarted | TrialBegan | Reported | GenerationEnded | Lost | Failed,
+        SessionBegan | WarmStarted | TrialBegan | Reported | GenerationEnded | Lost | Failed | Retried,
         Field(discriminator="event"),
     ]
 )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,11 +14,14 @@ from mrqm.config import Config
 from mrqm.trainer import Trainer
 from pipelines.events import PROTOCOL
 from pipelines.node_copy import node_copy
-from tune.conductor import Epoch
+from pipelines.storage import Storage, open_storage
+from pipelines.storage_wait import attempts
+from tune.conductor import Epoch, Waiting
 
 
-def train_epochs(config: Config, start: Path | None, device: torch.device) -> Generator[Epoch, None, None]:
+def train_epochs(config: Config, start: Path | None, device: torch.device) -> Generator[Epoch | Waiting, None, None]:
     """Train a configuration from a checkpoint or from the beginning; of several processes, all call it."""
+    storage = open_storage(config.output, config.name)
     with node_copy(config.data):
         torch.set_num_threads(config.scaling.cpus_per_worker)
         began = time.perf_counter()
@@ -31,17 +34,16 @@ def train_epochs(config: Config, start: Path | None, device: torch.device) -> Ge
             scores = {f"{PROTOCOL}/{n}": v for n, v in trainer.evaluate().items()} if evaluated else {}
             checkpoint = Path(config.output) / config.name / f"epoch_{trainer.epoch:04d}"
             if trainer.rank == 0:
-                _save(trainer, checkpoint, scores)
+                save = partial(_save, trainer, storage, checkpoint.name, scores)
+                yield from map(Waiting, attempts(save, f"{config.name}/{checkpoint.name}"))
             finite = {name: float(value) for name, value in (metrics | scores).items() if math.isfinite(value)}
             now = time.perf_counter()
             yield Epoch(trainer.epoch, trainer.step, now - began, finite, str(checkpoint), evaluated, trainer.finished)
             began = time.perf_counter()
 
 
-def _save(trainer: Trainer, folder: Path, scores: dict[str, float]) -> None:
-    """A checkpoint that is whole whenever its folder is there."""
-    unfinished = folder.with_name(f".{folder.name}")
-    for path in (unfinished, folder):  # of a process that died before it could report it
-        shutil.rmtree(path, ignore_errors=True)
-    trainer.save(unfinished, scores)
-    unfinished.rename(folder)
+def _save(trainer: Trainer, storage: Storage, name: str, scores: dict[str, float]) -> None:
+    """Write a checkpoint that is whole whenever its folder is there; of one that cannot be written nothing is left."""
+    with storage.scratch_folder(name) as folder:
+        trainer.save(folder, scores)
+        storage.upload_folder(folder, name)

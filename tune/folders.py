@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+
+from pipelines.storage import open_storage
+
+logger = logging.getLogger(__name__)
 
 
 def keep_only(trial: Path, kept: Iterable[Path]) -> None:
@@ -12,13 +17,20 @@ def keep_only(trial: Path, kept: Iterable[Path]) -> None:
     wanted = set(kept)
     for path in (*trial.glob("epoch_*"), *trial.glob(".epoch_*")):
         if path not in wanted:
-            shutil.rmtree(path)
+            try:
+                shutil.rmtree(path)
+            except OSError as error:  # the next call tries again
+                logger.warning("a checkpoint of no more use could not be removed: %s", error)
 
 
 def copy_whole(source: Path, target: Path) -> None:
-    """Copy a checkpoint; one of that name that was left by a process that died is replaced."""
-    unfinished = target.with_name(f".{target.name}")
-    for path in (unfinished, target):
-        shutil.rmtree(path, ignore_errors=True)
-    shutil.copytree(source, unfinished)
-    unfinished.rename(target)
+    """Copy a checkpoint, in place of one of that name; of one that cannot be copied nothing is left.
+
+    Raises:
+        OSError: the disk is full or away.
+    """
+    storage = open_storage(str(target.parent.parent), target.parent.name)
+    with storage.scratch_folder(target.name) as unfinished:
+        for file in source.iterdir():
+            shutil.copy2(file, unfinished)
+        storage.upload_folder(unfinished, target.name)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pipelines.failures import Failure, FailureKind
 from tune.entries import (
     AnyEntry,
     Exploit,
@@ -14,6 +15,7 @@ from tune.entries import (
     KnownRun,
     Lost,
     Reported,
+    Retried,
     SessionBegan,
     TrialBegan,
     WarmStarted,
@@ -34,9 +36,10 @@ class Trial:
         attributes: what the sampler remembers of it.
         results: by epoch.
         exploits: from other trials, after which epoch.
-        losses: of its process since its last result.
+        interruptions: passing failures since its last result.
         state: of it.
-        error: why it failed.
+        failure: what ended it, if it failed.
+        retries: how often it began again after it had failed.
         checkpoint: from which it would go on, relative to the sweep's folder.
     """
 
@@ -45,9 +48,10 @@ class Trial:
     attributes: dict[str, Any] = field(default_factory=dict)
     results: list[Reported] = field(default_factory=list)
     exploits: list[tuple[int, Exploit]] = field(default_factory=list)
-    losses: int = 0
+    interruptions: list[Failure] = field(default_factory=list)
     state: State = "running"
-    error: str | None = None
+    failure: Failure | None = None
+    retries: int = 0
     checkpoint: str | None = None
 
     @property
@@ -64,6 +68,16 @@ class Trial:
     def seconds(self) -> float:
         """All its epochs took."""
         return sum(result.seconds for result in self.results)
+
+    @property
+    def error(self) -> str | None:
+        """Why it failed, in a sentence."""
+        return self.failure.message if self.failure else None
+
+    @property
+    def is_infeasible(self) -> bool:
+        """Whether it failed because it takes more memory than there is."""
+        return self.failure is not None and self.failure.kind is FailureKind.OUT_OF_MEMORY
 
     def curve(self, objective: Objective) -> dict[int, float]:
         """The objective by epoch, where it was measured."""
@@ -114,7 +128,7 @@ class History:
             case Reported():
                 trial = self.trials[entry.trial]
                 trial.results.append(entry)
-                trial.checkpoint, trial.losses = entry.checkpoint, 0
+                trial.checkpoint, trial.interruptions = entry.checkpoint, []
                 trial.state = "running" if entry.verdict == "continue" else entry.verdict
             case GenerationEnded():
                 self.generation = entry.epoch
@@ -123,10 +137,14 @@ class History:
                     trial.exploits.append((entry.epoch, exploit))
                     trial.params, trial.checkpoint = dict(exploit.params), exploit.checkpoint
             case Lost():
-                self.trials[entry.trial].losses += 1
+                self.trials[entry.trial].interruptions.append(entry.failure())
             case Failed():
                 trial = self.trials[entry.trial]
-                trial.error, trial.state = entry.error, "failed"
+                trial.failure, trial.state = entry.failure(), "failed"
+            case Retried():
+                trial = self.trials[entry.trial]
+                trial.failure, trial.state, trial.interruptions = None, "running", []
+                trial.retries += 1
 
     @property
     def wanted_trials(self) -> int:

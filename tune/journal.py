@@ -5,12 +5,19 @@ Searcher, scheduler, tables and reports follow from it alone: a sweep that goes 
 
 from __future__ import annotations
 
+import errno
+import io
+import logging
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from pipelines.storage_wait import write_patiently
 from tune.entries import ENTRY, AnyEntry
 from tune.history import History
+
+logger = logging.getLogger(__name__)
 
 
 class JournalError(ValueError):
@@ -34,14 +41,17 @@ class Journal(History):
         entries, whole_bytes = _read(path)
         super().__init__(entries)
         self.listeners: list[Callable[[AnyEntry], None]] = []
-        self._file = path.open("ab")
-        self._file.truncate(whole_bytes)
+        self._path, self._bytes = path, whole_bytes
+        self._file = self._open()
 
     def write(self, entry: AnyEntry) -> None:
-        """Append a line; it is on disk when this returns."""
-        self._file.write(entry.model_dump_json().encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Append a line; it is on disk when this returns.
+
+        Raises:
+            StorageError: the disk was full, or away, for longer than anybody waits.
+        """
+        line = entry.model_dump_json().encode() + b"\n"
+        write_patiently(partial(self._append, line), self._path.name, logger.warning)
         self.follow(entry)
         for listener in self.listeners:
             listener(entry)
@@ -49,6 +59,24 @@ class Journal(History):
     def close(self) -> None:
         """Nothing will be written any more."""
         self._file.close()
+
+    def _append(self, line: bytes) -> None:
+        """Append a line, all of it or nothing; after an error the file is opened anew, without what came of it."""
+        if self._file.closed:
+            self._file = self._open()
+        try:
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+            os.fsync(self._file.fileno())
+        except OSError:
+            self._file.close()
+            raise
+        self._bytes += len(line)
+
+    def _open(self) -> io.FileIO:
+        file = self._path.open("ab", buffering=0)
+        file.truncate(self._bytes)
+        return file
 
 
 def read_history(path: Path) -> History:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from pipelines.events import NoteHandler
 from pipelines.report import duration, number
-from tune.entries import AnyEntry, Failed, GenerationEnded, Lost, Reported
+from tune.entries import AnyEntry, Failed, GenerationEnded, Lost, Reported, Retried
 from tune.history import History, Trial
 from tune.plan import Plan
 from tune.space import Space, describe_params
@@ -59,8 +59,11 @@ class LiveTable:
                 self.say(self._line(entry))
             case Failed():
                 self.say(f"trial {entry.trial:<4}failed: {entry.error}")
+            case Retried():
+                self.say(f"trial {entry.trial:<4}had failed and begins again")
             case Lost():
-                self.say(f"trial {entry.trial:<4}lost its process and begins again: {entry.reason}")
+                again = f" in {entry.delay:.0f} s" if entry.delay else ""
+                self.say(f"trial {entry.trial:<4}goes on from its last checkpoint{again}: {entry.reason}")
             case GenerationEnded():
                 for exploit in entry.exploits:
                     words = describe_params(exploit.params)

@@ -5,15 +5,16 @@ One trial of the sweep may be several of Ray Tune's: after its process died, or 
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray.cloudpickle
 import ray.tune
-from ray.exceptions import RayActorError
 from ray.tune import CheckpointConfig, FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig, Tuner
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
@@ -22,6 +23,8 @@ from ray.tune.search import Searcher
 from ray.util import placement_group_table
 
 from mrqm.config import Config, ScalingConfig
+from pipelines.classification import classify, classify_text
+from pipelines.failures import Failure
 from pipelines.resources import cluster_nodes, describe_shortage
 from tune.capacity import count_trials
 from tune.conductor import Conductor
@@ -32,7 +35,6 @@ from tune.trial import SweepTrial
 SECONDS_BETWEEN_COUNTS = 5.0
 SECONDS_OF_PATIENCE = 10.0
 """After which a trial that has no process is looked into."""
-LINES_OF_ERROR = 5
 
 
 def run_trials(
@@ -71,9 +73,24 @@ def run_trials(
         ),
     )  # fmt: skip
     try:
-        tuner.fit()
+        with _quiet():
+            tuner.fit()
     finally:
         shutil.rmtree(storage, ignore_errors=True)  # of use only to Ray Tune's own restart
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray Tune from printing a traceback for each failure, of which the conductor says what matters."""
+    loggers = [logging.getLogger(f"ray.tune.{name}") for name in ("tune", "execution.tune_controller")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def trial_resources(scaling: ScalingConfig) -> PlacementGroupFactory:
@@ -139,7 +156,7 @@ class _Judge(_Unsaved, FIFOScheduler):
         super().__init__()
         self._conductor, self._scaling, self._say = conductor, scaling, say
         self._asked = time.monotonic()
-        self._said = ""
+        self._said: dict[int, str] = {}
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
         """The next one without a process; called all the time, so that it notices a sweep of which nothing runs."""
@@ -149,42 +166,37 @@ class _Judge(_Unsaved, FIFOScheduler):
         elif time.monotonic() - self._asked >= SECONDS_OF_PATIENCE:
             self._asked = time.monotonic()
             if any(group["state"] == "PENDING" for group in placement_group_table().values()):
-                self._say_once(f"trial {chosen.config['task'].trial:<4}{describe_shortage(self._scaling)}")
+                self._say_once(chosen.config["task"].trial, describe_shortage(self._scaling))
         return chosen
 
-    def _say_once(self, text: str) -> None:
-        if text != self._said:
-            self._said = text
-            self._say(text)
+    def _say_once(self, number: int, text: str) -> None:
+        if self._said.get(number) != text:
+            self._said[number] = text
+            self._say(f"trial {number:<4}{text}")
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
         """An epoch is done, or cannot be."""
         number = trial.config["task"].trial
         if shortage := result.get("waiting"):
-            self._say_once(f"trial {number:<4}{shortage}")
-            return str(TrialScheduler.CONTINUE)
-        if error := result.get("error"):
-            self._conductor.fail(number, error)
-            return str(TrialScheduler.STOP)
-        if reason := result.get("lost"):
-            self._conductor.lose(number, reason)
+            self._say_once(number, shortage)
+            return str(TrialScheduler.STOP if self._conductor.halted else TrialScheduler.CONTINUE)
+        if failure := result.get("failure"):
+            self._conductor.fail(number, failure)
             return str(TrialScheduler.STOP)
         goes_on = self._conductor.report(number, result["epoch"])
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
-        """A process died, or met an error that nobody foresaw."""
-        number, error = trial.config["task"].trial, _read_error(trial)
-        lines = "\n".join(str(error).strip().splitlines()[-LINES_OF_ERROR:])
-        if isinstance(error, RayActorError):
-            self._conductor.lose(number, lines)
-        else:
-            self._conductor.fail(number, lines)
+        """A process died, or raised an error after which it is not used again."""
+        self._conductor.fail(trial.config["task"].trial, _read_failure(trial))
 
 
-def _read_error(trial: Trial) -> Exception | str:
-    """What ended a trial, from this machine's files: `Trial.get_pickled_error` looks where these are copied later."""
+def _read_failure(trial: Trial) -> Failure:
+    """Read what ended a trial from this machine's files: `Trial.get_pickled_error` looks where these are copied later.
+
+    Of errors that Ray Tune does not know, as of too little memory, it keeps the text alone, behind a line of its own.
+    """
     if trial.pickled_error_file:
-        error: Exception = ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
-        return error
-    return Path(trial.error_file).read_text() if trial.error_file else "an error that Ray Tune does not name"
+        return classify(ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes()))
+    text = Path(trial.error_file).read_text() if trial.error_file else ""
+    return classify_text(text.partition("\n")[2] or "an error that Ray Tune does not name")

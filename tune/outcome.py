@@ -22,6 +22,7 @@ class Outcome:
         model: what was made of it; None if MLflow did not take it.
         report: the file.
         tracking_uri, run_id: of the sweep's MLflow run.
+        unsent: runs of which MLflow has not everything; the same command sends the rest.
         reproduce: the command that trains the best trial again; None for one whose parameters changed on its way.
     """
 
@@ -35,3 +36,4 @@ class Outcome:
     tracking_uri: str
     run_id: str
     reproduce: str | None
+    unsent: int = 0

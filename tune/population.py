@@ -6,11 +6,14 @@ not on which process was faster, and not on how often the sweep was stopped.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from collections.abc import Set
+from functools import partial
 from pathlib import Path
 
+from pipelines.storage_wait import write_patiently
 from tune.candidates import DRAWS, Candidates
 from tune.entries import Exploit, GenerationEnded
 from tune.folders import copy_whole
@@ -20,6 +23,8 @@ from tune.space import Params
 
 RESAMPLED = 0.25
 """Probability that an exploit draws a key afresh instead of moving it."""
+
+logger = logging.getLogger(__name__)
 
 
 class Population:
@@ -71,7 +76,8 @@ class Population:
     def _exploit(self, trial: Trial, donor: Trial, epoch: int, generator: random.Random) -> Exploit:
         assert donor.checkpoint is not None, "a trial that rests has a checkpoint"
         checkpoint = f"{trial.name}/epoch_{epoch:04d}_of_{donor.name}"
-        copy_whole(self._folder / donor.checkpoint, self._folder / checkpoint)
+        copy = partial(copy_whole, self._folder / donor.checkpoint, self._folder / checkpoint)
+        write_patiently(copy, checkpoint, logger.warning)
         params = self._explore(donor.params, generator)
         return Exploit(trial=trial.number, donor=donor.number, params=params, checkpoint=checkpoint)
 

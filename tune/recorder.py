@@ -12,15 +12,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from mrqm.config import Config
-from pipelines.mlflow_errors import TrackingError, explain
+from pipelines.mlflow_errors import STORE_ERRORS, explain
+from pipelines.register import RegisteredModel
 from pipelines.runs import RunFolder
 from pipelines.tracking import SHORT_PATIENCE, Tracker
+from pipelines.train import register_if_possible
 from tune.conductor import Task
-from tune.entries import AnyEntry, Failed, GenerationEnded, Reported
+from tune.entries import AnyEntry, Failed, GenerationEnded, Reported, Retried
 from tune.history import History, Trial
 from tune.space import Params
 from tune.trial import trial_config
@@ -90,6 +91,28 @@ class Recorder:
         """Write what the journal has and MLflow has not: its store, or an earlier driver, went away too soon."""
         self._later(self._catch_up, *range(len(self._history.trials)))
 
+    @property
+    def unsent(self) -> int:
+        """Runs, of trials or of the sweep, of which MLflow has not everything."""
+        return len(self._behind) + (self.sweep.pending > 0)
+
+    def register(self, trial: Trial, checkpoint: Path, metrics: Mapping[str, float]) -> RegisteredModel | None:
+        """Register a checkpoint of a trial; None if MLflow does not take it, which costs the sweep nothing.
+
+        Args:
+            trial: in whose run the model is logged.
+            checkpoint: folder of the model.
+            metrics: of the checkpoint.
+        """
+        scores = {name: value for name, value in metrics.items() if not name.startswith("train/")}
+        lineage = {"sweep.name": self._name, "sweep.run_id": self.sweep.run_id, "sweep.trial": str(trial.number)}
+        try:
+            with self.trial(trial) as tracker:
+                return register_if_possible(self._config, tracker, checkpoint, scores, {**self._tags, **lineage})
+        except STORE_ERRORS as error:
+            logger.warning("MLflow did not take the model: %s", explain(error)[0])
+            return None
+
     def conclude(self, report: Path, best: Reported, note: str) -> None:
         """Give the sweep's run the best trial's metrics, the report, and a note of what came of it."""
         self.sweep.tag({MLFLOW_RUN_NOTE: note})
@@ -99,6 +122,8 @@ class Recorder:
     def __call__(self, entry: AnyEntry) -> None:
         """Write an entry of the journal, soon."""
         match entry:
+            case Retried(trial=number):
+                self._later(partial(self._complete.discard, number))
             case Reported(trial=number) | Failed(trial=number):
                 self._later(partial(self._write, number), number)
             case GenerationEnded(exploits=exploits):
@@ -131,7 +156,7 @@ class Recorder:
                 write()
                 self._away_since = None
                 return
-            except (TrackingError, MlflowException) as error:
+            except STORE_ERRORS as error:
                 self._away_since, self._was_away = time.monotonic(), True
                 if since is None:
                     logger.warning("MLflow: %s; the sweep goes on and writes it later", explain(error)[0])
@@ -187,8 +212,11 @@ class Recorder:
     def _end(self, trial: Trial) -> None:
         tracker = self._open.pop(trial.number).tracker
         error = TrialFailedError(trial.error) if trial.error else None
-        if error:
-            tracker.tag({"sweep.error": str(error)[:ERROR_LENGTH]})
+        if trial.failure:
+            text = "\n".join([trial.failure.message, trial.failure.details])
+            tracker.tag({"sweep.error": text[:ERROR_LENGTH].strip(), "sweep.failure": trial.failure.kind})
+        elif trial.retries:
+            tracker.tag({"sweep.error": "", "sweep.failure": ""})
         tracker.tag({"sweep.state": trial.state})
         tracker.__exit__(type(error) if error else None, error, None)
         (self._behind if tracker.pending else self._complete).add(trial.number)

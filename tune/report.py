@@ -60,7 +60,9 @@ def _parts(outcome: Outcome) -> Iterable[str]:
         script = "inline" if index == 0 else False
         yield f"<h2>{escape(title)}</h2>" + figure.to_html(full_html=False, include_plotlyjs=script)
     if failed := [trial for trial in history.trials if trial.error]:
-        yield "<h2>Failed</h2>" + _table(("trial", "error"), ((str(t.number), t.error or "") for t in failed))
+        kinds = [trial.failure.kind.replace("_", " ") if trial.failure else "" for trial in failed]
+        lines = ((str(trial.number), kind, trial.error or "") for trial, kind in zip(failed, kinds, strict=True))
+        yield "<h2>Failed</h2>" + _table(("trial", "kind", "error"), lines)
 
 
 def _summary(outcome: Outcome) -> str:

@@ -46,9 +46,12 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     }
     for name, text in lines.items():
         console.print(f"{name:<18}{text}", soft_wrap=True, highlight=False, markup=False)
-    for trial in history.trials:
-        if trial.error:
-            console.print(f"trial {trial.number} failed: {trial.error}", soft_wrap=True, highlight=False, markup=False)
+    notes = [f"trial {trial.number} failed: {trial.error}" for trial in history.trials if trial.error]
+    notes += ["the same command with --retry-failed runs failed trials again"] if notes else []
+    if outcome.unsent:
+        notes.append(f"MLflow has not everything of {outcome.unsent} runs: the same command sends the rest")
+    for note in notes:
+        console.print(note, soft_wrap=True, highlight=False, markup=False)
 
 
 def describe_model(model: RegisteredModel | None) -> str:

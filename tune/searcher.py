@@ -28,6 +28,8 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 PRUNED = ("pruned", "stopped")
+MEMORY = "memory"
+"""The constraint that a trial violates which ran out of memory."""
 REPEATS = 50
 """So many suggestions in a row that there were before, and others are looked for in another way."""
 
@@ -123,6 +125,7 @@ def make_study(space: Space, history: History, sampler: BaseSampler | None = Non
     study = optuna.create_study(directions=directions, sampler=sampler)
     known = [*(_known_to_optuna(space, run) for run in history.known), *(to_optuna(space, t) for t in history.trials)]
     study.add_trials([trial for trial in known if trial is not None])
+    study.add_trials([_infeasible(study, space, trial) for trial in history.trials if trial.is_infeasible])
     return study
 
 
@@ -146,6 +149,14 @@ def to_optuna(space: Space, trial: Trial) -> FrozenTrial | None:
     if trial.state in PRUNED and len(space.objective) == 1:
         return create_trial(state=TrialState.PRUNED, values=values, intermediate_values=curve, **about)
     return create_trial(values=values, intermediate_values=curve, **about)
+
+
+def _infeasible(study: optuna.Study, space: Space, trial: Trial) -> FrozenTrial:
+    """A trial that had too little memory: it violates a constraint, and has the worst of all known values."""
+    known = [other.values for other in study.trials if other.values is not None] or [[0.0] * len(space.objective)]
+    worst = [(min if o.mode == "max" else max)(values[i] for values in known) for i, o in enumerate(space.objective)]
+    about = encode(space, trial.params) | {"system_attrs": trial.attributes, "user_attrs": {"trial": trial.number}}
+    return create_trial(values=worst, constraints={MEMORY: 1.0}, **about)
 
 
 def encode(space: Space, params: Params) -> dict[str, Any]:

@@ -9,10 +9,12 @@ runs/demo-mrqm/
 
 from __future__ import annotations
 
+import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +26,18 @@ from mrqm.data import DetectionDataset
 from pipelines.checks import check_inputs
 from pipelines.dataset_inputs import datasets_noted
 from pipelines.display import Display
+from pipelines.failures import FailureKind
 from pipelines.node_copy import node_copy
 from pipelines.report import command
 from pipelines.resources import cluster_nodes, ray_session, require_room, shortages
 from pipelines.runs import RunFolder, with_absolute_paths
 from pipelines.stopping import stoppable
-from pipelines.train import register_if_possible, stamp_of
+from pipelines.storage import StorageError
+from pipelines.storage_wait import storage_faults_explained, write_patiently
+from pipelines.train import stamp_of
 from tune.candidates import Candidates
 from tune.conductor import Conductor
-from tune.entries import SessionBegan, WarmStarted
+from tune.entries import Retried, SessionBegan, WarmStarted
 from tune.extension import keep_space
 from tune.history import History
 from tune.journal import Journal, read_history
@@ -46,6 +51,9 @@ from tune.space import Space, load_space, overrides, sweep_config
 from tune.warm_start import Found, find_known
 
 JOURNAL = "sweep.jsonl"
+GOES_ON = "make room or mend the place: the same command goes on from the last checkpoints"
+
+logger = logging.getLogger(__name__)
 
 
 class SweepError(ValueError):
@@ -61,6 +69,7 @@ class Request:
         space: file of the space.
         words: overrides.
         add_trials: to a sweep that is finished.
+        retry_failed: whether trials that failed begin again.
         dry_run: whether to stop after the plan.
     """
 
@@ -68,6 +77,7 @@ class Request:
     space: Path
     words: Sequence[str] = ()
     add_trials: int = 0
+    retry_failed: bool = False
     dry_run: bool = False
 
 
@@ -78,6 +88,7 @@ def sweep(request: Request, console: Console) -> Outcome | None:
         ConfigError, SpaceError, DataError, RunError, ResourceError, TrackingError: what has to change before this can
             run.
         SweepError: no trial has a result.
+        StorageError: a disk was full, or a store away, for longer than anybody waits; the same call continues.
         KeyboardInterrupt: the user or the system ended it; the same call continues.
     """
     space = load_space(request.space)
@@ -92,7 +103,7 @@ def sweep(request: Request, console: Console) -> Outcome | None:
             _plan(candidates, config, found, console)
         return None
     folder = RunFolder(config)
-    with folder.claimed(config), ExitStack() as data:
+    with folder.claimed(config), storage_faults_explained(folder.storage.url), ExitStack() as data:
         keep_space(folder.path, space)
         inputs = _read_inputs(config, console, data)
         began = bool(read_history(folder.path / JOURNAL).trials)
@@ -158,10 +169,14 @@ def _search(
                 journal.write(WarmStarted(runs=found.runs))
             with LiveTable(space, plan, journal, console) as live:
                 journal.listeners += [recorder, live]
+                _retry_failed(journal, every=request.retry_failed)
                 if not conductor.is_over():
                     run_trials(conductor, space, trials_config, live.say)
+                if conductor.halted is not None:
+                    raise StorageError(f"sweep {config.name} stopped: {conductor.halted.message}\n{GOES_ON}")
                 recorder.finish()
-                return _conclude(request, config, space, journal, recorder, inputs.stamp)
+                outcome = _conclude(request, config, space, journal, recorder)
+        return replace(outcome, unsent=recorder.unsent)
 
 
 def _wanted(history: History, plan: Plan, more: int) -> int:
@@ -171,33 +186,36 @@ def _wanted(history: History, plan: Plan, more: int) -> int:
     return wanted + more if finished else wanted
 
 
-def _conclude(
-    request: Request, config: Config, space: Space, history: History, recorder: Recorder, stamp: Mapping[str, str]
-) -> Outcome:
+def _retry_failed(journal: Journal, *, every: bool) -> None:
+    """Let trials that failed begin again: every one, or those alone that failed because a storage was away."""
+    for trial in journal.trials:
+        if trial.failure is not None and (every or trial.failure.kind is FailureKind.STORAGE):
+            journal.write(Retried(trial=trial.number))
+
+
+def _conclude(request: Request, config: Config, space: Space, history: History, recorder: Recorder) -> Outcome:
+    """Report, and register the best: what MLflow does not take is no reason to be without table, report and outcome."""
     objective, folder = space.objective[0], RunFolder(config).path
     if not (ranked := history.best_trials(objective)):
         errors = [f"  trial {trial.number}: {trial.error}" for trial in history.trials if trial.error]
-        raise SweepError("\n".join([f"sweep {config.name}: no trial has a result", *errors[-3:]]))
+        hint = "mend what they name; the same command with --retry-failed runs them again"
+        raise SweepError("\n".join([f"sweep {config.name}: no trial has a result", *errors[-3:], hint]))
     best = ranked[0]
     result = best.best(objective)
     assert result is not None, "only trials with results are ranked"
-    lineage = {"sweep.name": config.name, "sweep.run_id": recorder.sweep.run_id, "sweep.trial": str(best.number)}
-    scores = {name: value for name, value in result.metrics.items() if not name.startswith("train/")}
-    with recorder.trial(best) as tracker:
-        model = register_if_possible(config, tracker, folder / result.checkpoint, scores, {**stamp, **lineage})
     outcome = Outcome(
         name=config.name,
         space=space,
         history=history,
         best=best,
         checkpoint=folder / result.checkpoint,
-        model=model,
+        model=recorder.register(best, folder / result.checkpoint, result.metrics),
         report=folder / "report.html",
         tracking_uri=recorder.sweep.shown_uri,
         run_id=recorder.sweep.run_id,
         reproduce=None if best.exploits else reproduce(request, space, config.name, best.params),
     )
-    write_report(outcome)
+    write_patiently(partial(write_report, outcome), outcome.report.name, logger.warning)
     recorder.conclude(outcome.report, result, describe_sweep(outcome))
     return outcome
 

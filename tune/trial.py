@@ -5,6 +5,7 @@ A process that is used for another trial has PyTorch and the rest imported: only
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from ray.train import TrainingFailedError
 
 from mrqm.config import Config, make_config
+from pipelines.classification import classify
 from tune.conductor import Epoch, Task, Waiting
 from tune.cost import measure_cost
 from tune.epochs import train_epochs
@@ -58,15 +60,13 @@ class SweepTrial(ray.tune.Trainable):
         self._epochs.close()
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch; what goes wrong is told as text, and apart if it would only go wrong again."""
+        """Train one epoch; what the configuration or a lost worker is to blame for leaves this process as it is."""
         try:
             if self._costs is None:
                 self._costs = measure_cost(self._settings) if self._with_costs else {}
             epoch = next(self._epochs)
-        except ValueError as error:
-            return {"error": f"{type(error).__name__}: {error}"}
-        except TrainingFailedError as error:  # a worker died
-            return {"lost": str(error)}
+        except (ValueError, TrainingFailedError) as error:
+            return {"failure": classify(error, details=traceback.format_exc())}
         if isinstance(epoch, Waiting):
             return {"waiting": epoch.reason}
         epoch.metrics.update(self._costs)

@@ -54,6 +54,8 @@ def train_on_workers(config: Config, start: Path | None) -> Generator[Epoch | Wa
                 if isinstance(epoch, ValueError):
                     raise epoch
                 yield epoch
+                if isinstance(epoch, Waiting):
+                    continue
                 reached = epoch.epoch
                 ray.get(gate.decide.remote(reached, goes_on=True))
         finally:
@@ -87,6 +89,8 @@ def _train(job: Job) -> None:
         for epoch in train_epochs(job["config"], job["start"], ray.train.torch.get_device()):
             if leads:
                 ray.get(job["gate"].hand_in.remote(pickle.dumps(epoch)))
+            if isinstance(epoch, Waiting):
+                continue
             if epoch.finished or not ray.get(job["gate"].passes.remote(epoch.epoch)):
                 return
     except ValueError as error:  # the configuration's or the data's fault

@@ -1,4 +1,5 @@
 import contextlib
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
@@ -7,7 +8,11 @@ from typing import Any
 import pytest
 
 from mrqm.config import Config
-from tune.conductor import HOPELESS, LOSSES, Conductor
+from pipelines.classification import classify
+from pipelines.failure_policy import PATIENCE, FailurePolicy
+from pipelines.failures import Failure, FailureKind
+from pipelines.storage import StorageError
+from tune.conductor import HOPELESS, Conductor
 from tune.entries import Failed, GenerationEnded, SessionBegan, TrialBegan
 from tune.history import History
 from tune.journal import Journal
@@ -153,6 +158,22 @@ def test_a_finished_sweep_is_extended(make: Callable[..., Simulation]) -> None:
     assert len(simulation.run(trials=12).trials) == 12
 
 
+DEATH = Failure(FailureKind.PROCESS_LOST, "the actor died")
+FULL = Failure(FailureKind.STORAGE, "OSError: No space left on device")
+BROKEN = Failure(FailureKind.PROGRAM, "KeyError: 'boxes'", final=True)
+FAILURES = [
+    Failure(kind, "what happened", final=kind in (FailureKind.INPUT, FailureKind.PROGRAM)) for kind in FailureKind
+]
+RETRIES = FailurePolicy().max_failures
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr("tune.conductor.time.monotonic", lambda: now[0])
+    return now
+
+
 @pytest.fixture
 def conducted(make: Callable[..., Simulation]) -> tuple[Conductor, Journal, Simulation]:
     simulation = make(**SEARCHES["tpe"])
@@ -169,7 +190,7 @@ def test_a_trial_whose_process_died_goes_on_from_its_checkpoint(conducted: Condu
     task = conductor.next()
     assert task is not None
     conductor.report(task.trial, simulation.train(task, 1))
-    conductor.lose(task.trial, "out of memory")
+    conductor.fail(task.trial, DEATH)
     again = conductor.next()
     assert again is not None
     assert (again.trial, again.params) == (task.trial, task.params)
@@ -178,11 +199,81 @@ def test_a_trial_whose_process_died_goes_on_from_its_checkpoint(conducted: Condu
 
 def test_a_process_that_always_dies_fails_its_trial(conducted: Conducted) -> None:
     conductor, journal, _ = conducted
-    for _ in range(LOSSES):
+    for _ in range(RETRIES + 1):
         assert conductor.next() is not None
-        conductor.lose(0, "out of memory")
+        conductor.fail(0, DEATH)
     assert journal.trials[0].state == "failed"
-    assert "died 3 times" in (journal.trials[0].error or "")
+    assert journal.trials[0].error == "failed 4 times without progress: the actor died"
+
+
+def test_failures_are_counted_anew_after_every_epoch(conducted: Conducted) -> None:
+    conductor, journal, simulation = conducted
+    for epoch in (1, 2):
+        for _ in range(RETRIES):
+            assert conductor.next() is not None
+            conductor.fail(0, DEATH)
+        task = conductor.next()
+        assert task is not None
+        conductor.report(0, simulation.train(task, epoch))
+        conductor.fail(0, DEATH)
+    assert journal.trials[0].state == "running"
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: str(failure.kind))
+def test_no_failure_removes_the_last_good_checkpoint(conducted: Conducted, failure: Failure) -> None:
+    """Neither when it comes, nor when other trials report and what is of no more use is removed."""
+    conductor, _, simulation = conducted
+    task = conductor.next()
+    assert task is not None
+    conductor.report(0, simulation.train(task, 1))
+    conductor.report(0, simulation.train(task, 2))
+    good = simulation.folder / "trial-0000" / "epoch_0002"
+    for _ in range(RETRIES + 1):
+        conductor.fail(0, failure)
+        assert good.is_dir()
+    if failure.kind not in (FailureKind.STORAGE, FailureKind.PREEMPTED):  # of which no trial fails
+        other = conductor.next()
+        assert other is not None and other.trial == 1
+        for epoch in range(1, EPOCHS + 1):
+            conductor.report(1, simulation.train(other, epoch))
+    assert good.is_dir()
+
+
+def test_a_storage_that_stays_away_stops_the_sweep_and_fails_no_trial(conducted: Conducted, clock: list[float]) -> None:
+    """It is waited for longer each time; nothing else begins meanwhile."""
+    conductor, journal, _ = conducted
+    for _ in range(1000):
+        if (task := conductor.next()) is None and conductor.is_over():
+            break
+        if task is None:
+            clock[0] += 1
+        else:
+            conductor.fail(task.trial, FULL)
+    assert conductor.halted == FULL
+    assert clock[0] == pytest.approx(PATIENCE, rel=0.2)
+    assert [trial.state for trial in journal.trials] == ["running"]
+
+
+def test_a_storage_that_was_waited_for_in_vain_stops_the_sweep_at_once(conducted: Conducted) -> None:
+    conductor, journal, _ = conducted
+    assert conductor.next() is not None
+    conductor.fail(0, classify(StorageError("trial-0000/epoch_0001 could not be written for 10 minutes")))
+    assert conductor.halted is not None and conductor.next() is None
+    assert journal.trials[0].state == "running"
+
+
+def test_a_trial_whose_checkpoint_was_removed_by_hand_begins_again(conducted: Conducted) -> None:
+    conductor, journal, simulation = conducted
+    task = conductor.next()
+    assert task is not None
+    conductor.report(0, simulation.train(task, 1))
+    conductor.fail(0, DEATH)
+    shutil.rmtree(simulation.folder / "trial-0000" / "epoch_0001")
+    again = conductor.next()
+    assert again is not None and (again.trial, again.checkpoint) == (0, None)
+    assert conductor.report(0, simulation.train(again, 1)), "what is known already is not judged again"
+    assert conductor.report(0, simulation.train(again, 2))
+    assert [result.epoch for result in journal.trials[0].results] == [1, 2]
 
 
 def test_a_score_that_is_no_number_fails_the_trial_alone(conducted: Conducted) -> None:
@@ -201,7 +292,7 @@ def test_a_sweep_whose_trials_all_fail_ends(conducted: Conducted) -> None:
     conductor, _, _ = conducted
     for number in range(HOPELESS):
         assert conductor.next() is not None
-        conductor.fail(number, "broken")
+        conductor.fail(number, BROKEN)
     assert conductor.is_hopeless()
     assert conductor.next() is None
 

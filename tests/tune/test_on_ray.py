@@ -6,27 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorDiedError, RayTaskError
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
 from ray.train._internal.storage import StorageContext
 from ray.tune.experiment import Trial
 
 from mrqm.config import ScalingConfig
+from pipelines.failures import Failure, FailureKind
 from tune.conductor import Task
 from tune.on_ray import _Judge
+
+from ..pipelines.rays_words import RAYS_REPORT
 
 
 class Told:
     """In place of a conductor: what it is told."""
 
     def __init__(self) -> None:
-        self.lost: list[tuple[int, str]] = []
-        self.failed: list[tuple[int, str]] = []
+        self.failures: list[tuple[int, Failure]] = []
 
-    def lose(self, number: int, reason: str) -> None:
-        self.lost.append((number, reason))
-
-    def fail(self, number: int, error: str) -> None:
-        self.failed.append((number, error))
+    def fail(self, number: int, failure: Failure) -> None:
+        self.failures.append((number, failure))
 
 
 @pytest.fixture
@@ -38,22 +37,41 @@ def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
     return trial
 
 
-def told_of(trial: Trial, error: Any) -> Told:
+def told_of(trial: Trial, error: Any) -> Failure:
     told = Told()
     trial.handle_error(error)
     _Judge(told, ScalingConfig(), print).on_trial_error(None, trial)  # type: ignore[arg-type]
-    return told
+    ((number, failure),) = told.failures
+    assert number == 3
+    return failure
 
 
-def test_a_trial_whose_process_died_is_lost_not_failed(trial: Trial) -> None:
-    told = told_of(trial, ActorDiedError())
-    assert not told.failed
-    assert [number for number, _ in told.lost] == [3]
-    assert "actor died" in told.lost[0][1]
+def test_a_trial_whose_process_died_is_retried(trial: Trial) -> None:
+    failure = told_of(trial, ActorDiedError())
+    assert (failure.kind, failure.final) == (FailureKind.PROCESS_LOST, False)
+    assert failure.message == "The actor died unexpectedly before finishing this task."
 
 
-def test_a_trial_with_an_error_that_nobody_foresaw_fails_with_its_last_lines(trial: Trial) -> None:
-    error = RayTaskError("train", "\n".join(f"line {n}" for n in range(9)), KeyError("x"))
-    told = told_of(trial, error)
-    assert not told.lost
-    assert told.failed == [(3, "\n".join(f"line {n}" for n in range(4, 9)))]
+def test_an_error_of_the_program_is_final_and_says_where_it_is(trial: Trial) -> None:
+    trace = 'ray::train()\n  File "/a/site-packages/ray/x.py", line 1, in train\n  File "/a/mrqm/y.py", line 7, in look'
+    failure = told_of(trial, RayTaskError("train", trace, KeyError("x")).as_instanceof_cause())
+    assert (failure.kind, failure.final) == (FailureKind.PROGRAM, True)
+    assert failure.message == "KeyError: 'x' (mrqm/y.py, line 7, in look)"
+    assert "in look" in failure.details
+
+
+def test_a_full_disk_is_told_from_an_error_of_the_program(trial: Trial) -> None:
+    error = OSError("runs/trial-0003/epoch_0001: No space left on device (os error 28)")
+    failure = told_of(trial, RayTaskError("train", "trace", error).as_instanceof_cause())
+    assert (failure.kind, failure.final) == (FailureKind.STORAGE, False)
+    assert failure.message == "OSError: runs/trial-0003/epoch_0001: No space left on device (os error 28)"
+
+
+def test_of_a_process_that_ray_killed_for_memory_the_sentence_that_matters_is_told(trial: Trial) -> None:
+    """Ray Tune keeps the text alone, of which most is a list of all processes."""
+    failure = told_of(trial, OutOfMemoryError(RAYS_REPORT))
+    assert (failure.kind, failure.final) == (FailureKind.OUT_OF_MEMORY, False)
+    assert failure.message == (
+        "out of memory: 7.08GB of the node's 23.54GB were in use, over Ray's limit of 30.0%, 4.34GB by the process "
+        "that Ray killed"
+    )
