@@ -27,7 +27,7 @@ def _section(section: type[Section], prefix: str) -> list[str]:
     nested = {name: kind for name, field in section.model_fields.items() if (kind := _nested(field.annotation))}
     heading = [f"## {prefix.rstrip('.')}", ""] if prefix else []
     rows = [
-        f"| `{prefix}{name}` | `{_shown(field.get_default())}` | {field.description} |"
+        f"| `{prefix}{name}` | `{_shown(field.get_default())}` | {' '.join((field.description or '').split())} |"
         for name, field in section.model_fields.items()
         if name not in nested or field.description
     ]

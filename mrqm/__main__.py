@@ -171,7 +171,8 @@ def evaluate(
         Path | None, typer.Option(help="Instead of a model: COCO json, VisDrone or YOLO texts, predict's folder.")
     ] = None,
     protocol: Annotated[
-        list[str] | None, typer.Option(help="coco, visdrone or soda-d; may be given several times.  [default: coco]")
+        list[str] | None,
+        typer.Option(help="coco, coco-drop-ignored, visdrone, soda-d; may be given several times.  [default: coco]"),
     ] = None,
     view: Annotated[
         str | None,

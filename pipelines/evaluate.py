@@ -21,7 +21,8 @@ from mrqm.data import DetectionDataset, build_dataset
 from mrqm.data.digest import data_digest
 from mrqm.data.images import decode
 from mrqm.detector import Detector
-from mrqm.evaluation import Protocol, ProtocolName, build_protocol, score_under
+from mrqm.evaluation import ProtocolName, build_protocol, score_under
+from mrqm.evaluation.remarks import describe_ground_truth
 from pipelines.device import pick_device
 from pipelines.image_progress import ImageProgress
 from pipelines.model_source import checkpoint_folder
@@ -66,6 +67,7 @@ class Assessment:
         found: the detections beside the annotations.
         metrics: as `coco/AP`.
         versions: of each protocol's rules, by its name.
+        comparable: what else counts like each protocol, by its name.
         data_digest: of the images and annotations; see `mrqm.data.digest`.
         notes: what a reader of the metrics should know, each a sentence.
     """
@@ -75,6 +77,7 @@ class Assessment:
     found: Found
     metrics: dict[str, float]
     versions: dict[str, str]
+    comparable: dict[str, str]
     data_digest: str
     notes: tuple[str, ...] = ()
 
@@ -96,7 +99,13 @@ def evaluate(request: Request, progress: ImageProgress) -> Assessment:
             subject, notes = str(request.model), ()
         protocols = [build_protocol(_checked_protocol(name), config.evaluation) for name in request.protocols]
         metrics = score_under(protocols, found.records, found.detections, found.classes)
-        return Assessment(subject, view, found, metrics, _versions(protocols), data_digest(dataset.annotations), notes)
+        return Assessment(
+            subject, view, found, metrics,
+            versions={protocol.name: protocol.version for protocol in protocols},
+            comparable={protocol.name: protocol.comparable_with for protocol in protocols},
+            data_digest=data_digest(dataset.annotations),
+            notes=(*notes, *dataset.annotations.repairs.scored, *describe_ground_truth(found.records)),
+        )  # fmt: skip
 
 
 def _look(request: Request, progress: ImageProgress, data: ExitStack) -> tuple[Config, DetectionDataset, Found, View]:
@@ -164,7 +173,3 @@ def _checked_view(view: str | None, config: Config) -> View:
     if view != "full" and config.data.tile is None:
         raise EvaluationError(f"--view {view}: data.tile says how to cut images, and it is null; set data.tile.size")
     return view  # type: ignore[return-value]
-
-
-def _versions(protocols: Sequence[Protocol]) -> dict[str, str]:
-    return {protocol.name: protocol.version for protocol in protocols}

@@ -57,7 +57,12 @@ def print_assessment(assessment: Assessment, analysis: Analysis, console: Consol
         console.print()
         console.print(table)
     console.print()
+    for name, tool in assessment.comparable.items():
+        console.print(f"{name} is comparable with {tool}", highlight=False)
+    console.print()
     console.print(_errors_table(analysis.errors))
+    if left_out := _left_out(analysis.errors):
+        console.print(left_out, highlight=False)
     console.print(f"\ndata {assessment.data_digest[:16]}, {len(assessment.found.records)} images", highlight=False)
     for note in assessment.notes:
         console.print(f"note: {note}", markup=False, highlight=False)
@@ -135,11 +140,23 @@ def _error_rows(analysis: ErrorAnalysis) -> list[list[str]]:
     ]
 
 
+def _left_out(analysis: ErrorAnalysis) -> str:
+    """The classes that misses cost nothing, because nothing of them is found; empty if there are none."""
+    counts = zip((ALL_SIZES, *SIZE_BINS), analysis.without_find.tolist(), analysis.with_objects.tolist(), strict=True)
+    parts = [f"{name}: {missed} of {classes}" for name, missed, classes in counts if missed]
+    return f"classes of which nothing is found count 0 under FN, and under Miss ({', '.join(parts)})" if parts else ""
+
+
 def _document(assessment: Assessment, analysis: ErrorAnalysis) -> dict[str, object]:
     lost = {
-        name: {"AP50": ap50, **dict(zip(ERRORS, row, strict=True))}
-        for name, ap50, row in zip(
-            (ALL_SIZES, *SIZE_BINS), analysis.mean_ap50.tolist(), analysis.mean_lost.tolist(), strict=True
+        name: {"AP50": ap50, **dict(zip(ERRORS, row, strict=True)), "classes": classes, "classes_without_find": missed}
+        for name, ap50, row, classes, missed in zip(
+            (ALL_SIZES, *SIZE_BINS),
+            analysis.mean_ap50.tolist(),
+            analysis.mean_lost.tolist(),
+            analysis.with_objects.tolist(),
+            analysis.without_find.tolist(),
+            strict=True,
         )
     }
     return {
@@ -149,6 +166,7 @@ def _document(assessment: Assessment, analysis: ErrorAnalysis) -> dict[str, obje
         "data_digest": assessment.data_digest,
         "notes": list(assessment.notes),
         "protocols": assessment.versions,
+        "comparable_with": assessment.comparable,
         "metrics": {name: None if math.isnan(value) else value for name, value in assessment.metrics.items()},
         "lost_AP50": {
             name: {key: None if math.isnan(value) else value for key, value in row.items()}
@@ -169,11 +187,16 @@ def _markdown(assessment: Assessment, analysis: ErrorAnalysis) -> str:
             key.partition("/")[2]: value for key, value in assessment.metrics.items() if key.startswith(f"{name}/")
         }
         rows = [[key, number(value)] for key, value in values.items()]
-        parts += [f"## {name}", f"Protocol version {version}", markdown_table(["metric", "value"], rows)]
+        parts += [
+            f"## {name}",
+            f"Protocol version {version}; comparable with {assessment.comparable[name]}",
+            markdown_table(["metric", "value"], rows),
+        ]
     parts += [
         "## Where AP50 is lost",
         "What mending each kind of error alone would add (TIDE, Bolya et al., 2020), by size of object.",
         markdown_table(["", "AP50", *ERRORS], _error_rows(analysis)),
+        *filter(None, [_left_out(analysis)]),
         "![Precision over recall](precision_recall.png)",
         "![Recall by size](recall_by_size.png)",
         "![Errors by size](errors.png)",

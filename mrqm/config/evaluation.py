@@ -13,8 +13,8 @@ class EvaluationConfig(Section):
     """What validation counts."""
 
     max_detections: Count = 500
-    """Detections kept of each window, or of an image seen in one piece; COCO's protocol counts as many of an image and
-    class."""
+    """Detections kept of each window, or of an image seen in one piece. Above 100, COCO's protocol also gives AP and AR
+    of as many for each image and class."""
     max_detections_per_image: Count | None = None
     """Most detections that a prediction keeps of an image, however many windows it has; null: all."""
     nms_iou: Annotated[float, Field(gt=0, le=1)] | None = None

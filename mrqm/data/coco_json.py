@@ -166,6 +166,8 @@ def _note_what_scores_lack(path: Path, content: AnnotationFile, repairs: Repairs
     if without := sum(annotation.area is None for annotation in content.annotations):
         repairs.scored.append(f"{path.name}: {without} annotations have no `area`; that of their box is taken")
     numbers = [annotation.id for annotation in content.annotations if annotation.id is not None]
+    if 0 in numbers:
+        repairs.scored.append(f"{path.name}: an annotation has id 0, a match with which pycocotools takes for none")
     if repeated := len(numbers) - len(set(numbers)):
         repairs.note(str(path), f"{repeated} annotations have the id of another one; kept, ids are not used")
         repairs.scored.append(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mrqm.data.ground_truth import IGNORED_REGION, OTHER_OBJECT, GroundTruth, Mask
 
 __all__ = [
-    "IGNORED_REGION", "OTHER_OBJECT", "AnnotationSet", "DataError", "ImageRecord", "Repair", "Repairs",
+    "IGNORED_REGION", "OTHER_OBJECT", "ROUNDING", "AnnotationSet", "DataError", "ImageRecord", "Repair", "Repairs",
     "clip_to_image", "require_folder", "require_none", "xywh_to_xyxy", "xyxy_to_xywh",
 ]  # fmt: skip
 

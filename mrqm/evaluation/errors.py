@@ -8,7 +8,8 @@ Every wrong detection has one error, by its overlap with the objects (0.5 is eno
 
 What an error costs is the AP50 that mending it alone would give: Loc and Cls become right (once per object), Dupe,
 Bkg and Both vanish, a missed object need not be found. FP removes all wrong detections, FN all objects not found;
-they overlap with the others, and the costs need not add up.
+they overlap with the others, and the costs need not add up. A class of which nothing would be left to find has an AP50
+of 0, as in tidecv: misses cost it nothing.
 """
 
 from __future__ import annotations
@@ -37,11 +38,23 @@ class ErrorAnalysis:
         ap50: (1 + S, C): over all sizes, then of each of `SIZE_BINS`; C classes.
         lost: (1 + S, C, 8) AP50 that mending each of `ERRORS` would give.
         counts: (1 + S, C, 8) how often each error occurs.
+        objects: (1 + S, C) how many there are to find.
     """
 
     ap50: Array
     lost: Array
     counts: Array
+    objects: Array
+
+    @property
+    def with_objects(self) -> Array:
+        """(1 + S,) classes that have objects."""
+        return (self.objects > 0).sum(axis=1)
+
+    @property
+    def without_find(self) -> Array:
+        """(1 + S,) classes that have objects, none of which is found: FN costs them nothing, nor often does Miss."""
+        return ((self.objects > 0) & (self.counts[..., ERRORS.index("FN")] == self.objects)).sum(axis=1)
 
     @property
     def mean_ap50(self) -> Array:
@@ -61,7 +74,8 @@ def decompose(outcomes: Outcomes) -> ErrorAnalysis:
     ap50, lost, counts = (
         np.array([[tally[i] for tally in part] for part in tallies], dtype=np.float64) for i in range(3)
     )
-    return ErrorAnalysis(ap50, lost, counts.astype(np.int64))
+    objects = np.array([np.bincount(part.object_labels, minlength=part.num_classes) for part in parts])
+    return ErrorAnalysis(ap50, lost, counts.astype(np.int64), objects)
 
 
 def interpolated_precision(scores: Array, right: Array, objects: int) -> Array:
@@ -73,10 +87,10 @@ def interpolated_precision(scores: Array, right: Array, objects: int) -> Array:
         objects: how many there are to find.
 
     Returns:
-        (101,); all 1 where nothing is to be found.
+        (101,); all 0 where nothing is to be found.
     """
     if not objects:
-        return np.ones(len(RECALL_POINTS))
+        return np.zeros(len(RECALL_POINTS))
     order = np.argsort(-scores, kind="stable")
     hits = right[order].cumsum()
     precision = hits / np.arange(1, len(hits) + 1)

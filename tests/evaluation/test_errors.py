@@ -112,8 +112,8 @@ def test_size_bins_see_their_own_objects_only() -> None:
     bins = dict(zip(("all", *SIZE_BINS), range(6), strict=True))
     miss, background = ERRORS.index("Miss"), ERRORS.index("Bkg")
     assert analysis.ap50[bins["< 12"], CAR] == 0 and analysis.ap50[bins["32-96"], CAR] == pytest.approx(1)
-    assert analysis.lost[bins["< 12"], CAR, miss] == pytest.approx(1)
-    assert analysis.lost[bins["32-96"], CAR, miss] == 0
+    assert analysis.lost[0, CAR, miss] == pytest.approx(0.5 - 51 / 101 / 2)
+    assert analysis.lost[bins["< 12"], CAR, miss] == analysis.lost[bins["32-96"], CAR, miss] == 0
     assert analysis.counts[:, CAR, background].tolist() == [1, 0, 1, 0, 0, 0]
     assert np.isnan(analysis.mean_ap50[bins["20-32"]]) and np.isnan(analysis.mean_lost[bins["20-32"]]).all()
 
@@ -133,6 +133,17 @@ def test_ap50_is_that_of_coco(seed: int) -> None:
     outcomes = judge(records, detections, len(CLASSES))
     assert decompose(outcomes).mean_ap50[0] == pytest.approx(coco["AP50"], abs=1e-6)
     assert np.nanmean(precision_over_recall(outcomes)) == pytest.approx(coco["AP50"], abs=1e-6)
+
+
+def test_misses_cost_nothing_where_all_objects_of_a_class_are_missed_and_such_classes_are_counted() -> None:
+    record = truth([(PLACE, CAR), ((400, 400, 20, 20), CAR), ((500, 500, 20, 20), BUS), ((600, 600, 8, 8), 2)])
+    rows = found((PLACE, CAR, 0.9), (NOWHERE, BUS, 0.8), (NOWHERE, 2, 0.7))
+    analysis = analyse(record, rows)
+    for error in ("Miss", "FN"):
+        costs = analysis.lost[0, :, ERRORS.index(error)]
+        assert costs == pytest.approx([1 - 51 / 101, 0, 0])  # tidecv: no positives, an AP of 0
+    assert analysis.counts[0, :, ERRORS.index("Miss")].tolist() == [1, 1, 1]
+    assert (analysis.without_find.tolist(), analysis.with_objects.tolist()) == ([2, 1, 0, 1, 0, 0], [3, 1, 0, 2, 0, 0])
 
 
 def test_mending_never_costs() -> None:

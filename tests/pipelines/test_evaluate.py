@@ -194,6 +194,8 @@ def test_the_console_shows_every_protocol_and_the_errors(assessment: Assessment)
     text = log.getvalue()
     for words in ("coco", "visdrone", "AP_plain", "lost AP50", "Dupe", "all sizes", assessment.data_digest[:16]):
         assert words in text
+    assert "coco is comparable with pycocotools with maxDets 1, 10, 100 and ignored regions" in text
+    assert "visdrone is comparable with the VisDrone2018-DET-toolkit" in text
 
 
 def test_the_report_holds_metrics_curves_and_the_worst_images(assessment: Assessment, tmp_path: Path) -> None:
@@ -203,12 +205,52 @@ def test_the_report_holds_metrics_curves_and_the_worst_images(assessment: Assess
     document = json.loads((folder / "metrics.json").read_text())
     assert document["metrics"]["coco/AP"] == pytest.approx(1)
     assert document["protocols"] == assessment.versions
+    assert document["comparable_with"] == assessment.comparable
     assert document["lost_AP50"]["all sizes"]["Miss"] == 0
     text = (folder / "report.md").read_text()
     for name in ("precision_recall.png", "recall_by_size.png", "errors.png", "worst_images.jpg"):
         assert name in text
         with Image.open(folder / name) as picture:
             assert min(picture.size) > 200
+
+
+def test_what_is_odd_about_the_ground_truth_is_told(root: Path, progress: ImageProgress) -> None:
+    content: dict[str, Any] = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": [
+            {"id": 0, "image_id": 1, "category_id": 1, "bbox": [-5, 2, 20, 10], "area": 200},
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 0, 9], "area": 0},
+            {"id": 2, "image_id": 1, "category_id": 1, "bbox": [9, 9, 20, 20], "area": 300},
+            {"id": 3, "image_id": 1, "category_id": 1, "bbox": [9, 40, 20, 20], "ignore": 1},
+            {"id": 3, "image_id": 1, "category_id": 1, "bbox": [40, 40, 20, 20], "area": 400},
+        ],
+        "categories": [{"id": 1, "name": "boat"}],
+    }
+    (root / "odd").mkdir()
+    Image.new("L", (96, 96)).save(root / "odd" / "a.png")
+    (root / "odd" / "annotations.json").write_text(json.dumps(content))
+    (root / "c.yaml").write_text(f"data: {{format: coco, root: {root}, train: odd, val: odd}}\n")
+    (root / "none.json").write_text("[]")
+    notes = evaluate(Request(predictions=root / "none.json", config=root / "c.yaml"), progress).notes
+    for words in (
+        "1 annotations have no `area`", "an annotation has id 0", "1 annotations have the id of another one",
+        "2 of 5 annotated objects leave their image or have no area", "1 of 5 annotated objects are flagged as ignored",
+        "1 of 5 annotated objects have an annotated area unlike their box's",
+    ):  # fmt: skip
+        assert any(words in note for note in notes), words
+
+
+def test_a_sound_ground_truth_needs_no_notes(assessment: Assessment) -> None:
+    assert assessment.notes == ()
+
+
+def test_classes_without_a_find_are_left_out_under_misses_and_counted(root: Path, config_file: Path) -> None:
+    console = Console(file=io.StringIO(), width=300)
+    path = root / "none.json"
+    path.write_text("[]")
+    scored = evaluate(Request(predictions=path, config=config_file), ImageProgress(console))
+    print_assessment(scored, analyse(scored), console)
+    assert "count 0 under FN, and under Miss (all sizes: 2 of 2" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow

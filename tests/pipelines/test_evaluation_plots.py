@@ -22,7 +22,7 @@ def ink(path: Path) -> int:
 
 def analysis(value: float) -> ErrorAnalysis:
     counts = np.zeros((6, 2, 8), dtype=np.int64)
-    return ErrorAnalysis(np.full((6, 2), value), np.full((6, 2, 8), value), counts)
+    return ErrorAnalysis(np.full((6, 2), value), np.full((6, 2, 8), value), counts, counts[..., 0])
 
 
 @pytest.mark.parametrize("nothing", [False, True])
