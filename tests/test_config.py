@@ -53,7 +53,7 @@ def test_the_defaults_are_the_papers_recipe() -> None:
         ("data.tile={size: 100, overlap: 100}", ["data.tile", "overlap=100", "size=100"]),
         ("data.resize={short_side: 900, max_side: 800}", ["data.resize", "max_side=800", "short_side=900"]),
         ("data={resize: {}, scale: 0.5}", ["data", "scale=0.5", "data.resize=null", "data.scale=1"]),
-        ("data={resize: {}, max_side: 640}", ["data", "max_side=640", "data.max_side=null"]),
+        ("data={resize: {}, max_side: 640}", ["data", "max_side=640", "data.resize=null", "data.max_side=null"]),
         ("data.augment.scale_jitter=[2, 1]", ["data.augment", "scale_jitter=[2.0, 1.0]", "[least, most]"]),
         ("evaluation.area_bins={tiny: [9, 3]}", ["evaluation", "tiny", "[least, most]"]),
         ("model.iou_aware_head.enabled=false", ["encoder_supervision=mined", "model.iou_aware_head.enabled=true"]),

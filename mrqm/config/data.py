@@ -137,11 +137,12 @@ class DataConfig(Section):
 
     @model_validator(mode="after")
     def _one_rule_sets_the_size(self) -> Self:
-        if self.resize is not None and (self.scale != 1 or self.max_side is not None):
-            raise ValueError(
-                f"resize sets the size of images: scale={self.scale:g} and max_side={self.max_side} would do so, too; "
-                "set data.resize=null, or data.scale=1 and data.max_side=null"
-            )
+        for key, neutral in (("scale", 1), ("max_side", None)):
+            if self.resize is not None and (value := getattr(self, key)) != neutral:
+                word = "null" if neutral is None else neutral
+                raise ValueError(
+                    f"{key}={value:g} and resize both set the size of images; set data.resize=null or data.{key}={word}"
+                )
         return self
 
     @model_validator(mode="after")
