@@ -72,6 +72,11 @@ def _url(name: str, value: str) -> str:
             f"{name}={value}: not the address of a cluster's dashboard, such as http://HOST:8265; give that with "
             "--address or RAY_API_SERVER_ADDRESS"
         )
+    if "@" in rest:
+        raise ClusterError(
+            f"{name}: holds a user or password, which would be shown; Ray asks for a token: set RAY_AUTH_TOKEN, or "
+            "RAY_AUTH_TOKEN_PATH to its file"
+        )
     return f"{scheme}://{rest.rstrip('/')}"
 
 

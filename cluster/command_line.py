@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -21,7 +21,6 @@ ON_THE_CLUSTER = ("data.root", "model.backbone.weights")
 """Settings that name what the cluster reads."""
 READERS = ("evaluate", "predict", "prepare")
 """Commands whose arguments are read on the cluster."""
-PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
 
 @dataclass(frozen=True)
@@ -66,17 +65,22 @@ class CommandLine:
         return self.words[0] in READERS and not before.startswith("-") and not word.startswith("-") and "=" not in word
 
 
-def read_command_line(words: Sequence[str], package: Package) -> CommandLine:
+def read_command_line(words: Sequence[str], package: Package, redact: Callable[[str], str]) -> CommandLine:
     """Check a command against what travels with it.
+
+    Args:
+        words: after `mrqm`.
+        package: that travels.
+        redact: a text without its secrets.
 
     Raises:
         ClusterError: a file that it needs does not travel, or a password would be shown.
     """
     checked = list(words)
     for index, word in enumerate(checked):
-        if PASSWORD.search(word):
+        if redact(word) != word:
             raise ClusterError(
-                f"{PASSWORD.sub('://…@', word)}: it holds a password, and Ray shows the command lines of jobs; put "
+                f"{redact(word)}: it holds a password or token, and Ray shows the command lines of jobs; put "
                 "credentials into files on the nodes (docs/clusters/security.md)"
             )
         option, equals, value = word.partition("=")

@@ -18,8 +18,13 @@ Address = Annotated[
 Job = Annotated[str, typer.Argument(metavar="JOB", help="Its id, or a beginning of it that no other has.")]
 
 
-def make_submit(check: Callable[[Sequence[str], Path], None]) -> Callable[..., None]:
-    """`mrqm submit`, which asks `check` whether the command line would refuse the words, in the folder that travels."""
+def make_submit(check: Callable[[Sequence[str], Path], None], redact: Callable[[str], str]) -> Callable[..., None]:
+    """Make `mrqm submit`.
+
+    Args:
+        check: raises what the command line would refuse, given the words and the folder that travels.
+        redact: a text without the passwords and tokens of URIs in it.
+    """
 
     def submit(
         words: Annotated[list[str], typer.Argument(metavar="COMMAND", help="Such as: -- train -c configs/demo.yaml")],
@@ -44,7 +49,7 @@ def make_submit(check: Callable[[Sequence[str], Path], None]) -> Callable[..., N
         from cluster.submit import submit as send
 
         resources = {"CPU": entrypoint_num_cpus, "GPU": entrypoint_num_gpus, "memory": entrypoint_memory * 2**30}
-        request = Request(words, address, working_dir, submission_id, env or (), resources, check)
+        request = Request(words, address, working_dir, submission_id, env or (), resources, check, redact=redact)
         sent = send(request, typer.echo)
 
         from cluster.attend import attend, how_to_go_on

@@ -7,7 +7,7 @@ masked), in its log files and its tables. So nothing secret goes there: credenti
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from cluster.errors import ClusterError
@@ -17,12 +17,15 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SECRET = re.compile(r"TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE", re.IGNORECASE)
 
 
-def hand_over(wanted: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+def hand_over(
+    wanted: Sequence[str], environ: Mapping[str, str], redact: Callable[[str], str]
+) -> tuple[dict[str, str], list[str]]:
     """The variables that a job gets: MLFLOW_TRACKING_URI if it names a server, and what is wanted.
 
     Args:
         wanted: `NAME`, with this process's value, or `NAME=VALUE`.
         environ: of this process.
+        redact: a text without its secrets.
 
     Returns:
         Values by name, and what to tell the user.
@@ -33,7 +36,7 @@ def hand_over(wanted: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[s
     variables, notes = {}, []
     if uri := environ.get(TRACKING):
         if _is_of_this_machine(uri):
-            notes.append(f"{TRACKING}={_without_password(uri)} is this machine's own: the job uses the cluster's")
+            notes.append(f"{TRACKING}={redact(uri)} is this machine's own: the job uses the cluster's")
         else:
             variables[TRACKING] = uri
     for word in wanted:
@@ -42,22 +45,14 @@ def hand_over(wanted: Sequence[str], environ: Mapping[str, str]) -> tuple[dict[s
             raise ClusterError(f"--env {name}: is not set here; set it, or give --env {name}=VALUE")
         variables[name] = value if equals else environ[name]
     for name, value in variables.items():
-        _require_open(name, value)
+        if SECRET.search(name) or redact(value) != value:
+            raise ClusterError(
+                f"{name} holds a secret, and Ray shows the environment of jobs; put credentials into files on the "
+                "nodes, such as ~/.mlflow/credentials and ~/.aws/credentials (docs/clusters/security.md)"
+            )
     return variables, notes
-
-
-def _require_open(name: str, value: str) -> None:
-    if SECRET.search(name) or urlsplit(value).password:
-        raise ClusterError(
-            f"{name} holds a secret, and Ray shows the environment of jobs; put credentials into files on the nodes, "
-            "such as ~/.mlflow/credentials and ~/.aws/credentials (docs/clusters/security.md)"
-        )
 
 
 def _is_of_this_machine(uri: str) -> bool:
     parts = urlsplit(uri)
     return parts.scheme in ("", "file", "sqlite") or (parts.hostname or "") in LOOPBACK
-
-
-def _without_password(uri: str) -> str:
-    return re.sub(r"://[^/@]*@", "://…@", uri)

@@ -43,6 +43,7 @@ class Request:
         env: further variables for the job, `NAME` or `NAME=VALUE`.
         resources: that the job's own process reserves: `CPU`, `GPU`, `memory` in bytes.
         check: raises what the command itself would refuse, given its words and the folder of its files.
+        redact: a text without its secrets; what holds some is refused.
     """
 
     words: Sequence[str]
@@ -52,6 +53,7 @@ class Request:
     env: Sequence[str] = ()
     resources: Mapping[str, float] = field(default_factory=dict)
     check: Callable[[Sequence[str], Path], None] = lambda words, folder: None
+    redact: Callable[[str], str] = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,9 @@ def submit(request: Request, say: Say) -> Submitted:
     """
     package = pack(request.working_dir.absolute())
     package.require_small()
-    command = read_command_line(request.words, package)
+    command = read_command_line(request.words, package, request.redact)
     request.check(command.words, package.root)
-    variables, notes = hand_over(request.env, os.environ)
+    variables, notes = hand_over(request.env, os.environ, request.redact)
     dashboard = open_dashboard(find_address(request.address))
     say(f"cluster   {dashboard.address}, Ray {dashboard.ray_version}")
     notes += _compare_versions(dashboard) + _look_at_nodes(dashboard, request, command, package)

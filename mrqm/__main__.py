@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from cluster import commands as clusters
 from cluster.place import JOB
+from mrqm.redaction import guard_output, redact
 from pipelines.registry_commands import app as registry
 
 
@@ -32,7 +33,7 @@ class Commands(TyperGroup):
 
             if ctx.params["verbose"] or not is_users_error(error):
                 raise
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(redact(f"error: {error}"), err=True)
             raise typer.Exit(2) from error
 
 
@@ -378,11 +379,13 @@ def _check_submitted(words: Sequence[str], folder: Path) -> None:
         load_config(folder / given["config"], given["overrides"] or ())
 
 
-app.command("submit", context_settings={"allow_interspersed_args": False})(clusters.make_submit(_check_submitted))
+submit = clusters.make_submit(_check_submitted, redact)
+app.command("submit", context_settings={"allow_interspersed_args": False})(submit)
 
 
 def main() -> None:
     """The `mrqm` command; as a job of a cluster it works in the cluster's folder."""
+    guard_output()
     arguments = sys.argv[1:]
     if JOB in os.environ:
         from cluster.errors import ClusterError

@@ -13,13 +13,13 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE, MAX_METRICS_PER_BATCH
 
 from mrqm.files import write_whole
 from pipelines.journal import Artifact, DatasetUsed, Entry, Journal, Metrics, Status, Tags
+from pipelines.mlflow_client import Client
 from pipelines.mlflow_errors import STORE_ERRORS, explain, is_away
 
 SECONDS_BETWEEN_REQUESTS = 10.0
@@ -36,7 +36,7 @@ class Delivery:
         run_id: of the MLflow run.
     """
 
-    def __init__(self, journal: Journal, client: MlflowClient, run_id: str) -> None:
+    def __init__(self, journal: Journal, client: Client, run_id: str) -> None:
         self._journal, self._client, self._run_id = journal, client, run_id
         self._receipt = journal.path.with_suffix(".sent")
         self._sent = _read_receipt(self._receipt, run_id)

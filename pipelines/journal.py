@@ -15,6 +15,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from mrqm.redaction import redact
+
 FILE = "journal.jsonl"
 
 logger = logging.getLogger(__name__)
@@ -107,7 +109,7 @@ class Journal:
 
     def add(self, entry: Entry) -> None:
         """Append an entry; a disk that is full costs the entry, not the training."""
-        line = entry.model_dump_json().encode() + b"\n"
+        line = redact(entry.model_dump_json()).encode() + b"\n"
         with self._lock:
             try:
                 with self.path.open("ab") as file:

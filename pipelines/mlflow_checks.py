@@ -11,7 +11,6 @@ import tempfile
 from pathlib import Path
 from uuid import uuid4
 
-from mlflow import MlflowClient
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -19,8 +18,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mrqm.check import Check
 from mrqm.config import Config, TrackingConfig
+from mrqm.redaction import redact
+from pipelines.mlflow_client import Client
 from pipelines.mlflow_errors import TrackingError, explain
-from pipelines.mlflow_store import first_contact, require_active, resolve_uri, shown, sqlite_path
+from pipelines.mlflow_store import first_contact, require_active, resolve_uri, sqlite_path
 
 PROBE = "mrqm.plan"
 
@@ -33,14 +34,14 @@ def check_mlflow(config: Config) -> list[Check]:
         return [_new_database(database)]
     try:
         with first_contact(uri):
-            client = MlflowClient(uri)
+            client = Client(uri)
             experiment = client.get_experiment_by_name(settings.experiment)
             if experiment is not None:
                 require_active(experiment, uri)
     except TrackingError as error:
         return [Check.refused("mlflow", error)]
     what = f"experiment {settings.experiment}"
-    checks = [Check("mlflow", "ok", f"{shown(uri)} answers; {what} {'is there' if experiment else 'will be made'}")]
+    checks = [Check("mlflow", "ok", f"{redact(uri)} answers; {what} {'is there' if experiment else 'will be made'}")]
     with first_contact(uri):
         checks += _check_experiment(client, experiment, uri) if experiment else []
         return [*checks, *_check_registry(client, settings, uri)]
@@ -56,7 +57,7 @@ def _new_database(database: Path) -> Check:
     return Check("mlflow", "ok", f"{database} will be made")
 
 
-def _check_experiment(client: MlflowClient, experiment: Experiment, uri: str) -> list[Check]:
+def _check_experiment(client: Client, experiment: Experiment, uri: str) -> list[Check]:
     try:
         client.set_experiment_tag(experiment.experiment_id, PROBE, "1")
         client.delete_experiment_tag(experiment.experiment_id, PROBE)
@@ -88,12 +89,12 @@ def _check_artifacts(location: str, uri: str) -> Check:
     return Check(name, "ok", f"written to {location}")
 
 
-def _check_registry(client: MlflowClient, settings: TrackingConfig, uri: str) -> list[Check]:
+def _check_registry(client: Client, settings: TrackingConfig, uri: str) -> list[Check]:
     model = settings.register_as
     if model is None:
         return []
     try:
-        if client.search_registered_models(f"name = '{model}'"):
+        if client.model(model):
             client.set_registered_model_tag(model, PROBE, "1")
             client.delete_registered_model_tag(model, PROBE)
             return [Check("mlflow registry", "ok", f"versions of {model} may be made")]
@@ -101,7 +102,7 @@ def _check_registry(client: MlflowClient, settings: TrackingConfig, uri: str) ->
         client.create_registered_model(probe)
         client.delete_registered_model(probe)
     except (MlflowException, SQLAlchemyError) as error:
-        return [_forbidden("mlflow registry", f"{model} cannot be registered at {shown(uri)}", error)]
+        return [_forbidden("mlflow registry", f"{model} cannot be registered at {redact(uri)}", error)]
     return [Check("mlflow registry", "ok", f"model {model} will be made")]
 
 

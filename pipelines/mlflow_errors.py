@@ -8,6 +8,8 @@ import socket
 from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import SQLAlchemyError
 
+from mrqm.redaction import redact
+
 LONGEST = 300
 """Characters of a message that nobody foresaw."""
 USE_ANOTHER = "set tracking.uri or MLFLOW_TRACKING_URI to a store that answers, such as sqlite:///mlflow.db"
@@ -86,5 +88,5 @@ def _carried(error: BaseException) -> BaseException | None:
 
 
 def _first_line(text: str) -> str:
-    line = text.strip().partition("\n")[0]
+    line = redact(text.strip().partition("\n")[0])
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"

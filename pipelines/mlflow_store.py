@@ -8,32 +8,31 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import sqlalchemy
-from mlflow import MlflowClient
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from sqlalchemy.exc import SQLAlchemyError
 
 from mrqm.config import TrackingConfig
+from mrqm.redaction import redact
+from pipelines.mlflow_client import Client
 from pipelines.mlflow_errors import TrackingError, UnreachableError, explain, is_away
 
+URI = "MLFLOW_TRACKING_URI"
 FIRST_CONTACT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 
 
 def resolve_uri(settings: TrackingConfig) -> str:
-    """The tracking URI: MLFLOW_TRACKING_URI if set, else the configuration's; SQLite files by absolute path."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or settings.uri
+    """The tracking URI: MLFLOW_TRACKING_URI if set, else the configuration's; SQLite files by absolute path.
+
+    A server's credentials in MLFLOW_TRACKING_URI move to the variables that MLflow has for them: it would print them.
+    """
+    uri = _without_credentials(os.environ.get(URI, "")) or settings.uri
     path = sqlite_path(uri)
     return uri.replace(f":///{path}", f":///{path.resolve()}", 1) if path else uri
-
-
-def shown(uri: str) -> str:
-    """A URI as it may be printed and kept, without its password."""
-    begin, at, rest = uri.rpartition("@")
-    scheme, separator, user = begin.partition("://")
-    return f"{scheme}{separator}{user.partition(':')[0]}:***@{rest}" if at and ":" in user else uri
 
 
 @contextmanager
@@ -53,7 +52,7 @@ def first_contact(uri: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
         reason, remedy = explain(error)
         kind = UnreachableError if is_away(error) else TrackingError
-        raise kind(f"MLflow at {shown(uri)} cannot be used: {reason}; {remedy}") from error
+        raise kind(f"MLflow at {redact(uri)} cannot be used: {reason}; {remedy}") from error
     finally:
         for name, value in before.items():
             if value is None:
@@ -62,7 +61,7 @@ def first_contact(uri: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def find_experiment(client: MlflowClient, name: str, uri: str) -> str:
+def find_experiment(client: Client, name: str, uri: str) -> str:
     """Id of the experiment of that name, made if there is none; `TrackingError` if it is deleted."""
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
@@ -77,7 +76,7 @@ def require_active(experiment: Experiment, uri: str) -> None:
     """`TrackingError` if an experiment is deleted: no run can be made in it, and no other of its name."""
     if experiment.lifecycle_stage != "active":
         raise TrackingError(
-            f"experiment {experiment.name!r} at {shown(uri)} is deleted; restore it with `mlflow experiments restore "
+            f"experiment {experiment.name!r} at {redact(uri)} is deleted; restore it with `mlflow experiments restore "
             f"--experiment-id {experiment.experiment_id}` or set tracking.experiment to another name"
         )
 
@@ -85,6 +84,18 @@ def require_active(experiment: Experiment, uri: str) -> None:
 def sqlite_path(uri: str) -> Path | None:
     """The database file of a SQLite URI."""
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+
+
+def _without_credentials(uri: str) -> str:
+    """What MLFLOW_TRACKING_URI is without the user and password of a server, which other variables then hold."""
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
+        return uri
+    user, _, host = parts.netloc.rpartition("@")
+    name, _, password = user.partition(":")
+    os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(name), unquote(password)
+    os.environ[URI] = urlunsplit(parts._replace(netloc=host))
+    return os.environ[URI]
 
 
 @contextmanager

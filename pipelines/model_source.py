@@ -60,7 +60,8 @@ def _download(model: str, folder: str) -> Path:
     from mlflow.exceptions import MlflowException
 
     from mrqm.config import TrackingConfig
-    from pipelines.mlflow_store import resolve_uri, shown
+    from mrqm.redaction import redact
+    from pipelines.mlflow_store import resolve_uri
 
     uri = resolve_uri(TrackingConfig())
     mlflow.set_tracking_uri(uri)
@@ -68,7 +69,7 @@ def _download(model: str, folder: str) -> Path:
         path = Path(mlflow.artifacts.download_artifacts(artifact_uri=model, dst_path=folder)) / "artifacts/checkpoint"
     except (MlflowException, OSError) as error:
         raise ModelSourceError(
-            f"{model}: MLflow at {shown(uri)} does not give it: {error}\nname a checkpoint's folder, "
+            f"{model}: MLflow at {redact(uri)} does not give it: {error}\nname a checkpoint's folder, "
             "models:/NAME/VERSION, models:/NAME@ALIAS or runs:/RUN_ID/model, and set MLFLOW_TRACKING_URI to its store"
         ) from error
     if not path.is_dir():

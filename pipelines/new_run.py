@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from mlflow import MlflowClient
 from mlflow.entities import Param
 from mlflow.utils.mlflow_tags import (
     MLFLOW_GIT_BRANCH,
@@ -24,13 +23,12 @@ from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BA
 
 from mrqm.config import Config
 from pipelines.environment import describe_environment, installed_packages
+from pipelines.mlflow_client import Client
 from pipelines.provenance import Checkout, find_checkout
 from pipelines.runs import flatten
 
 
-def create_run(
-    client: MlflowClient, experiment_id: str, config: Config, parent: str | None, tags: Mapping[str, str]
-) -> str:
+def create_run(client: Client, experiment_id: str, config: Config, parent: str | None, tags: Mapping[str, str]) -> str:
     """Make the run; returns its id.
 
     Args:

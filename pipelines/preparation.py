@@ -13,12 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from mrqm.config import DataFormat, FolderOrUri
+from mrqm.config import DataFormat, FolderOrUri, Section
 from mrqm.data.prepared import ImageJob, ImageOutcome
 from mrqm.data.statistics import SplitReport
 from mrqm.files import write_whole
+from mrqm.redaction import redact
 from pipelines.prepare_report import to_markdown
 
 SETTINGS, PROGRESS, REPORT, READABLE = "prepare.json", "progress.jsonl", "report.json", "report.md"
@@ -29,7 +30,7 @@ class PreparationError(ValueError):
     """Settings that do not go together, or a destination that holds something else."""
 
 
-class PrepareSettings(BaseModel):
+class PrepareSettings(Section):
     """What is prepared, and how.
 
     Attributes:
@@ -43,8 +44,6 @@ class PrepareSettings(BaseModel):
         min_visible: objects of which at most this share is visible in a tile become ignored boxes.
         blackout_ignored: paint ignored regions of tiles black except where an object lies over them.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     dataset: DataFormat
     source: FolderOrUri
@@ -67,7 +66,8 @@ def make_settings(**values: Any) -> PrepareSettings:
         settings = PrepareSettings(**values)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        raise PreparationError(f"{fault['loc'][0]}: {fault['msg']}; got {fault['input']!r}") from error
+        message = fault["msg"].removeprefix("Value error, ")
+        raise PreparationError(redact(f"{fault['loc'][0]}: {message}; got {fault['input']!r}")) from error
     if settings.overlap and (settings.tiles is None or settings.overlap >= settings.tiles):
         raise PreparationError(f"overlap={settings.overlap} must be below tiles={settings.tiles}; change --overlap")
     return settings

@@ -13,10 +13,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
+from mlflow.entities.model_registry import ModelVersion
 from PIL import Image
 
 import mrqm
 from mrqm.checkpoint_files import CONFIG, METRICS, WEIGHTS
+from pipelines.mlflow_client import equals, redacted_file
 from pipelines.notes import ABOUT, describe_version
 from pipelines.provenance import provenance
 from pipelines.tracking import Tracker, metric_name
@@ -26,6 +28,8 @@ REQUIREMENTS = (
     "typing-extensions",
 )  # fmt: skip
 """What a model imports, beside MLflow itself, which states its own version."""
+REGISTERED_AS = "registered.as"
+"""Tag of a version: the name that its model had when it was registered."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def register(
 ) -> RegisteredModel:
     """Log a checkpoint as a model of the tracker's run and, under a name, register it with metrics and origin as tags.
 
-    A run that registered its model before gets that model again.
+    A run that registered its model before gets that model again, also if the model was renamed meanwhile.
 
     Args:
         checkpoint: a folder as `mrqm.checkpoint` describes.
@@ -55,14 +59,15 @@ def register(
         name: in the registry; None registers nothing.
         stamp: further tags: the protocol's version and the data's digest.
     """
-    if name and (earlier := tracker.client.search_model_versions(f"name = '{name}' and run_id = '{tracker.run_id}'")):
-        return RegisteredModel(f"models:/{name}/{earlier[0].version}", name, earlier[0].version)
+    if name and (earlier := _registered_before(tracker, name)):
+        return RegisteredModel(f"models:/{earlier.name}/{earlier.version}", earlier.name, str(earlier.version))
     logged = _log_model(tracker, checkpoint)
     if name is None:
         return RegisteredModel(logged.model_uri, None, None)
-    if not tracker.client.search_registered_models(f"name = '{name}'"):
+    if tracker.client.model(name) is None:
         tracker.client.create_registered_model(name, description=ABOUT)
     tags = {metric_name(key): f"{value:.4f}" for key, value in metrics.items()} | provenance(checkpoint) | dict(stamp)
+    tags[REGISTERED_AS] = name
     tags["run.name"] = tracker.client.get_run(tracker.run_id).info.run_name
     made = tracker.client.create_model_version(
         name,
@@ -75,6 +80,12 @@ def register(
     return RegisteredModel(f"models:/{name}/{made.version}", name, made.version)
 
 
+def _registered_before(tracker: Tracker, name: str) -> ModelVersion | None:
+    """The version that the tracker's run registered under a name, whatever that model is called now."""
+    versions = tracker.client.versions(equals("run_id", tracker.run_id))
+    return next((made for made in versions if made.tags.get(REGISTERED_AS, made.name) == name), None)
+
+
 def _log_model(tracker: Tracker, checkpoint: Path) -> mlflow.models.model.ModelInfo:
     mlflow.set_tracking_uri(tracker.uri)
     # MLflow warns, three times, that it does not validate images of any form: the model itself does.
@@ -82,8 +93,10 @@ def _log_model(tracker: Tracker, checkpoint: Path) -> mlflow.models.model.ModelI
     with tempfile.TemporaryDirectory() as temporary, mlflow.start_run(run_id=tracker.run_id), unheard:
         folder = Path(temporary) / "checkpoint"
         folder.mkdir()
-        for file in (WEIGHTS, CONFIG, METRICS):  # not the optimizer's state
-            shutil.copy(checkpoint / file, folder)
+        shutil.copy(checkpoint / WEIGHTS, folder)  # not the optimizer's state
+        for file in (CONFIG, METRICS):
+            with redacted_file(checkpoint / file) as text:
+                shutil.copy(text, folder)
         return mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name("detector_model.py")),  # whose type hints are the signature

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,6 @@ from typing import Any
 
 import mlflow
 import yaml
-from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
@@ -26,7 +25,9 @@ from mlflow.exceptions import MlflowException
 from mrqm.checkpoint_files import CONFIG, WEIGHTS
 from mrqm.config import TrackingConfig
 from mrqm.data.digest import file_digest
-from pipelines.mlflow_store import first_contact, resolve_uri, shown, sqlite_path
+from mrqm.redaction import redact
+from pipelines.mlflow_client import Client, equals
+from pipelines.mlflow_store import first_contact, resolve_uri, sqlite_path
 from pipelines.model_source import checkpoint_folder
 from pipelines.model_version import Version
 from pipelines.runs import flatten
@@ -52,13 +53,13 @@ def open_registry() -> Iterator[Registry]:
     if database and not database.is_file():
         raise RegistryError(f"{database}: no such database; set MLFLOW_TRACKING_URI to the store that has the models")
     with first_contact(uri):
-        client = MlflowClient(uri)
-        client.search_registered_models(max_results=1)
+        client = Client(uri)
+        next(client.models(), None)
     mlflow.set_tracking_uri(uri)
     try:
         yield Registry(client, uri)
     except MlflowException as error:
-        raise RegistryError(f"MLflow at {shown(uri)}: {error}") from error
+        raise RegistryError(f"MLflow at {redact(uri)}: {error}") from error
 
 
 class Registry:
@@ -69,12 +70,12 @@ class Registry:
         uri: of the store.
     """
 
-    def __init__(self, client: MlflowClient, uri: str) -> None:
+    def __init__(self, client: Client, uri: str) -> None:
         self.client, self.uri = client, uri
 
     def names(self) -> list[str]:
         """The registered models, in alphabetical order."""
-        return sorted(model.name for model in _pages(self.client.search_registered_models))
+        return sorted(model.name for model in self.client.models())
 
     def model(self, name: str) -> RegisteredModel:
         """A registered model; `RegistryError` if there is none of that name."""
@@ -84,14 +85,14 @@ class Registry:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             names = ", ".join(self.names()) or "none"
-            raise RegistryError(f"no model {name!r} at {shown(self.uri)}; registered are: {names}") from error
+            raise RegistryError(f"no model {name!r} at {redact(self.uri)}; registered are: {names}") from error
 
     def versions(self, name: str) -> list[Version]:
         """The versions of a model, newest first; `RegistryError` if there is no such model."""
         aliases: dict[str, list[str]] = {}
         for alias, number in sorted(self.model(name).aliases.items()):
             aliases.setdefault(str(number), []).append(alias)
-        found = _pages(self.client.search_model_versions, f"name = '{name}'")
+        found = self.client.versions(equals("name", name))
         versions = [_version(made, tuple(aliases.get(str(made.version), ()))) for made in found]
         return sorted(versions, key=lambda version: int(version.number), reverse=True)
 
@@ -180,12 +181,3 @@ def _with_alias(name: str, versions: list[Version], alias: str) -> Version:
 def _version(made: ModelVersion, aliases: tuple[str, ...]) -> Version:
     created = datetime.fromtimestamp(made.creation_timestamp / 1000)
     return Version(made.name, str(made.version), aliases, created, made.run_id or None, dict(made.tags))
-
-
-def _pages(search: Callable[..., Any], condition: str | None = None) -> Iterator[Any]:
-    """Everything that a search of MLflow finds, page after page."""
-    page = search(condition)
-    yield from page
-    while page.token:
-        page = search(condition, page_token=page.token)
-        yield from page

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.mlflow_store import shown
+from mrqm.redaction import redact
 from pipelines.model_version import DATA, DIGEST_DIGITS, Version, differences
 from pipelines.registry import Registry
 from pipelines.report import metrics_tables, number, ui_command
@@ -48,7 +48,7 @@ def print_version(version: Version, registry: Registry, console: Console) -> Non
     facts = {key: value for key, value in sorted(version.tags.items()) if key not in version.metrics}
     run = registry.run(version)
     facts["run"] = version.run_id or ABSENT
-    facts["look at the run"] = "it is deleted" if run is None else ui_command(shown(registry.uri), run.info.run_id)
+    facts["look at the run"] = "it is deleted" if run is None else ui_command(redact(registry.uri), run.info.run_id)
     width = max(map(len, facts)) + 2
     for key, value in facts.items():
         _line(console, f"{key:<{width}}{value}")

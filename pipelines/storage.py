@@ -18,6 +18,7 @@ import pyarrow
 from pyarrow.fs import FileSelector, FileSystem, FileType, FSSpecHandler, LocalFileSystem, PyFileSystem
 
 from mrqm.files import part_of, write_whole
+from mrqm.redaction import redact
 
 COPIED_AT_ONCE = 64 * 2**20
 
@@ -48,13 +49,14 @@ class Storage:
             return file.read()
 
     def write(self, name: str, content: bytes | str) -> None:
-        """Write a file, text as UTF-8; `OSError` if that is impossible."""
+        """Write a file, text as UTF-8 and without secrets; `OSError` if that is impossible."""
+        content = redact(content).encode() if isinstance(content, str) else content
         if self.local:
             write_whole(self.local / name, content)
             return
         self.filesystem.create_dir(self._at(name).rpartition("/")[0])
         with self.filesystem.open_output_stream(self._at(name)) as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content)
 
     def list_files(self) -> set[str]:
         """Names of all files, as `epoch_0003/config.yaml`."""

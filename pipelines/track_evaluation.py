@@ -7,12 +7,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from mrqm.config import TrackingConfig
+from mrqm.redaction import redact
 from pipelines.evaluate import Assessment
-from pipelines.mlflow_store import find_experiment, first_contact, resolve_uri, shown
+from pipelines.mlflow_client import Client
+from pipelines.mlflow_store import find_experiment, first_contact, resolve_uri
 from pipelines.report import ui_command
 from pipelines.tracking import metric_name
 
@@ -26,7 +27,7 @@ def track_evaluation(assessment: Assessment, report: Sequence[Path]) -> str:
     settings = TrackingConfig()
     uri = resolve_uri(settings)
     with first_contact(uri):
-        client = MlflowClient(uri)
+        client = Client(uri)
         experiment = find_experiment(client, settings.experiment, uri)
         name = f"evaluate {assessment.subject}"
         run_id = client.create_run(experiment, run_name=name, tags=_tags(assessment)).info.run_id
@@ -36,7 +37,7 @@ def track_evaluation(assessment: Assessment, report: Sequence[Path]) -> str:
     for file in report:
         client.log_artifact(run_id, str(file), "report")
     client.set_terminated(run_id)
-    return f"MLflow run {run_id}: {ui_command(shown(uri), run_id)}"
+    return f"MLflow run {run_id}: {ui_command(redact(uri), run_id)}"
 
 
 def _tags(assessment: Assessment) -> dict[str, str]:

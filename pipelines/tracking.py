@@ -15,17 +15,18 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
 
 from mrqm.config import Config
 from mrqm.engine import StepReport
+from mrqm.redaction import redact
 from pipelines.delivery import Delivery
 from pipelines.events import PROTOCOL, EpochReport, SetAside, SystemSample
 from pipelines.journal import Artifact, DatasetUsed, EndStatus, Journal, Metrics, Status, Tags, now
+from pipelines.mlflow_client import Client
 from pipelines.mlflow_errors import UnreachableError
-from pipelines.mlflow_store import find_experiment, first_contact, resolve_uri, shown
+from pipelines.mlflow_store import find_experiment, first_contact, resolve_uri
 from pipelines.new_run import create_run
 from pipelines.runs import RunFolder
 
@@ -71,11 +72,11 @@ class Tracker:
     ) -> None:
         self._patience = patience
         self.uri = resolve_uri(config.tracking)
-        self.shown_uri = shown(self.uri)
+        self.shown_uri = redact(self.uri)
         self.run_id = folder.read_mlflow_run(self.shown_uri) or ""
         try:
             with first_contact(self.uri):
-                self.client = MlflowClient(self.uri)
+                self.client = Client(self.uri)
                 experiment = find_experiment(self.client, config.tracking.experiment, self.uri)
                 if not self.run_id or not _exists(self.client, self.run_id):
                     self.run_id = create_run(self.client, experiment, config, parent, tags)
@@ -183,9 +184,9 @@ def require_store(config: Config, folder: RunFolder) -> None:
         TrackingError: the store cannot be used.
     """
     uri = resolve_uri(config.tracking)
-    if folder.read_mlflow_run(shown(uri)) is None:
+    if folder.read_mlflow_run(redact(uri)) is None:
         with first_contact(uri):
-            find_experiment(MlflowClient(uri), config.tracking.experiment, uri)
+            find_experiment(Client(uri), config.tracking.experiment, uri)
 
 
 def metric_name(name: str) -> str:
@@ -193,7 +194,7 @@ def metric_name(name: str) -> str:
     return re.sub(r"[^\w.\- :/]", "_", name)
 
 
-def _exists(client: MlflowClient, run_id: str) -> bool:
+def _exists(client: Client, run_id: str) -> bool:
     try:
         return client.get_run(run_id).info.lifecycle_stage == "active"
     except MlflowException as error:

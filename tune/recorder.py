@@ -15,6 +15,7 @@ from typing import Self
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from mrqm.config import Config
+from pipelines.mlflow_client import equals
 from pipelines.mlflow_errors import STORE_ERRORS, explain
 from pipelines.register import RegisteredModel
 from pipelines.runs import RunFolder
@@ -187,8 +188,8 @@ class Recorder:
 
     def _recorded_states(self) -> dict[int, str | None]:
         """What the runs of trials say of them; runs that nobody remembers are removed."""
-        client, mine = self.sweep.client, f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.sweep.run_id}'"
-        runs = client.search_runs([client.get_run(self.sweep.run_id).info.experiment_id], mine)
+        client, mine = self.sweep.client, equals(f"tags.`{MLFLOW_PARENT_RUN_ID}`", self.sweep.run_id)
+        runs = client.runs([client.get_run(self.sweep.run_id).info.experiment_id], mine)
         states = {run.info.run_id: run.data.tags.get("sweep.state") for run in runs}
         trials = list(self._history.trials)
         known = {trial.number: self._folder(trial).read_mlflow_run(self.sweep.shown_uri) for trial in trials}

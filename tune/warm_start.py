@@ -14,13 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
 from mrqm.config import Config
-from pipelines.mlflow_store import first_contact, resolve_uri, shown
+from mrqm.redaction import redact
+from pipelines.mlflow_client import Client
+from pipelines.mlflow_store import first_contact, resolve_uri
 from pipelines.runs import FREE_KEYS, flatten
 from pipelines.tracking import metric_name
 from tune.candidates import Candidates
@@ -78,8 +79,8 @@ def find_known(candidates: Candidates, config: Config, stamp: Mapping[str, str])
     experiment = wanted.experiment or config.tracking.experiment
     source = f"sweep {' and '.join(wanted.sweeps)}" if wanted.sweeps else f"experiment {experiment}"
     with first_contact(uri):
-        client = MlflowClient(uri)
-        runs = _finished_runs(client, experiment, wanted, shown(uri))
+        client = Client(uri)
+        runs = _finished_runs(client, experiment, wanted, redact(uri))
         comparison = _Comparison(candidates, config, stamp, wanted)
         judged = [(run, comparison.read(run)) for run in runs]
         taken = [_known(client, run, params, candidates) for run, params in judged if not isinstance(params, str)]
@@ -91,7 +92,7 @@ def find_known(candidates: Candidates, config: Config, stamp: Mapping[str, str])
         return Found(source, known, left_out)
     lines = [f"  {line}" for line in _most_common(left_out)] or ["  it has no finished runs"]
     raise SpaceError(
-        "\n".join([f"warm_start: nothing in {source} at {shown(uri)} can be learned from:", *lines])
+        "\n".join([f"warm_start: nothing in {source} at {redact(uri)} can be learned from:", *lines])
         + "\nname other sweeps, list keys that may differ in warm_start.differ, or leave warm_start out"
     )
 
@@ -104,11 +105,11 @@ def _most_common(reasons: Mapping[str, int]) -> list[str]:
     return lines
 
 
-def _finished_runs(client: MlflowClient, experiment: str, wanted: WarmStart, uri: str) -> list[Run]:
+def _finished_runs(client: Client, experiment: str, wanted: WarmStart, uri: str) -> list[Run]:
     """Trainings of the experiment that ended by themselves or were pruned, oldest first."""
     found = client.get_experiment_by_name(experiment)
     if found is None or found.lifecycle_stage != "active":
-        names = ", ".join(sorted(one.name for one in client.search_experiments()))
+        names = ", ".join(sorted(one.name for one in client.experiments()))
         raise SpaceError(f"warm_start.experiment: there is no {experiment!r} at {uri}; there are {names}")
     runs = list(_all_runs(client, found.experiment_id))
     sweeps = {name for run in runs if (name := run.data.tags.get("sweep.name"))}
@@ -120,19 +121,12 @@ def _finished_runs(client: MlflowClient, experiment: str, wanted: WarmStart, uri
     return [run for run in runs if not wanted.sweeps or run.data.tags.get("sweep.name") in wanted.sweeps]
 
 
-def _all_runs(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
+def _all_runs(client: Client, experiment_id: str) -> Iterator[Run]:
     """Without the runs that stand for sweeps: these have no parameters of their own."""
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment_id], "attributes.status = 'FINISHED'", order_by=["attributes.start_time ASC"], page_token=token
-        )
-        for run in page:
-            is_sweep = run.data.tags.get(MLFLOW_SOURCE_NAME) == "mrqm tune"
-            if not is_sweep or MLFLOW_PARENT_RUN_ID in run.data.tags:
-                yield run
-        if not (token := page.token):
-            return
+    for run in client.runs([experiment_id], "attributes.status = 'FINISHED'", ["attributes.start_time ASC"]):
+        is_sweep = run.data.tags.get(MLFLOW_SOURCE_NAME) == "mrqm tune"
+        if not is_sweep or MLFLOW_PARENT_RUN_ID in run.data.tags:
+            yield run
 
 
 class _Comparison:
@@ -201,7 +195,7 @@ def _is_text_of(text: str, value: Any) -> bool:
     return text == str(list(value) if isinstance(value, tuple) else value) or canonical(text) == canonical(value)
 
 
-def _known(client: MlflowClient, run: Run, params: Params, candidates: Candidates) -> KnownRun | None:
+def _known(client: Client, run: Run, params: Params, candidates: Candidates) -> KnownRun | None:
     """What a run found out; None if it did not measure what is sought."""
     objectives = candidates.space.objective
     epochs = _history(client, run, "epoch")
@@ -219,7 +213,7 @@ def _known(client: MlflowClient, run: Run, params: Params, candidates: Candidate
     )
 
 
-def _history(client: MlflowClient, run: Run, metric: str) -> dict[int, float]:
+def _history(client: Client, run: Run, metric: str) -> dict[int, float]:
     """A metric by step."""
     if metric not in run.data.metrics:
         return {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self, TypeAlias
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -16,13 +15,7 @@ DataFormat: TypeAlias = Literal["visdrone", "coco", "soda-d", "yolo"]
 
 def _folder_or_uri(value: Any) -> Any:
     """A URI stays text: as a path it would lose a slash."""
-    if not isinstance(value, str) or "://" not in value:
-        return Path(value) if isinstance(value, str) else value
-    if "@" in urlsplit(value).netloc:
-        raise ValueError(
-            "credentials in a URI end up in logs; leave them to the nodes, as AWS_ACCESS_KEY_ID, a profile or a role"
-        )
-    return value
+    return Path(value) if isinstance(value, str) and "://" not in value else value
 
 
 FolderOrUri = Annotated[Path | str, BeforeValidator(_folder_or_uri)]

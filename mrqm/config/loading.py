@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from mrqm.config.run import Config
 from mrqm.config.section import section_type
+from mrqm.redaction import redact
 
 
 class ConfigError(ValueError):
@@ -53,19 +54,19 @@ def _copy_sections(values: Any) -> Any:
 def _apply_override(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
-        raise ConfigError(f"override {override!r}: expected key.path=value, for example optim.lr=1e-4")
+        raise ConfigError(redact(f"override {override!r}: expected key.path=value, for example optim.lr=1e-4"))
     *sections, leaf = key.split(".")
     for section in sections:
         child = values.setdefault(section, {})
         if child is None:  # a section that the file switches off, such as `tile: null`
             child = values[section] = {}
         if not isinstance(child, dict):
-            raise ConfigError(f"override {override!r}: {section} is a value, not a section")
+            raise ConfigError(redact(f"override {override!r}: {section} is a value, not a section"))
         values = child
     try:
         values[leaf] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: {text!r} is not a YAML value") from error
+        raise ConfigError(redact(f"override {override!r}: {text!r} is not a YAML value")) from error
 
 
 def _describe(error: ValidationError, source: str) -> str:
@@ -79,7 +80,7 @@ def _describe(error: ValidationError, source: str) -> str:
         elif fault["type"] != "value_error":
             message = f"{message}; got {fault['input']!r}"
         lines.append(f"{key}: {message}" if key else message)
-    return "\n".join([f"{source} is not usable:", *(f"  {line}" for line in lines)])
+    return redact("\n".join([f"{source} is not usable:", *(f"  {line}" for line in lines)]))
 
 
 def _known_keys(location: tuple[int | str, ...]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from mrqm.redaction import holds_secret, redact
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -14,12 +16,24 @@ CountOrZero = Annotated[int, Field(ge=0)]
 
 
 class Section(BaseModel):
-    """A frozen group of settings that refuses unknown keys."""
+    """A frozen group of settings that refuses unknown keys, and passwords: settings are logged, kept and shown."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), validate_default=True
     )
 
+    place_of_secrets: ClassVar[str] = "AWS_ACCESS_KEY_ID, a profile, a role, or what else the store's own client reads"
+    """From where credentials come that settings must not hold."""
+
+    @field_validator("*")
+    @classmethod
+    def _holds_no_secret(cls, value: Any) -> Any:
+        if not isinstance(value, BaseModel) and holds_secret(str(value)):
+            raise ValueError(
+                f"{redact(str(value))} holds a password or token, and settings are logged, kept and shown; leave it to "
+                f"the environment: {cls.place_of_secrets}"
+            )
+        return value
 
 def section_type(annotation: Any) -> type[Section] | None:
     """The section that a field holds, also one that may be null; None for a field that holds a value."""

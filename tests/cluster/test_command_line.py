@@ -11,6 +11,7 @@ import pytest
 from cluster.command_line import CommandLine, read_command_line
 from cluster.errors import ClusterError
 from cluster.package import pack
+from mrqm.redaction import redact
 
 NOW = datetime(2026, 11, 24, 15, 30, 12)
 
@@ -29,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def read(folder: Path, *words: str) -> CommandLine:
-    return read_command_line(words, pack(folder))
+    return read_command_line(words, pack(folder), redact)
 
 
 def test_a_job_is_called_as_its_run(folder: Path) -> None:
@@ -80,7 +81,7 @@ def test_a_file_of_the_clusters_image_is_left_to_it(folder: Path) -> None:
 
 
 def test_passwords_are_refused_and_not_repeated(folder: Path) -> None:
-    with pytest.raises(ClusterError, match=r"tracking.uri=http://…@mlflow: .*password") as refused:
+    with pytest.raises(ClusterError, match=r"tracking.uri=http://me:\*\*\*@mlflow: .*password") as refused:
         read(folder, "train", "-c", "configs/r50.yaml", "tracking.uri=http://me:hunter2@mlflow")
     assert "hunter2" not in str(refused.value)
 

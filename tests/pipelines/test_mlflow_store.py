@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import socket
 import struct
 import threading
@@ -10,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
 
+from mrqm.config import TrackingConfig
+from pipelines.mlflow_client import Client
 from pipelines.mlflow_errors import TrackingError, UnreachableError
-from pipelines.mlflow_store import find_experiment, first_contact, shown
+from pipelines.mlflow_store import find_experiment, first_contact, resolve_uri
 
 from .mlflow_server import MlflowServer
 from .registered import free_port
@@ -21,7 +23,7 @@ from .registered import free_port
 
 def contact(uri: str) -> None:
     with first_contact(uri):
-        find_experiment(MlflowClient(uri), "mrqm", uri)
+        find_experiment(Client(uri), "mrqm", uri)
 
 
 class _Website(http.server.BaseHTTPRequestHandler):
@@ -121,14 +123,18 @@ def test_a_database_that_is_none_is_refused(tmp_path: Path) -> None:
         contact(f"sqlite:///{tmp_path}/notes.db")
 
 
-@pytest.mark.parametrize(
-    ("uri", "printed"),
-    [
-        ("postgresql://u:secret@host:5432/db", "postgresql://u:***@host:5432/db"),
-        ("https://u:p@ss@host", "https://u:***@host"),
-        ("https://host/path", "https://host/path"),
-        ("sqlite:///a@b.db", "sqlite:///a@b.db"),
-    ],
-)
-def test_passwords_are_never_shown(uri: str, printed: str) -> None:
-    assert shown(uri) == printed
+def test_a_servers_credentials_move_to_the_variables_that_mlflow_does_not_print(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:p%40ss@host:5000/mlflow")
+    assert resolve_uri(TrackingConfig()) == "https://host:5000/mlflow"
+    assert os.environ["MLFLOW_TRACKING_URI"] == "https://host:5000/mlflow"
+    assert (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]) == ("me", "p@ss")
+
+
+def test_a_databases_password_stays_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = "postgresql://me:pass@host/db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert resolve_uri(TrackingConfig()) == uri

@@ -1,0 +1,88 @@
+"""The gate for all that leaves the process: passwords and tokens in URIs are replaced by `***`.
+
+redact("postgresql://me:hunter2@host/db?sslmode=require")  # postgresql://me:***@host/db?sslmode=require
+
+A configuration refuses them (`mrqm.config`), so that checkpoints, parameters and models hold none. What still may come
+by, from the environment or in the words of other programs, is replaced on its way out: in messages and logs, in files
+of a run, in commands that are printed, in what MLflow and Ray are told.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import traceback
+from types import TracebackType
+from urllib.parse import unquote
+
+MASK = "***"
+_END = r"\s\"'<>`\\"
+"""Characters that end a URI in a text; JSON and YAML stay what they are."""
+_SCHEME = r"\b[A-Za-z][A-Za-z0-9+.-]{0,30}"
+_URI = re.compile(rf"(?P<scheme>{_SCHEME})://(?P<rest>(?:(?!{_SCHEME}://)[^{_END}])+)")
+_PARAMETER = re.compile(rf"(?P<begin>[?&;#])(?P<name>[^?&;#={_END}]+)=(?P<value>[^&;#{_END}]+)")
+_SECRET_NAME = re.compile(
+    r"pass|pwd|secret|token|credential|signature|session|auth(?!or(s|ity)?$)|jwt|bearer|^(sig|sas|code|key|odbcconnect)$"
+    r"|(api|access|account|private|shared|storage|master|subscription|encryption)key|awsaccesskeyid|googleaccessid"
+)
+"""In the name of a query parameter, in small letters without punctuation."""
+_PORT = re.compile(r":\d+(?=[/?#]|$)")
+
+
+def redact(text: str) -> str:
+    """Replace the passwords, tokens and signed queries of all URIs in a text; the rest stays as it is.
+
+    A user's name stays, unless it stands alone in an address of HTTP, where it is a token as often.
+    """
+    return _URI.sub(_without_secrets, text)
+
+
+def holds_secret(text: str) -> bool:
+    """Whether `redact` would change a text."""
+    return redact(text) != text
+
+
+def guard_output() -> None:
+    """Let log messages and tracebacks of this process, whoever writes them, pass through `redact`."""
+    logging.setLogRecordFactory(_RedactedRecord)
+    sys.excepthook = _print_redacted
+
+
+def _without_secrets(uri: re.Match[str]) -> str:
+    scheme, rest = uri["scheme"], uri["rest"]
+    user, address = _split_user(rest)
+    name, colon, _ = user.partition(":")
+    if colon:
+        user = f"{name}:{MASK}@"
+    elif user:
+        user = f"{MASK}@" if scheme.lower() in ("http", "https") else f"{name}@"
+    return f"{scheme}://{user}{_PARAMETER.sub(_without_value, address)}"
+
+
+def _split_user(rest: str) -> tuple[str, str]:
+    """What follows `://` as user with password, which may hold `/`, `?` and `@` as SQLAlchemy's do, and all else."""
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    if "@" in authority:
+        cut = authority.rindex("@")
+    elif ":" in authority and "@" in rest and not _PORT.search(authority):
+        cut = rest.rindex("@")
+    else:
+        return "", rest
+    return rest[:cut], rest[cut + 1 :]
+
+
+def _without_value(parameter: re.Match[str]) -> str:
+    name = re.sub("[^a-z0-9]", "", unquote(parameter["name"]).lower())
+    if _SECRET_NAME.search(name) or holds_secret(unquote(parameter["value"])):
+        return f"{parameter['begin']}{parameter['name']}={MASK}"
+    return parameter[0]
+
+
+class _RedactedRecord(logging.LogRecord):
+    def getMessage(self) -> str:  # noqa: N802 (logging's own name)
+        return redact(super().getMessage())
+
+
+def _print_redacted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
