@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mrqm.checkpoint_files import CONFIG, METRICS, WEIGHTS
+from mrqm.config import Section, TrackingConfig
+from mrqm.redaction import holds_secret, redact
 from pipelines.storage import is_uri, open_storage
 
 SCHEMES = ("models:/", "runs:/")
+LOGGED = re.compile(r"runs:/.+/|models:/m-[0-9a-f]{32}$")
+"""What MLflow finds without the registry: the model of a run, and one that was logged and not registered."""
 
 
 class ModelSourceError(ValueError):
@@ -18,21 +23,28 @@ class ModelSourceError(ValueError):
 
 
 @contextmanager
-def checkpoint_folder(model: str) -> Iterator[Path]:
+def checkpoint_folder(model: str, tracking: TrackingConfig | None = None) -> Iterator[Path]:
     """The checkpoint of a model, for as long as the context is open.
 
     Args:
         model: a folder, or its URI such as s3://bucket/runs/demo/epoch_0012, `models:/NAME/VERSION`,
-            `models:/NAME@ALIAS` or `runs:/RUN_ID/model`, the latter three at MLFLOW_TRACKING_URI or, without it, in the
-            default store of this folder.
+            `models:/NAME@ALIAS`, `models:/NAME` or `runs:/RUN_ID/model`.
+        tracking: settings that name the MLflow store of the latter; None takes the default store of this folder.
+            MLFLOW_TRACKING_URI wins over both.
 
     Raises:
         ModelSourceError: the store or MLflow does not have the model, or it is not one of this project's.
         StorageError: the URI cannot be used.
+        TrackingError: the MLflow store cannot be used.
     """
+    if holds_secret(model):
+        raise ModelSourceError(
+            f"{redact(model)}: holds a password or token, which would be shown and kept; leave it to the environment: "
+            f"{Section.place_of_secrets}"
+        )
     if model.startswith(SCHEMES):
         with TemporaryDirectory() as folder:
-            yield _download(model, folder)
+            yield _download(model, tracking, Path(folder))
     elif is_uri(model):
         with TemporaryDirectory() as folder:
             _fetch(model, Path(folder))
@@ -55,23 +67,13 @@ def _fetch(model: str, folder: Path) -> None:
         (folder / file).write_bytes(content)
 
 
-def _download(model: str, folder: str) -> Path:
-    import mlflow
-    from mlflow.exceptions import MlflowException
+def _download(model: str, tracking: TrackingConfig | None, folder: Path) -> Path:
+    from pipelines.registry import RegistryError, open_registry
+    from pipelines.registry_files import fetch_checkpoint, place_of
 
-    from mrqm.config import TrackingConfig
-    from mrqm.redaction import redact
-    from pipelines.mlflow_store import resolve_uri
-
-    uri = resolve_uri(TrackingConfig())
-    mlflow.set_tracking_uri(uri)
     try:
-        path = Path(mlflow.artifacts.download_artifacts(artifact_uri=model, dst_path=folder)) / "artifacts/checkpoint"
-    except (MlflowException, OSError) as error:
-        raise ModelSourceError(
-            f"{model}: MLflow at {redact(uri)} does not give it: {error}\nname a checkpoint's folder, "
-            "models:/NAME/VERSION, models:/NAME@ALIAS or runs:/RUN_ID/model, and set MLFLOW_TRACKING_URI to its store"
-        ) from error
-    if not path.is_dir():
-        raise ModelSourceError(f"{model}: not a model that mrqm registered: it holds no artifacts/checkpoint")
-    return path
+        with open_registry(tracking) as registry:
+            place = model if LOGGED.match(model) else place_of(registry, registry.find(model))
+            return fetch_checkpoint(place, folder)
+    except RegistryError as error:
+        raise ModelSourceError(f"{model}: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,9 @@ from mrqm.evaluation import ProtocolName
 from pipelines.provenance import VIEW
 
 DATA = "data.digest"
+REGISTERED_AS = "registered.as"
+"""Tag of a version: the name that its model had when it was registered."""
+PROTOCOLS = tuple(f"{name}/" for name in get_args(ProtocolName))
 DIGEST_DIGITS = 12
 """Of a digest, where people read it."""
 
@@ -25,6 +29,7 @@ class Version:
         aliases: that point at it.
         created: when it was registered, local time.
         run_id: of the MLflow run that trained it.
+        source: URI of what was registered.
         tags: all of them.
     """
 
@@ -33,21 +38,22 @@ class Version:
     aliases: tuple[str, ...]
     created: datetime
     run_id: str | None
+    source: str
     tags: Mapping[str, str]
 
     def __str__(self) -> str:
-        return f"{self.name} version {self.number}"
-
-    @property
-    def uri(self) -> str:
-        """What MLflow and `mrqm predict` take."""
-        return f"models:/{self.name}/{self.number}"
+        return f"{printable(self.name)} version {self.number}"
 
     @property
     def metrics(self) -> dict[str, float]:
-        """As `coco/AP`, in alphabetical order."""
-        protocols = tuple(f"{name}/" for name in get_args(ProtocolName))
-        return {key: float(self.tags[key]) for key in sorted(self.tags) if key.startswith(protocols)}
+        """As `coco/AP`, in alphabetical order; see `not_numbers`."""
+        numbers = {key: _number(self.tags[key]) for key in sorted(self.tags) if key.startswith(PROTOCOLS)}
+        return {key: value for key, value in numbers.items() if value is not None}
+
+    @property
+    def not_numbers(self) -> list[str]:
+        """Tags of others that are called as metrics are, such as `coco/note`, and hold no number."""
+        return sorted(key for key in self.tags if key.startswith(PROTOCOLS) and _number(self.tags[key]) is None)
 
     def conditions(self, protocol: str) -> dict[str, str | None]:
         """What figures under a protocol depend on beside the model; None for what is not known."""
@@ -65,5 +71,18 @@ def differences(first: Version, second: Version, protocol: str) -> list[str]:
     ]
 
 
+def printable(text: str) -> str:
+    """What strangers wrote, in one line and without what would steer a terminal."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return None if math.isinf(value) else value
+
+
 def _shown(key: str, value: str | None) -> str:
-    return "unknown" if value is None else value[:DIGEST_DIGITS] if key == DATA else value
+    return "unknown" if value is None else printable(value[:DIGEST_DIGITS] if key == DATA else value)

@@ -14,6 +14,7 @@ import math
 from pipelines.model_trial import try_model
 from pipelines.model_version import Version, differences
 from pipelines.registry import Registry, RegistryError
+from pipelines.registry_files import place_of
 
 ROUNDING = 1e-9
 """Figures have four decimals; their differences are those of binary fractions."""
@@ -36,7 +37,7 @@ def promote(registry: Registry, version: Version, alias: str, metric: str, margi
         RegistryError: the gate is closed; the message says why.
     """
     _measure(registry, version, alias, metric, margin)
-    if fault := try_model(registry.uri, version.uri):
+    if fault := try_model(registry.uri, place_of(registry, version)):
         raise RegistryError(f"{version} does not become {alias}: it does not load and predict: {fault}")
     present = _measure(registry, version, alias, metric, margin)
     if present:

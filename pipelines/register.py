@@ -19,6 +19,7 @@ from PIL import Image
 import mrqm
 from mrqm.checkpoint_files import CONFIG, METRICS, WEIGHTS
 from pipelines.mlflow_client import equals, redacted_file
+from pipelines.model_version import REGISTERED_AS
 from pipelines.notes import ABOUT, describe_version
 from pipelines.provenance import provenance
 from pipelines.tracking import Tracker, metric_name
@@ -28,8 +29,6 @@ REQUIREMENTS = (
     "typing-extensions",
 )  # fmt: skip
 """What a model imports, beside MLflow itself, which states its own version."""
-REGISTERED_AS = "registered.as"
-"""Tag of a version: the name that its model had when it was registered."""
 
 
 @dataclass(frozen=True)

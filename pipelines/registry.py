@@ -2,38 +2,31 @@
 
 with open_registry() as registry:
     version = registry.find("mrqm@champion")
-    download(version, Path("champion"))
+
+A store is shared: names, tags and versions are whatever others wrote, and none of that keeps a command from its work.
 """
 
 from __future__ import annotations
 
-import re
-import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
-from typing import Any
 
 import mlflow
-import yaml
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from mrqm.checkpoint_files import CONFIG, WEIGHTS
 from mrqm.config import TrackingConfig
-from mrqm.data.digest import file_digest
 from mrqm.redaction import redact
 from pipelines.mlflow_client import Client, equals
+from pipelines.mlflow_errors import explain
 from pipelines.mlflow_store import first_contact, resolve_uri, sqlite_path
-from pipelines.model_source import checkpoint_folder
-from pipelines.model_version import Version
-from pipelines.runs import flatten
+from pipelines.model_version import REGISTERED_AS, Version
 
 SHOWN = 10
-"""Versions, newest first, that an error lists."""
+"""Names, or versions, newest first, that an error lists."""
+RUN = "runs:/"
 
 
 class RegistryError(ValueError):
@@ -41,17 +34,22 @@ class RegistryError(ValueError):
 
 
 @contextmanager
-def open_registry() -> Iterator[Registry]:
-    """The registry at MLFLOW_TRACKING_URI or, without it, in the default store of this folder.
+def open_registry(settings: TrackingConfig | None = None) -> Iterator[Registry]:
+    """Open the registry at MLFLOW_TRACKING_URI or, without it, where the settings say.
+
+    Args:
+        settings: None takes the default store of this folder.
 
     Raises:
         TrackingError: the store cannot be used.
         RegistryError: there is no database, or MLflow refused something while the context was open.
     """
-    uri = resolve_uri(TrackingConfig())
+    uri = resolve_uri(settings or TrackingConfig())
     database = sqlite_path(uri)
     if database and not database.is_file():
-        raise RegistryError(f"{database}: no such database; set MLFLOW_TRACKING_URI to the store that has the models")
+        raise RegistryError(
+            f"{database}: no such database; name the store that has the models: MLFLOW_TRACKING_URI, tracking.uri=URI"
+        )
     with first_contact(uri):
         client = Client(uri)
         next(client.models(), None)
@@ -59,7 +57,7 @@ def open_registry() -> Iterator[Registry]:
     try:
         yield Registry(client, uri)
     except MlflowException as error:
-        raise RegistryError(f"MLflow at {redact(uri)}: {error}") from error
+        raise RegistryError(f"MLflow at {redact(uri)}: {explain(error)[0]}") from error
 
 
 class Registry:
@@ -73,111 +71,126 @@ class Registry:
     def __init__(self, client: Client, uri: str) -> None:
         self.client, self.uri = client, uri
 
-    def names(self) -> list[str]:
-        """The registered models, in alphabetical order."""
-        return sorted(model.name for model in self.client.models())
+    def models(self) -> dict[str, list[Version]]:
+        """Every registered model with its versions, newest first, in alphabetical order."""
+        models = {model.name: model for model in self.client.models()}
+        found: dict[str, list[ModelVersion]] = {name: [] for name in sorted(models)}
+        for made in self.client.versions():
+            if made.name in found:  # and not of a prompt, which MLflow keeps as a model of another kind
+                found[made.name].append(made)
+        return {name: _versions(models[name], made) for name, made in found.items()}
 
     def model(self, name: str) -> RegisteredModel:
-        """A registered model; `RegistryError` if there is none of that name."""
-        try:
-            return self.client.get_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            names = ", ".join(self.names()) or "none"
-            raise RegistryError(f"no model {name!r} at {redact(self.uri)}; registered are: {names}") from error
+        """A registered model.
+
+        Raises:
+            RegistryError: there is none of that name; the message says which there are.
+        """
+        found = self.client.model(name)
+        if found is None:
+            raise RegistryError(self._no_model(name))
+        return found
 
     def versions(self, name: str) -> list[Version]:
         """The versions of a model, newest first; `RegistryError` if there is no such model."""
-        aliases: dict[str, list[str]] = {}
-        for alias, number in sorted(self.model(name).aliases.items()):
-            aliases.setdefault(str(number), []).append(alias)
-        found = self.client.versions(equals("name", name))
-        versions = [_version(made, tuple(aliases.get(str(made.version), ()))) for made in found]
-        return sorted(versions, key=lambda version: int(version.number), reverse=True)
+        made = [made for made in self.client.versions(equals("name", name)) if made.name == name]
+        return _versions(self.model(name), made)
 
     def find(self, word: str) -> Version:
         """The version that a word stands for.
 
         Args:
-            word: NAME/VERSION, NAME@ALIAS, or NAME for its latest version; `models:/` may stand before it.
+            word: NAME/VERSION, NAME@ALIAS, or NAME for its latest version, each with or without `models:/` before it;
+                runs:/RUN_ID for what a run registered, whatever the model is called now.
 
         Raises:
             RegistryError: there is none; the message says what there is.
         """
-        parts = re.fullmatch(r"(?:models:/)?([^/@]+)(?:([/@])([^/@]+))?", word)
-        if parts is None:
-            raise RegistryError(f"{word}: expected NAME/VERSION, NAME@ALIAS or NAME, such as mrqm/3 or mrqm@champion")
-        name, mark, which = parts.groups()
-        versions = self.versions(name)
-        if not versions:
-            raise RegistryError(f"{name} has no versions")
-        if mark == "@":
-            return _with_alias(name, versions, which)
-        chosen = versions[0].number if which is None else which
-        found = next((version for version in versions if version.number == chosen), None)
-        if found is None:
-            numbers = ", ".join(version.number for version in versions[:SHOWN])
-            raise RegistryError(
-                f"{name} has no version {which}; it has {numbers}{', …' if len(versions) > SHOWN else ''}"
-            )
-        return found
+        if word.startswith(RUN):
+            return self._of_run(word.removeprefix(RUN).partition("/")[0])
+        first: RegistryError | None = None
+        readings = list(_readings(word.removeprefix("models:/")))
+        for name, mark, which in readings:
+            if name and self.client.model(name) is not None:
+                try:
+                    return _choose(name, self.versions(name), mark, which)
+                except RegistryError as error:
+                    first = first or error
+        if first:
+            raise first
+        name, mark, _ = readings[0]
+        if not name or name.count("/") + name.count("@"):
+            form = "expected NAME/VERSION, NAME@ALIAS, NAME or runs:/RUN_ID, such as mrqm/3 or mrqm@champion"
+            raise RegistryError(f"{word}: {form}; {self._no_model(name)}")
+        raise RegistryError(self._no_model(name))
 
-    def run(self, version: Version) -> Run | None:
-        """The run that trained a version; None if it is deleted."""
+    def run(self, version: Version) -> Run:
+        """The run that trained a version.
+
+        Raises:
+            RegistryError: it has none, or MLflow does not give it; the message says why, as `deleted`.
+        """
         if version.run_id is None:
-            return None
+            raise RegistryError("none")
         try:
             run = self.client.get_run(version.run_id)
         except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None  # for good
-        return run if run.info.lifecycle_stage == "active" else None
+            gone = error.error_code == "RESOURCE_DOES_NOT_EXIST"
+            raise RegistryError("it is deleted" if gone else explain(error)[0]) from error
+        if run.info.lifecycle_stage != "active":
+            raise RegistryError("it is deleted")
+        return run
 
-    def read_config(self, version: Version) -> dict[str, Any]:
-        """The configuration a version was trained with, by dotted keys; `RegistryError` if the store has none."""
-        with tempfile.TemporaryDirectory() as folder:
-            uri = f"{version.uri}/artifacts/checkpoint/{CONFIG}"
-            try:
-                path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)
-            except (MlflowException, OSError) as error:
-                raise RegistryError(f"{version}: the store does not give its {CONFIG}: {error}") from error
-            return flatten(yaml.safe_load(Path(path).read_text()))
+    def _of_run(self, run_id: str) -> Version:
+        for made in self.client.versions(equals("run_id", run_id)):
+            if made.run_id == run_id:
+                return next(found for found in self.versions(made.name) if found.number == str(made.version))
+        raise RegistryError(f"run {run_id} has registered no model at {redact(self.uri)}")
 
-
-def download(version: Version, folder: Path) -> None:
-    """Write a version's checkpoint into a new folder, whole or not at all.
-
-    Raises:
-        RegistryError: the folder is not empty, or the weights are not those that were registered.
-        ModelSourceError: MLflow does not give the model.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RegistryError(f"{folder}: exists already; choose another --out or remove it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        checkpoint_folder(version.uri) as found,
-        tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unfinished-") as unfinished,
-    ):
-        copy = shutil.copytree(found, Path(unfinished) / "checkpoint")
-        registered, digest = version.tags.get("checkpoint.sha256"), file_digest(copy / WEIGHTS)
-        if registered not in (None, digest):
-            raise RegistryError(
-                f"{version}: the weights in the store are not those that were registered: SHA-256 {digest} instead of "
-                f"{registered}; the stored file is damaged or was replaced"
-            )
-        copy.rename(folder)
+    def _no_model(self, name: str) -> str:
+        names = sorted(model.name for model in self.client.models())
+        said = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        former = {made.name for made in self.client.versions(equals(f"tags.`{REGISTERED_AS}`", name))}
+        renamed = f"; what was registered by that name is called {', '.join(sorted(former))} now" if former else ""
+        return f"no model {name!r} at {redact(self.uri)}; registered are: {said or 'none'}{renamed}"
 
 
-def _with_alias(name: str, versions: list[Version], alias: str) -> Version:
-    found = next((version for version in versions if alias in version.aliases), None)
-    if found is None:
+def _readings(word: str) -> Iterator[tuple[str, str, str]]:
+    """Ways to take a word apart into name, mark and what follows: names may hold `@` and, in old stores, `/`."""
+    for mark in "/@":
+        name, found, which = word.rpartition(mark)
+        if found and which:
+            yield name, mark, which
+    yield word, "", ""
+
+
+def _choose(name: str, versions: list[Version], mark: str, which: str) -> Version:
+    """The version with a number or an alias, or the latest; `RegistryError` if there is none."""
+    if not versions:
+        raise RegistryError(f"{name} has no versions")
+    if mark == "@":
+        found = next((version for version in versions if which in version.aliases), None)
         there = [f"{other} (version {version.number})" for version in versions for other in version.aliases]
-        raise RegistryError(f"{name} has no alias {alias!r}; it has {', '.join(there) or 'none'}")
+        missing = f"no alias {which!r}; it has {', '.join(there) or 'none'}"
+    else:
+        latest = not mark or which.lower() == "latest"
+        found = versions[0] if latest else next((version for version in versions if version.number == which), None)
+        numbers = ", ".join(version.number for version in versions[:SHOWN])
+        missing = f"no version {which}; it has {numbers}{', …' if len(versions) > SHOWN else ''}"
+    if found is None:
+        raise RegistryError(f"{name} has {missing}")
     return found
 
 
+def _versions(model: RegisteredModel, made: list[ModelVersion]) -> list[Version]:
+    aliases: dict[str, list[str]] = {}
+    for alias, number in sorted(model.aliases.items()):
+        aliases.setdefault(str(number), []).append(alias)
+    versions = [_version(one, tuple(aliases.get(str(one.version), ()))) for one in made]
+    return sorted(versions, key=lambda version: int(version.number), reverse=True)
+
+
 def _version(made: ModelVersion, aliases: tuple[str, ...]) -> Version:
-    created = datetime.fromtimestamp(made.creation_timestamp / 1000)
-    return Version(made.name, str(made.version), aliases, created, made.run_id or None, dict(made.tags))
+    tags: Mapping[str, str] = {key: value or "" for key, value in made.tags.items()}
+    created = datetime.fromtimestamp((made.creation_timestamp or 0) / 1000)
+    return Version(made.name, str(made.version), aliases, created, made.run_id or None, made.source or "", tags)

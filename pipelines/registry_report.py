@@ -11,53 +11,61 @@ from rich.table import Table
 from rich.text import Text
 
 from mrqm.redaction import redact
-from pipelines.model_version import DATA, DIGEST_DIGITS, Version, differences
-from pipelines.registry import Registry
+from pipelines.model_version import DATA, DIGEST_DIGITS, Version, differences, printable
+from pipelines.registry import Registry, RegistryError
+from pipelines.registry_files import read_config
 from pipelines.report import metrics_tables, number, ui_command
 
 HEADLINE = ("coco/AP", "coco/AP50")
 ABSENT = "–"
+NAMED = 5
+"""Versions that a note names, at most."""
+WIDEST = 40
+"""Characters of a tag's name that the values of others make room for."""
 
 
 def print_models(models: Mapping[str, Sequence[Version]], console: Console) -> None:
-    """A line for each version of each model."""
+    """Print a line for each version of each model, and which figures were passed over."""
     table = _table("model", "aliases", "data", "created", right=("version", *HEADLINE))
     for name, versions in models.items():
         if not versions:
-            table.add_row(Text(name), ABSENT, *[""] * (len(HEADLINE) + 3))
+            table.add_row(Text(printable(name)), ABSENT, *[""] * (len(HEADLINE) + 3))
         for version in versions:
             table.add_row(
-                Text(name if version is versions[0] else ""),
+                Text(printable(name) if version is versions[0] else ""),
                 version.number,
                 *(number(version.metrics.get(metric, math.nan)) for metric in HEADLINE),
-                Text(", ".join(version.aliases)),
-                version.tags.get(DATA, ABSENT)[:DIGEST_DIGITS],
+                Text(printable(", ".join(version.aliases))),
+                Text(printable(version.tags.get(DATA, ABSENT)[:DIGEST_DIGITS])),
                 f"{version.created:%Y-%m-%d %H:%M}",
             )
     console.print(table)
+    odd = [version for versions in models.values() for version in versions if version.not_numbers]
+    if odd:
+        named = ", ".join(f"{version} ({printable(', '.join(version.not_numbers))})" for version in odd[:NAMED])
+        more = f" and {len(odd) - NAMED} more" if len(odd) > NAMED else ""
+        _line(console, f"passed over, because no numbers are there: figures of {named}{more}")
 
 
 def print_version(version: Version, registry: Registry, console: Console) -> None:
-    """Everything that is known of a version."""
-    aliases = "".join(f" @{alias}" for alias in version.aliases)
+    """Print everything that is known of a version."""
+    aliases = printable("".join(f" @{alias}" for alias in version.aliases))
     _line(console, f"{version}{aliases}, registered {version.created:%Y-%m-%d %H:%M}")
     for table in metrics_tables(version.metrics):
         console.print()
         console.print(table)
     console.print()
     facts = {key: value for key, value in sorted(version.tags.items()) if key not in version.metrics}
-    run = registry.run(version)
     facts["run"] = version.run_id or ABSENT
-    facts["look at the run"] = "it is deleted" if run is None else ui_command(redact(registry.uri), run.info.run_id)
-    width = max(map(len, facts)) + 2
+    facts["look at the run"] = _way_to_run(version, registry)
+    width = max(min(len(printable(key)), WIDEST) for key in facts) + 2
     for key, value in facts.items():
-        _line(console, f"{key:<{width}}{value}")
+        _line(console, f"{printable(key):<{width}}{printable(redact(value))}")
 
 
 def print_comparison(first: Version, second: Version, registry: Registry, console: Console) -> None:
-    """Figures side by side, with differences where they are comparable, and the settings that differ."""
-    settings = differing_settings(registry.read_config(first), registry.read_config(second))
-    names = f"{first.name}/{first.number}", f"{second.name}/{second.number}"
+    """Print figures side by side, with differences where they are comparable, and the settings that differ."""
+    names = printable(f"{first.name}/{first.number}"), printable(f"{second.name}/{second.number}")
     metrics = sorted(first.metrics.keys() | second.metrics.keys())
     for protocol in dict.fromkeys(metric.partition("/")[0] for metric in metrics):
         chosen = [metric for metric in metrics if metric.startswith(f"{protocol}/")]
@@ -68,9 +76,17 @@ def print_comparison(first: Version, second: Version, registry: Registry, consol
         for reason in reasons:
             _line(console, f"  {reason}")
         console.print()
+    for version in (first, second):
+        if version.not_numbers:
+            _line(console, f"passed over of {version}, no numbers: {printable(', '.join(version.not_numbers))}")
+    try:
+        settings = differing_settings(read_config(registry, first), read_config(registry, second))
+    except RegistryError as error:
+        _line(console, f"settings are not compared: {printable(str(error))}")
+        return
     table = _table("setting", *names)
-    for key, *values in settings:
-        table.add_row(key, *(Text(value) for value in values))
+    for row in settings:
+        table.add_row(*(Text(printable(redact(cell))) for cell in row))
     console.print(table if table.row_count else "their configurations are the same")
 
 
@@ -81,6 +97,14 @@ def differing_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> l
         for key in sorted(first.keys() | second.keys())
         if first.get(key, ABSENT) != second.get(key, ABSENT)
     ]
+
+
+def _way_to_run(version: Version, registry: Registry) -> str:
+    try:
+        run = registry.run(version)
+    except RegistryError as error:
+        return str(error)
+    return ui_command(redact(registry.uri), run.info.run_id)
 
 
 def _metrics_table(
@@ -95,7 +119,7 @@ def _metrics_table(
         values = [values.get(metric, math.nan) for values in (first, second)]
         change = values[1] - values[0]
         shown = [ABSENT if math.isnan(change) else f"{change:+.3f}"] if comparable else []
-        table.add_row(Text(metric), *map(number, values), *shown)
+        table.add_row(Text(printable(metric)), *map(number, values), *shown)
     return table
 
 
@@ -104,9 +128,9 @@ def _table(first: str, *columns: str, right: Sequence[str] = ()) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column(first, overflow="fold")
     for name in right:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(Text(name), justify="right", no_wrap=True)
     for name in columns:
-        table.add_column(name, overflow="fold")
+        table.add_column(Text(name), overflow="fold")
     return table
 
 

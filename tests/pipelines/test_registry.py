@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -36,17 +35,10 @@ def test_words_find_versions(add_version: AddVersion, client: MlflowClient) -> N
     assert found == ["1", "1", "2", "1"]
 
 
-def test_more_versions_than_a_page_are_all_found(
-    add_version: AddVersion, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_versions_than_a_page_are_all_found(add_version: AddVersion, monkeypatch: pytest.MonkeyPatch) -> None:
     name, *_ = (add_version().partition("/")[0] for _ in range(3))
+    monkeypatch.setattr("pipelines.mlflow_client.PAGE", 1)
     with open_registry() as opened:
-        search = opened.client.search_model_versions
-
-        def in_small_pages(condition: str | None, page_token: str | None = None) -> Any:
-            return search(condition, max_results=1, page_token=page_token)
-
-        monkeypatch.setattr(opened.client, "search_model_versions", in_small_pages)
         assert [version.number for version in opened.versions(name)] == ["3", "2", "1"]
 
 
