@@ -35,6 +35,7 @@ class Section(BaseModel):
             )
         return value
 
+
 def section_type(annotation: Any) -> type[Section] | None:
     """The section that a field holds, also one that may be null; None for a field that holds a value."""
     candidates = (annotation, *getattr(annotation, "__args__", ()))
