@@ -197,7 +197,7 @@ def evaluate(
     console = Console(highlight=False)
     request = Request(
         model=models[0] if models else None, predictions=predictions, config=config, overrides=overrides, view=view,
-        protocols=tuple(protocol or ("coco",)), device=device,
+        protocols=tuple(protocol or ("coco",)), device=device, track=track,
     )  # fmt: skip
     assessment = evaluate(request, ImageProgress(console))
     analysis = analyse(assessment)

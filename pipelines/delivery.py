@@ -129,7 +129,7 @@ class Delivery:
             case Artifact() as artifact:
                 self._send_file(artifact)
             case DatasetUsed() as used:
-                self._client.log_inputs(self._run_id, [_dataset_input(used)])
+                self._client.log_inputs(self._run_id, [dataset_input(used)])
             case Status(status="RUNNING"):
                 self._client.update_run(self._run_id, status="RUNNING")
             case Status(status=status, time=time):
@@ -166,7 +166,8 @@ def _parcels(entries: Iterable[tuple[Entry, int]]) -> Iterator[tuple[list[Entry]
         yield parcel, end
 
 
-def _dataset_input(used: DatasetUsed) -> DatasetInput:
+def dataset_input(used: DatasetUsed) -> DatasetInput:
+    """Data that a run uses, as MLflow keeps it."""
     dataset = Dataset(
         name=used.name,
         digest=used.digest[:MAX_DATASET_DIGEST_SIZE],

@@ -16,16 +16,17 @@ import torch
 import mrqm
 from mrqm.assessment import Found, View, count_views, look_at
 from mrqm.checkpoint import load_checkpoint_config
+from mrqm.checkpoint_files import WEIGHTS
 from mrqm.config import Config, load_config
 from mrqm.data import DetectionDataset, build_dataset
-from mrqm.data.digest import data_digest
+from mrqm.data.digest import data_digest, file_digest
 from mrqm.data.images import decode
 from mrqm.detector import Detector
 from mrqm.evaluation import ProtocolName, build_protocol, score_under
 from mrqm.evaluation.remarks import describe_ground_truth
 from pipelines.device import pick_device
 from pipelines.image_progress import ImageProgress
-from pipelines.model_source import checkpoint_folder
+from pipelines.model_source import SCHEMES, checkpoint_folder, read_tracking
 from pipelines.node_copy import node_copy
 from pipelines.result_files import read_result_files
 
@@ -46,6 +47,7 @@ class Request:
         view: how a model looks at the images; None looks as training does.
         protocols: names.
         device: such as `cuda:1`; None takes the GPU if there is one.
+        track: whether the outcome goes to MLflow, which then has to answer before anything is looked at.
     """
 
     model: str | None = None
@@ -55,6 +57,7 @@ class Request:
     view: str | None = None
     protocols: Sequence[str] = ("coco",)
     device: str | None = None
+    track: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Assessment:
         versions: of each protocol's rules, by its name.
         comparable: what else counts like each protocol, by its name.
         data_digest: of the images and annotations; see `mrqm.data.digest`.
+        config: of the evaluation; its `tracking` says where the outcome goes.
+        weights: SHA-256 of the model's weights; None for predictions.
         notes: what a reader of the metrics should know, each a sentence.
     """
 
@@ -79,6 +84,8 @@ class Assessment:
     versions: dict[str, str]
     comparable: dict[str, str]
     data_digest: str
+    config: Config
+    weights: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -91,41 +98,58 @@ def evaluate(request: Request, progress: ImageProgress) -> Assessment:
     if (request.model is None) == (request.predictions is None):
         raise EvaluationError("name a model or --predictions, one of the two")
     with ExitStack() as data:
+        weights, view = None, None
         if request.predictions is not None:
             config, dataset, found, notes = _read_predictions(request, request.predictions, data)
-            subject, view = str(request.predictions), None
         else:
-            config, dataset, found, view = _look(request, progress, data)
-            subject, notes = str(request.model), ()
+            notes = ()
+            config, dataset, found, view, weights = _look(request, progress, data)
         protocols = [build_protocol(_checked_protocol(name), config.evaluation) for name in request.protocols]
         metrics = score_under(protocols, found.records, found.detections, found.classes)
         return Assessment(
-            subject, view, found, metrics,
+            str(request.predictions or request.model), view, found, metrics,
             versions={protocol.name: protocol.version for protocol in protocols},
             comparable={protocol.name: protocol.comparable_with for protocol in protocols},
             data_digest=data_digest(dataset.annotations),
+            config=config,
+            weights=weights,
             notes=(*notes, *dataset.annotations.repairs.scored, *describe_ground_truth(found.records)),
         )  # fmt: skip
 
 
-def _look(request: Request, progress: ImageProgress, data: ExitStack) -> tuple[Config, DetectionDataset, Found, View]:
+def _look(
+    request: Request, progress: ImageProgress, data: ExitStack
+) -> tuple[Config, DetectionDataset, Found, View, str]:
     assert request.model is not None
     for name in request.protocols:
         _checked_protocol(name)
-    with checkpoint_folder(request.model) as checkpoint:
+    tracking = read_tracking(request.config, request.overrides)
+    with checkpoint_folder(request.model, tracking) as checkpoint:
         config = _with_data_of(request, load_checkpoint_config(checkpoint, tuple(request.overrides)))
+        if request.model.startswith(SCHEMES):  # the outcome goes where the model came from
+            config = config.model_copy(update={"tracking": tracking})
+        _require_store(request, config)
         view = _checked_view(request.view, config)
         data.enter_context(node_copy(config.data))
         dataset = build_dataset(config, "val")
         device = pick_device(request.device)
         detector = Detector(mrqm.load(checkpoint, device).model, config, device)
+        weights = file_digest(checkpoint / WEIGHTS)
     with progress.counting(count_views(dataset, view), done=0):
         found = look_at(detector, dataset, view, progress.advance)
-    return config, dataset, found, view
+    return config, dataset, found, view, weights
+
+
+def _require_store(request: Request, config: Config) -> None:
+    """Find out, before minutes of work, whether MLflow can be told of it."""
+    if request.track:
+        from pipelines.mlflow_store import require_experiment
+
+        require_experiment(config.tracking)
 
 
 def _with_data_of(request: Request, trained: Config) -> Config:
-    """The checkpoint's configuration with data and evaluation of the file, if one is named."""
+    """The checkpoint's configuration with data, evaluation and tracking of the file, if one is named."""
     if request.config is None:
         return trained
     file = load_config(request.config, request.overrides)
@@ -136,7 +160,7 @@ def _with_data_of(request: Request, trained: Config) -> Config:
             f"on {list(classes or ())}; evaluate on data with these classes, in this order"
         )
     data = file.data.model_copy(update={"classes": classes})
-    return trained.model_copy(update={"data": data, "evaluation": file.evaluation})
+    return trained.model_copy(update={"data": data, "evaluation": file.evaluation, "tracking": file.tracking})
 
 
 def _read_predictions(
@@ -147,6 +171,7 @@ def _read_predictions(
     if request.view is not None:
         raise EvaluationError("--view is how a model looks at images; predictions have been made")
     config = load_config(request.config, request.overrides)
+    _require_store(request, config)
     data.enter_context(node_copy(config.data))
     dataset = build_dataset(config, "val")
     records = dataset.annotations.records

@@ -25,7 +25,7 @@ from mrqm.detector import Detector, Picture
 from mrqm.evaluation import ProtocolName, build_protocol
 from mrqm.files import part_of
 from pipelines.image_list import find_images
-from pipelines.model_source import checkpoint_folder
+from pipelines.model_source import checkpoint_folder, read_tracking
 from pipelines.provenance import provenance
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def export(request: Request, say: Callable[[str], None]) -> Agreement:
     from pipelines.onnx_check import OnnxDetector, compare
     from pipelines.onnx_graph import describe_input, write_onnx
 
-    with checkpoint_folder(request.model) as folder:
+    with checkpoint_folder(request.model, read_tracking(None, request.overrides)) as folder:
         detector = mrqm.load(folder, "cpu", (*request.overrides, *AS_EXPORTED))
         metadata = describe(folder, detector)
     size = request.size or default_size(detector.config)

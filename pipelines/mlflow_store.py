@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from sqlalchemy.exc import SQLAlchemyError
 
-from mrqm.config import TrackingConfig, load_config, make_config
+from mrqm.config import TrackingConfig
 from mrqm.redaction import redact
 from pipelines.mlflow_client import Client
 from pipelines.mlflow_errors import TrackingError, UnreachableError, explain, is_away
@@ -33,16 +33,6 @@ def resolve_uri(settings: TrackingConfig) -> str:
     uri = _without_credentials(os.environ.get(URI, "")) or settings.uri
     path = sqlite_path(uri)
     return uri.replace(f":///{path}", f":///{path.resolve()}", 1) if path else uri
-
-
-def read_tracking(config: Path | None, overrides: Sequence[str]) -> TrackingConfig:
-    """The tracking section of a file, by default of the defaults, with the overrides that concern it.
-
-    Raises:
-        ConfigError: the file or an override cannot be used.
-    """
-    own = [override for override in overrides if override.startswith("tracking.")]
-    return (load_config(config, own) if config else make_config({}, own, source="the command line")).tracking
 
 
 @contextmanager
@@ -80,6 +70,17 @@ def find_experiment(client: Client, name: str, uri: str) -> str:
         return client.create_experiment(name, (path.parent / "mlruns").absolute().as_uri() if path else None)
     require_active(experiment, uri)
     return experiment.experiment_id
+
+
+def require_experiment(settings: TrackingConfig) -> None:
+    """Find out whether a run can be made in the experiment, before anything starts.
+
+    Raises:
+        TrackingError: the store cannot be used.
+    """
+    uri = resolve_uri(settings)
+    with first_contact(uri):
+        find_experiment(Client(uri), settings.experiment, uri)
 
 
 def require_active(experiment: Experiment, uri: str) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mrqm.checkpoint_files import CONFIG, METRICS, WEIGHTS
-from mrqm.config import Section, TrackingConfig
+from mrqm.config import Section, TrackingConfig, load_config, make_config
 from mrqm.redaction import holds_secret, redact
 from pipelines.storage import is_uri, open_storage
 
@@ -51,6 +51,16 @@ def checkpoint_folder(model: str, tracking: TrackingConfig | None = None) -> Ite
             yield Path(folder)
     else:
         yield Path(model)
+
+
+def read_tracking(config: Path | None, overrides: Sequence[str]) -> TrackingConfig:
+    """The tracking section of a file, by default of the defaults, with the overrides that concern it.
+
+    Raises:
+        ConfigError: the file or an override cannot be used.
+    """
+    own = [override for override in overrides if override.startswith("tracking.")]
+    return (load_config(config, own) if config else make_config({}, own, source="the command line")).tracking
 
 
 def _fetch(model: str, folder: Path) -> None:

@@ -40,14 +40,10 @@ def create_run(client: Client, experiment_id: str, config: Config, parent: str |
     """
     checkout = find_checkout(Path.cwd())
     lineage = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
-    all_tags = {**_own_tags(config), **(_code_tags(checkout) if checkout else {}), **tags, **lineage}
+    own = {MLFLOW_SOURCE_NAME: "mrqm train", "mrqm.config": hashlib.sha256(config.to_yaml().encode()).hexdigest()[:16]}
+    all_tags = {**origin_tags(), **own, **(_code_tags(checkout) if checkout else {}), **tags, **lineage}
     run_id: str = client.create_run(experiment_id, run_name=config.name, tags=all_tags).info.run_id
-    params = [
-        Param(key, str(value)[:MAX_PARAM_VAL_LENGTH]) for key, value in flatten(config.model_dump(mode="json")).items()
-    ]
-    for first in range(0, len(params), MAX_PARAMS_TAGS_PER_BATCH):
-        client.log_batch(run_id, params=params[first : first + MAX_PARAMS_TAGS_PER_BATCH])
-    client.log_text(run_id, config.to_yaml(), "config.yaml")
+    log_config(client, run_id, config)
     client.log_text(run_id, json.dumps(describe_environment(), indent=2), "environment/environment.json")
     client.log_text(run_id, "\n".join(installed_packages()), "environment/requirements.txt")
     if checkout and checkout.diff:
@@ -55,14 +51,25 @@ def create_run(client: Client, experiment_id: str, config: Config, parent: str |
     return run_id
 
 
-def _own_tags(config: Config) -> dict[str, str]:
-    return {
-        MLFLOW_SOURCE_NAME: "mrqm train",
-        MLFLOW_SOURCE_TYPE: "PROJECT",
-        MLFLOW_USER: _user(),
-        "mrqm.version": version("mrqm"),
-        "mrqm.config": hashlib.sha256(config.to_yaml().encode()).hexdigest()[:16],
-    }
+def log_config(client: Client, run_id: str, config: Config, keys: tuple[str, ...] = ("",)) -> None:
+    """Log a configuration as parameters, and whole as a file.
+
+    Args:
+        client: of the store.
+        run_id: of the run.
+        config: of the training or evaluation.
+        keys: beginnings of those that become parameters.
+    """
+    flat = flatten(config.model_dump(mode="json"))
+    params = [Param(key, str(value)[:MAX_PARAM_VAL_LENGTH]) for key, value in flat.items() if key.startswith(keys)]
+    for first in range(0, len(params), MAX_PARAMS_TAGS_PER_BATCH):
+        client.log_batch(run_id, params=params[first : first + MAX_PARAMS_TAGS_PER_BATCH])
+    client.log_text(run_id, config.to_yaml(), "config.yaml")
+
+
+def origin_tags() -> dict[str, str]:
+    """Who makes a run, and with which version."""
+    return {MLFLOW_SOURCE_TYPE: "PROJECT", MLFLOW_USER: _user(), "mrqm.version": version("mrqm")}
 
 
 def _user() -> str:

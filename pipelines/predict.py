@@ -19,7 +19,7 @@ from pipelines.device import pick_device
 from pipelines.image_list import find_images, name_results
 from pipelines.image_progress import ImageProgress
 from pipelines.looking import look
-from pipelines.model_source import checkpoint_folder
+from pipelines.model_source import checkpoint_folder, read_tracking
 from pipelines.node_copy import local_folders
 from pipelines.prediction_folder import PredictionFolder, Result
 from pipelines.runs import flatten
@@ -97,7 +97,7 @@ def predict(model: str, images: Sequence[str], out: Path, options: Options, prog
 def _predict(
     model: str, paths: Sequence[Path], uris: tuple[str, ...], out: Path, options: Options, progress: ImageProgress
 ) -> Summary:
-    with checkpoint_folder(model) as checkpoint:
+    with checkpoint_folder(model, read_tracking(None, options.overrides)) as checkpoint:
         detector = mrqm.load(checkpoint, "cpu", options.overrides)
         weights = hashlib.sha256((checkpoint / WEIGHTS).read_bytes()).hexdigest()
     settings = {"weights": weights, "draw_from": options.draw_from, **_deciding(detector.config)}

@@ -22,7 +22,7 @@ from mrqm.redaction import redact
 from pipelines.mlflow_client import Client, equals
 from pipelines.mlflow_errors import explain
 from pipelines.mlflow_store import first_contact, resolve_uri, sqlite_path
-from pipelines.model_version import REGISTERED_AS, Version
+from pipelines.model_version import REGISTERED_AS, Version, printable
 
 SHOWN = 10
 """Names, or versions, newest first, that an error lists."""
@@ -148,11 +148,13 @@ class Registry:
         raise RegistryError(f"run {run_id} has registered no model at {redact(self.uri)}")
 
     def _no_model(self, name: str) -> str:
-        names = sorted(model.name for model in self.client.models())
-        said = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-        former = {made.name for made in self.client.versions(equals(f"tags.`{REGISTERED_AS}`", name))}
-        renamed = f"; what was registered by that name is called {', '.join(sorted(former))} now" if former else ""
-        return f"no model {name!r} at {redact(self.uri)}; registered are: {said or 'none'}{renamed}"
+        names = [printable(name) for name in sorted(model.name for model in self.client.models())]
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        said = f"no model {name!r} at {redact(self.uri)}; registered are: {', '.join(names[:SHOWN]) or 'none'}{more}"
+        renamed = {printable(made.name) for made in self.client.versions(equals(f"tags.`{REGISTERED_AS}`", name))}
+        if not renamed:
+            return said
+        return f"{said}; what was registered by that name is called {', '.join(sorted(renamed))} now"
 
 
 def _readings(word: str) -> Iterator[tuple[str, str, str]]:
@@ -170,7 +172,7 @@ def _choose(name: str, versions: list[Version], mark: str, which: str) -> Versio
         raise RegistryError(f"{name} has no versions")
     if mark == "@":
         found = next((version for version in versions if which in version.aliases), None)
-        there = [f"{other} (version {version.number})" for version in versions for other in version.aliases]
+        there = [f"{printable(other)} (version {version.number})" for version in versions for other in version.aliases]
         missing = f"no alias {which!r}; it has {', '.join(there) or 'none'}"
     else:
         latest = not mark or which.lower() == "latest"

@@ -132,7 +132,7 @@ def download(
 @contextmanager
 def _opened(config: Path | None, settings: Sequence[str] | None) -> Iterator[Registry]:
     """The registry that a file, settings and the environment name."""
-    from pipelines.mlflow_store import read_tracking
+    from pipelines.model_source import read_tracking
     from pipelines.registry import open_registry
 
     if others := [word for word in settings or () if not word.startswith(SETTING)]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cluster.place import JOB
 from mrqm.faults import Replay
@@ -29,9 +30,9 @@ def metrics_tables(metrics: Mapping[str, float]) -> list[Table]:
     for titles, rows in metrics_grids(metrics):
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
         for column, title in enumerate(titles):
-            table.add_column(title, justify="right" if column % 2 else "left")
+            table.add_column(Text(title), justify="right" if column % 2 else "left")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))  # names of classes are whatever their annotators wrote
         tables.append(table)
     return tables
 

@@ -1,46 +1,133 @@
-"""An evaluation as a run in MLflow, with its report."""
+"""An evaluation as a run in MLflow, with its report and with what it is an evaluation of."""
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
-from mlflow.entities import Metric
+from mlflow.entities import LoggedModelInput, Metric
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME
+from sqlalchemy.exc import SQLAlchemyError
 
-from mrqm.config import TrackingConfig
 from mrqm.redaction import redact
+from pipelines.delivery import dataset_input
 from pipelines.evaluate import Assessment
-from pipelines.mlflow_client import Client
+from pipelines.journal import DatasetUsed
+from pipelines.mlflow_client import Client, equals
+from pipelines.mlflow_errors import TrackingError, explain
 from pipelines.mlflow_store import find_experiment, first_contact, resolve_uri
+from pipelines.model_version import DATA
+from pipelines.new_run import log_config, origin_tags
+from pipelines.provenance import VIEW
 from pipelines.report import ui_command
 from pipelines.tracking import metric_name
 
+SOURCE = "mrqm evaluate"
+OF_PREDICTIONS = ("data.", "evaluation.")
+"""Settings on which the figures of somebody's predictions depend."""
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """What MLflow knows of the model that was evaluated.
+
+    Attributes:
+        run_id: of its training.
+        version: that it is in the registry.
+    """
+
+    run_id: str | None = None
+    version: ModelVersion | None = None
+
+    @property
+    def model_id(self) -> str | None:
+        return getattr(self.version, "model_id", None)
+
+    def tags(self) -> dict[str, str]:
+        known = {"evaluated.run_id": self.run_id or ""}
+        if self.version is not None:
+            known |= {"evaluated.model": self.version.name, "evaluated.version": str(self.version.version)}
+        return {key: value for key, value in known.items() if value}
+
 
 def track_evaluation(assessment: Assessment, report: Sequence[Path]) -> str:
-    """Log metrics, tags and the report's files; returns how to look at them.
+    """Log metrics, parameters, data, model and the report's files; returns how to look at them.
+
+    The model is found in MLflow by its weights, whatever folder or name it was evaluated by.
 
     Raises:
-        TrackingError: the store cannot be used.
+        TrackingError: the store cannot be used, or took a part only.
     """
-    settings = TrackingConfig()
+    settings = assessment.config.tracking
     uri = resolve_uri(settings)
     with first_contact(uri):
         client = Client(uri)
         experiment = find_experiment(client, settings.experiment, uri)
-        name = f"evaluate {assessment.subject}"
-        run_id = client.create_run(experiment, run_name=name, tags=_tags(assessment)).info.run_id
-    now = int(time.time() * 1000)
-    finite = {name: value for name, value in assessment.metrics.items() if math.isfinite(value)}
-    client.log_batch(run_id, metrics=[Metric(metric_name(name), value, now, 0) for name, value in finite.items()])
-    for file in report:
-        client.log_artifact(run_id, str(file), "report")
-    client.set_terminated(run_id)
+    try:
+        origin = _find_origin(client, assessment, redact(uri))
+        run_id = client.create_run(experiment, f"evaluate {assessment.subject}", _tags(assessment, origin)).info.run_id
+        _log(client, run_id, assessment, origin, report)
+        client.set_terminated(run_id)
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason, remedy = explain(error)
+        raise TrackingError(f"MLflow at {redact(uri)} did not take the evaluation: {reason}; {remedy}") from error
     return f"MLflow run {run_id}: {ui_command(redact(uri), run_id)}"
 
 
-def _tags(assessment: Assessment) -> dict[str, str]:
+def _find_origin(client: Client, assessment: Assessment, shown_uri: str) -> _Origin:
+    """The version whose weights these are; for what was never registered, the run that a run's folder names."""
+    if assessment.weights is None:
+        return _Origin()
+    versions = client.versions(equals("tags.`checkpoint.sha256`", assessment.weights))
+    if version := next(versions, None):
+        return _Origin(version.run_id or None, version)
+    known = Path(assessment.subject).parent / "mlflow.json"
+    return _Origin(json.loads(known.read_text()).get(shown_uri)) if known.is_file() else _Origin()
+
+
+def _tags(assessment: Assessment, origin: _Origin) -> dict[str, str]:
     tags = {f"protocol.{name}": version for name, version in assessment.versions.items()}
-    view = {"evaluation.view": assessment.view} if assessment.view else {}
-    return {"mlflow.source.name": "mrqm evaluate", "data.digest": assessment.data_digest, **view, **tags}
+    view = {VIEW: assessment.view} if assessment.view else {}
+    weights = {"checkpoint.sha256": assessment.weights} if assessment.weights else {}
+    named = {MLFLOW_SOURCE_NAME: SOURCE, DATA: assessment.data_digest}
+    return {**origin_tags(), **named, **view, **weights, **tags, **origin.tags()}
+
+
+def _data_used(assessment: Assessment) -> DatasetUsed:
+    data, records = assessment.config.data, assessment.found.records
+    return DatasetUsed(
+        context="validation",
+        name=f"{data.name}/{PurePosixPath(data.val).name}",
+        digest=assessment.data_digest,
+        source=f"{data.root}/{data.val}",
+        counts={"images": len(records), "objects": sum(len(record.boxes) for record in records)},
+    )
+
+
+def _log(client: Client, run_id: str, assessment: Assessment, origin: _Origin, report: Sequence[Path]) -> None:
+    log_config(client, run_id, assessment.config, OF_PREDICTIONS if assessment.weights is None else ("",))
+    data = dataset_input(_data_used(assessment))
+    client.log_inputs(run_id, [data], [LoggedModelInput(origin.model_id)] if origin.model_id else [])
+    now = int(time.time() * 1000)
+    metrics = [
+        Metric(
+            metric_name(name),
+            value,
+            now,
+            0,
+            model_id=origin.model_id,
+            dataset_name=data.dataset.name,
+            dataset_digest=data.dataset.digest,
+        )
+        for name, value in assessment.metrics.items()
+        if math.isfinite(value)
+    ]
+    client.log_batch(run_id, metrics=metrics)
+    for file in report:
+        client.log_artifact(run_id, file, "report")

@@ -26,7 +26,7 @@ from pipelines.events import PROTOCOL, EpochReport, SetAside, SystemSample
 from pipelines.journal import Artifact, DatasetUsed, EndStatus, Journal, Metrics, Status, Tags, now
 from pipelines.mlflow_client import Client
 from pipelines.mlflow_errors import UnreachableError
-from pipelines.mlflow_store import find_experiment, first_contact, resolve_uri
+from pipelines.mlflow_store import find_experiment, first_contact, require_experiment, resolve_uri
 from pipelines.new_run import create_run
 from pipelines.runs import RunFolder
 
@@ -183,10 +183,8 @@ def require_store(config: Config, folder: RunFolder) -> None:
     Raises:
         TrackingError: the store cannot be used.
     """
-    uri = resolve_uri(config.tracking)
-    if folder.read_mlflow_run(redact(uri)) is None:
-        with first_contact(uri):
-            find_experiment(Client(uri), config.tracking.experiment, uri)
+    if folder.read_mlflow_run(redact(resolve_uri(config.tracking))) is None:
+        require_experiment(config.tracking)
 
 
 def metric_name(name: str) -> str:

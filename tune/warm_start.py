@@ -124,8 +124,8 @@ def _finished_runs(client: Client, experiment: str, wanted: WarmStart, uri: str)
 def _all_runs(client: Client, experiment_id: str) -> Iterator[Run]:
     """Without the runs that stand for sweeps: these have no parameters of their own."""
     for run in client.runs([experiment_id], "attributes.status = 'FINISHED'", ["attributes.start_time ASC"]):
-        is_sweep = run.data.tags.get(MLFLOW_SOURCE_NAME) == "mrqm tune"
-        if not is_sweep or MLFLOW_PARENT_RUN_ID in run.data.tags:
+        source = run.data.tags.get(MLFLOW_SOURCE_NAME)
+        if source != "mrqm evaluate" and (source != "mrqm tune" or MLFLOW_PARENT_RUN_ID in run.data.tags):
             yield run
 
 

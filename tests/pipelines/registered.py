@@ -40,12 +40,13 @@ def refuse(*words: str) -> str:
     return output
 
 
-def register_run(config: Config, checkpoint: Path, model: str = "spotter") -> None:
-    """What the end of a training does: a version of the model."""
+def register_run(config: Config, checkpoint: Path, model: str = "spotter") -> str:
+    """What the end of a training does: a version of the model; returns the id of the MLflow run."""
     folder = RunFolder(config)
     folder.path.mkdir(parents=True)
     with Tracker(config, folder) as tracker:
         register(tracker, checkpoint, METRICS, model, STAMP)
+    return tracker.run_id
 
 
 def free_port() -> int:

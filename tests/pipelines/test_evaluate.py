@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ from mrqm.predictions import ImageDetections, write_coco_results, write_visdrone
 from pipelines.evaluate import Assessment, EvaluationError, Request, evaluate
 from pipelines.evaluation_report import analyse, print_assessment, write_report
 from pipelines.image_progress import ImageProgress
+from pipelines.mlflow_errors import UnreachableError
+
+from .registered import free_port, register_run
 
 CLASSES = ("blue", "yellow")
 
@@ -254,19 +259,71 @@ def test_classes_without_a_find_are_left_out_under_misses_and_counted(root: Path
 
 
 @pytest.mark.slow
-def test_an_evaluation_lands_in_mlflow(assessment: Assessment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evaluation_in_mlflow_names_data_model_run_user_and_parameters(
+    checkpoint: Path, progress: ImageProgress, tiny_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pipelines.track_evaluation import track_evaluation
 
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    trained = register_run(tiny_config(f"output={tmp_path}/runs", f"tracking.uri={uri}"), checkpoint)
+    settings = [f"tracking.uri={uri}", "tracking.experiment=evaluations"]
+    assessment = evaluate(Request(model="models:/spotter", overrides=settings, track=True), progress)
     folder = tmp_path / "report"
     files = write_report(assessment, analyse(assessment), folder)
     (folder / "notes.txt").write_text("not of the report")
     assert uri in track_evaluation(assessment, files)
+
     client = MlflowClient(uri)
-    (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
-    assert run.data.metrics["visdrone/AP"] == pytest.approx(1)
-    assert run.data.tags["data.digest"] == assessment.data_digest
-    assert run.data.tags["protocol.visdrone"] == assessment.versions["visdrone"]
+    (run,) = client.search_runs([client.get_experiment_by_name("evaluations").experiment_id])
+    assert run.data.metrics["coco/AP"] == pytest.approx(assessment.metrics["coco/AP"])
+    wanted = {
+        "data.digest": assessment.data_digest,
+        "protocol.coco": assessment.versions["coco"],
+        "evaluated.run_id": trained,
+        "evaluated.model": "spotter",
+        "evaluated.version": "1",
+        "mlflow.user": getpass.getuser(),
+        "mlflow.source.name": "mrqm evaluate",
+    }
+    assert wanted.items() <= run.data.tags.items()
+    assert run.data.params["data.tile.size"] == "64"
+    assert run.data.params["model.backbone.name"] == assessment.config.model.backbone.name
+    (data,) = run.inputs.dataset_inputs
+    assert assessment.data_digest.startswith(data.dataset.digest)
+    assert json.loads(data.dataset.profile)["images"] == 4
+    (model,) = run.inputs.model_inputs
+    assert client.get_model_version("spotter", "1").model_id == model.model_id
+    assert "coco/AP" in {metric.key for metric in client.get_logged_model(model.model_id).metrics}
     logged = {file.path for file in client.list_artifacts(run.info.run_id, "report")}
     assert logged == {f"report/{file.name}" for file in files}
+
+
+@pytest.mark.slow
+def test_predictions_are_tracked_where_the_settings_say(
+    assessment: Assessment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.track_evaluation import track_evaluation
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    uri = f"sqlite:///{tmp_path}/store/mlflow.db"
+    tracking = assessment.config.tracking.model_copy(update={"uri": uri})
+    elsewhere = replace(assessment, config=assessment.config.model_copy(update={"tracking": tracking}))
+    assert uri in track_evaluation(elsewhere, ())
+    client = MlflowClient(uri)
+    (run,) = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    assert run.data.metrics["visdrone/AP"] == pytest.approx(1)
+    assert run.data.params.keys() == {key for key in run.data.params if key.startswith(("data.", "evaluation."))}
+    assert not run.inputs.model_inputs
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_store_that_is_away_is_named_before_anything_is_looked_at(
+    checkpoint: Path, progress: ImageProgress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("pipelines.evaluate.look_at", None)
+    uri = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(UnreachableError, match=f"MLflow at {uri} cannot be used: nothing listens there"):
+        evaluate(Request(model=str(checkpoint), overrides=[f"tracking.uri={uri}"], track=True), progress)

@@ -26,7 +26,7 @@ NAMES = (
     "new\nline", "tab\there", "semi;colon", "back\\slash", "back`tick", "[red]x", "[bold", "\x1b[31mred", "a&b=c",
     "spotter@champion", "tracking.uri", "-n", "x" * 200, "1", "latest",
 )  # fmt: skip
-OLD_NAMES = ("team/model", "a/1", "c:d", "..", "models:/x")
+OLD_NAMES = ("team/model", "a/1", "c:d", "..")
 """Names that MLflow once took and does not take any more."""
 TAGS = {
     "coco/note": "best one, ask Bob",

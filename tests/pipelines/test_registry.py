@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mrqm.detector import load
 from pipelines.registry import open_registry
 
-from .registered import STAMP, free_port, refuse, succeed
+from .registered import STAMP, free_port, refuse, registry, succeed
 
 AddVersion = Callable[..., str]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("away_from_the_run")]
@@ -54,6 +54,29 @@ def test_more_versions_than_a_page_are_all_found(add_version: AddVersion, monkey
 )
 def test_what_is_not_there_is_said_with_what_is(word: str, named: str) -> None:
     assert named in refuse("show", word)
+
+
+def test_the_store_is_named_by_settings_by_a_file_or_by_the_environment(
+    registry_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    (tmp_path / "store.yaml").write_text(f"tracking: {{uri: '{registry_store}'}}\n")
+    named = [f"tracking.uri={registry_store}"], ["-c", "store.yaml"]
+    for words in named:
+        assert "spotter" in succeed("list", *words)
+        assert "spotter" in succeed("list", "spotter", *words)
+        assert "flight-7" in succeed("show", "spotter/1", *words)
+        assert "+0.000" in succeed("compare", "spotter/1", "spotter", *words)
+        assert "has no alias" in refuse("rollback", "spotter", *words)
+        assert "it has no coco/F1" in refuse("promote", "spotter/1", "--metric", "coco/F1", *words)
+        assert "checkpoint of spotter" in succeed("download", "spotter", "--out", f"out{len(words)}", *words)
+    other = "tracking.uri=sqlite:///other.db"
+    assert f"{tmp_path}/other.db: no such database" in refuse("list", "-c", "store.yaml", other)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry_store)
+    assert "spotter" in succeed("list", other)
+    code, output = registry("show", "spotter", "train.epochs=3")
+    assert code == 2
+    assert "expected tracking.KEY=VALUE" in output
 
 
 def test_a_missing_database_is_named_and_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
