@@ -23,6 +23,7 @@ from mrqm.data import DetectionDataset, build_dataset
 from mrqm.data.records import DataError
 from mrqm.data.soundness import check_split
 from mrqm.memory import HeaviestBatch, StepMemory, heaviest_batch, predict_step_memory
+from mrqm.redaction import redact
 from pipelines.checks import check_backbone, check_resume, check_space
 from pipelines.cluster_checks import (
     check_data_everywhere,
@@ -190,7 +191,9 @@ def print_checks(checks: Sequence[Check], console: Console) -> None:
     for column in ("", "check", "finding", "remedy"):
         table.add_column(column, overflow="fold")
     for found in checks:
-        table.add_row(MARKS[found.status], escape(found.name), escape(found.finding), escape(found.remedy))
+        table.add_row(
+            MARKS[found.status], escape(found.name), escape(redact(found.finding)), escape(redact(found.remedy))
+        )
     console.print(table)
     counts = {status: sum(found.status == status for found in checks) for status in ("error", "warning")}
     verdict = "it would fail" if counts["error"] else "ready"
@@ -201,4 +204,4 @@ def print_checks(checks: Sequence[Check], console: Console) -> None:
 def to_json(checks: Sequence[Check]) -> str:
     """All of it for programs: `status`, the worst of all, and `checks`."""
     worst = max((found.status for found in checks), key=("ok", "warning", "error").index)
-    return json.dumps({"status": worst, "checks": [asdict(found) for found in checks]}, indent=2)
+    return redact(json.dumps({"status": worst, "checks": [asdict(found) for found in checks]}, indent=2))

@@ -16,7 +16,7 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 
 from mlflow.exceptions import MlflowException
-from mlflow.utils.validation import MAX_TAG_VAL_LENGTH
+from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, MAX_TAG_VAL_LENGTH
 
 from mrqm.config import Config
 from mrqm.engine import StepReport
@@ -188,8 +188,9 @@ def require_store(config: Config, folder: RunFolder) -> None:
 
 
 def metric_name(name: str) -> str:
-    """A name with only characters that MLflow allows: class names are part of some."""
-    return re.sub(r"[^\w.\- :/]", "_", name)
+    """A name that MLflow allows: class names, whatever characters they have, are part of some."""
+    parts = re.sub(r"[^\w.\- :/]", "_", name).split("/")
+    return "/".join(part if part.strip(".") else "_" for part in parts)[:MAX_ENTITY_KEY_LENGTH]  # no `a//b`, no `a/..`
 
 
 def _exists(client: Client, run_id: str) -> bool:

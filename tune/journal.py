@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from mrqm.redaction import redact
 from pipelines.storage_wait import write_patiently
 from tune.entries import ENTRY, AnyEntry
 from tune.history import History
@@ -50,7 +51,7 @@ class Journal(History):
         Raises:
             StorageError: the disk was full, or away, for longer than anybody waits.
         """
-        line = entry.model_dump_json().encode() + b"\n"
+        line = redact(entry.model_dump_json()).encode() + b"\n"
         write_patiently(partial(self._append, line), self._path.name, logger.warning)
         self.follow(entry)
         for listener in self.listeners:

@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from mrqm.config import Config
 from mrqm.detector import load
+from pipelines.register import register
 from pipelines.registry import open_registry
+from pipelines.runs import RunFolder
+from pipelines.tracking import Tracker
 
-from .registered import STAMP, free_port, refuse, registry, succeed
+from .registered import METRICS, STAMP, free_port, refuse, registry, succeed
 
 AddVersion = Callable[..., str]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("away_from_the_run")]
@@ -40,6 +44,20 @@ def test_more_versions_than_a_page_are_all_found(add_version: AddVersion, monkey
     monkeypatch.setattr("pipelines.mlflow_client.PAGE", 1)
     with open_registry() as opened:
         assert [version.number for version in opened.versions(name)] == ["3", "2", "1"]
+
+
+def test_a_run_registers_its_model_once_whatever_that_is_called_now(
+    client: MlflowClient, registry_store: str, spotter_checkpoint: Path, tiny_config: Callable[..., Config]
+) -> None:
+    runs = Path(registry_store.removeprefix("sqlite:///")).with_name("runs")
+    config = tiny_config(f"output={runs}", "name=flight-7")
+    client.rename_registered_model("spotter", "watcher")
+    try:
+        with Tracker(config, RunFolder(config)) as tracker:
+            again = register(tracker, spotter_checkpoint, METRICS, "spotter", STAMP)
+    finally:
+        client.rename_registered_model("watcher", "spotter")
+    assert (again.name, again.version) == ("watcher", "1")
 
 
 @pytest.mark.parametrize(

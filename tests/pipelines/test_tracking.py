@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from mlflow import MlflowClient
+from mlflow.utils.validation import _validate_metric_name
 
 from mrqm.config import Config, TrackingConfig
 from mrqm.engine import StepReport
@@ -234,3 +235,14 @@ def test_a_relative_database_is_the_same_from_everywhere(monkeypatch: pytest.Mon
 
 def test_names_keep_what_mlflow_allows() -> None:
     assert metric_name("coco/AP/awning-tricycle (2)") == "coco/AP/awning-tricycle _2_"
+    for name in (
+        "coco/AP/..",
+        "coco/AP/",
+        "/",
+        "a//b",
+        "./a",
+        "coco/AP/\n'\"%",
+        "coco/AP/" + "x" * 300,
+        "coco/AP/模型",
+    ):
+        _validate_metric_name(metric_name(name))

@@ -72,3 +72,39 @@ def test_epochs_that_came_while_mlflow_was_away_are_written_with_the_next(
     }
     assert epochs == {"trial-0000": [1, 2, 3, 4, 5], "trial-0001": [1, 2]}
     assert {run.data.tags.get("sweep.state") for run in runs} == {None, "finished"}
+
+
+def test_a_sweep_of_more_trials_than_a_page_recognises_all_of_them(
+    tmp_path: Path, tiny_config: TinyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("pipelines.mlflow_client.PAGE", 1)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    config = tiny_config("name=sweep", f"output={tmp_path}/runs", f"tracking.uri={uri}")
+    folder = tmp_path / "runs" / "sweep"
+    folder.mkdir(parents=True)
+    trials_config = config.model_copy(update={"output": str(folder)})
+    journal = Journal(tmp_path / "sweep.jsonl")
+    with Recorder(config, trials_config, journal, {}) as recorder:
+        journal.listeners.append(recorder)
+        for trial in range(3):
+            journal.write(TrialBegan(trial=trial, params={"optim.lr": 1e-3}, attributes={}))
+            journal.write(
+                Reported(
+                    trial=trial, epoch=1, step=10, metrics={"coco/AP": 0.1}, seconds=1.0, checkpoint="epoch_1",
+                    verdict="finished",
+                )
+            )  # fmt: skip
+        recorder.finish()
+
+    def ends() -> dict[str, int]:
+        client = MlflowClient(uri)
+        runs = client.search_runs([client.get_experiment_by_name(config.tracking.experiment).experiment_id])
+        return {run.info.run_name: run.info.end_time for run in runs if "mlflow.parentRunId" in run.data.tags}
+
+    before = ends()
+    assert len(before) == 3
+    with Recorder(config, trials_config, journal, {}) as recorder:
+        recorder.catch_up()
+        recorder.finish()
+    assert ends() == before, "an ended run is not written again"
