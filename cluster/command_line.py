@@ -86,9 +86,23 @@ def read_command_line(words: Sequence[str], package: Package, redact: Callable[[
         option, equals, value = word.partition("=")
         if option in FILES and equals:
             checked[index] = f"{option}={_that_travels(option, value, package)}"
+            _require_open(package.root / value, redact)
         elif index and checked[index - 1] in FILES:
             checked[index] = _that_travels(checked[index - 1], word, package)
+            _require_open(package.root / word, redact)
     return CommandLine(tuple(checked), _read_settings(checked, package.root))
+
+
+def _require_open(path: Path, redact: Callable[[str], str]) -> None:
+    """Refuse a file with a password in it: every job of the cluster can read what travels."""
+    if not path.is_file():
+        return
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
+        if redact(line) != line:
+            raise ClusterError(
+                f"{path}, line {number}: holds a password or token, and Ray keeps the files of jobs for all to read; "
+                "put credentials into files on the nodes (docs/clusters/security.md)"
+            )
 
 
 def _that_travels(option: str, value: str, package: Package) -> str:

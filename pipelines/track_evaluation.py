@@ -106,7 +106,11 @@ def _data_used(assessment: Assessment) -> DatasetUsed:
         name=f"{data.name}/{PurePosixPath(data.val).name}",
         digest=assessment.data_digest,
         source=f"{data.root}/{data.val}",
-        counts={"images": len(records), "objects": sum(len(record.boxes) for record in records)},
+        counts={
+            "images": len({record.path for record in records}),
+            "items": len(records),  # tiles, where each is an image of its own
+            "objects": sum(len(record.boxes) for record in records),
+        },
     )
 
 

@@ -86,6 +86,14 @@ def test_passwords_are_refused_and_not_repeated(folder: Path) -> None:
     assert "hunter2" not in str(refused.value)
 
 
+def test_a_file_with_a_password_does_not_travel(folder: Path) -> None:
+    (folder / "configs" / "open.yaml").write_text("name: open\ntracking: {uri: 'http://me:hunter2@mlflow'}\n")
+    for words in (("train", "-c", "configs/open.yaml"), ("tune", "--config=configs/open.yaml")):
+        with pytest.raises(ClusterError, match=r"configs/open\.yaml, line 2: holds a password") as refused:
+            read(folder, *words)
+        assert "hunter2" not in str(refused.value)
+
+
 def test_data_that_only_the_submitter_sees_is_found(folder: Path) -> None:
     def stays(*words: str) -> list[str]:
         return read(folder, *words).find_what_stays(folder)
