@@ -11,16 +11,14 @@ from pathlib import Path, PurePosixPath
 
 from mlflow.entities import LoggedModelInput, Metric
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME
-from sqlalchemy.exc import SQLAlchemyError
 
 from mrqm.redaction import redact
 from pipelines.delivery import dataset_input
 from pipelines.evaluate import Assessment
 from pipelines.journal import DatasetUsed
 from pipelines.mlflow_client import Client, equals
-from pipelines.mlflow_errors import TrackingError, explain
+from pipelines.mlflow_errors import STORE_ERRORS, TrackingError, explain
 from pipelines.mlflow_store import find_experiment, first_contact, resolve_uri
 from pipelines.model_version import DATA
 from pipelines.new_run import log_config, origin_tags
@@ -74,7 +72,7 @@ def track_evaluation(assessment: Assessment, report: Sequence[Path]) -> str:
         run_id = client.create_run(experiment, f"evaluate {assessment.subject}", _tags(assessment, origin)).info.run_id
         _log(client, run_id, assessment, origin, report)
         client.set_terminated(run_id)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except STORE_ERRORS as error:
         reason, remedy = explain(error)
         raise TrackingError(f"MLflow at {redact(uri)} did not take the evaluation: {reason}; {remedy}") from error
     return f"MLflow run {run_id}: {ui_command(redact(uri), run_id)}"
