@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
 
@@ -119,4 +118,3 @@ raise RuntimeError("no answer from http://me:{SECRET}@host")
     assert "http://me:***@host is away" in ended.stderr
     assert "RuntimeError: no answer from http://me:***@host" in ended.stderr
     assert "hunter2" not in ended.stderr.replace(program, "")
-    assert logging.getLogRecordFactory() is logging.LogRecord
