@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import FileIO
 from pathlib import Path
 
 
@@ -11,6 +12,13 @@ def write_whole(path: Path, content: str | bytes) -> None:
     part = part_of(path)
     part.write_bytes(content.encode() if isinstance(content, str) else content)
     part.replace(path)
+
+
+def write_all(file: FileIO, content: bytes) -> None:
+    """Write all of it to an unbuffered file, or raise what the system says to the part that it did not take."""
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) :]
 
 
 def part_of(path: Path) -> Path:

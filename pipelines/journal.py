@@ -15,6 +15,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from mrqm.files import write_all
 from mrqm.redaction import redact
 
 FILE = "journal.jsonl"
@@ -98,6 +99,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
         self.size = 0
+        self._unwritten = b""
         self._lock = threading.Lock()
         self._last_steps: dict[str, int] = {}
         self._contexts: set[str] = set()
@@ -108,18 +110,35 @@ class Journal:
         os.truncate(self.path, self.size)
 
     def add(self, entry: Entry) -> None:
-        """Append an entry; a disk that is full costs the entry, not the training."""
-        line = redact(entry.model_dump_json()).encode() + b"\n"
+        """Append an entry; while the disk is full, entries are kept in memory."""
         with self._lock:
-            try:
-                with self.path.open("ab") as file:
-                    file.write(line)
-            except OSError as error:
-                logger.warning("%s: %s; what is reported meanwhile is missing in MLflow", self.path, error.strerror)
-                os.truncate(self.path, self.size)
-                return
-            self.size += len(line)
+            is_news = not self._unwritten
+            self._unwritten += redact(entry.model_dump_json()).encode() + b"\n"
             self._remember(entry)
+            try:
+                self._write()
+            except OSError as error:
+                if is_news:
+                    logger.warning("%s: %s; reports are kept in memory until there is room", self.path, error.strerror)
+
+    def flush(self) -> None:
+        """Write what is kept in memory.
+
+        Raises:
+            OSError: the disk is still full.
+        """
+        with self._lock:
+            self._write()
+
+    def _write(self) -> None:
+        """Append what is not written, after cutting off what an earlier attempt left of it."""
+        if not self._unwritten:
+            return
+        with self.path.open("ab", buffering=0) as file:
+            file.truncate(self.size)
+            write_all(file, self._unwritten)
+        self.size += len(self._unwritten)
+        self._unwritten = b""
 
     def add_metrics(self, values: Mapping[str, float], step: int) -> None:
         """Append those metrics that were not yet reported at this step or a later one."""

@@ -29,6 +29,7 @@ from pipelines.mlflow_errors import UnreachableError
 from pipelines.mlflow_store import find_experiment, first_contact, require_experiment, resolve_uri
 from pipelines.new_run import create_run
 from pipelines.runs import RunFolder
+from pipelines.storage_wait import write_patiently
 
 PATIENCE = 60.0
 """Seconds for what is left to send when a training has ended well."""
@@ -102,6 +103,8 @@ class Tracker:
         if status == "FAILED":
             self.tag({"last_failure": f"{kind.__name__}: {error}"[:MAX_TAG_VAL_LENGTH]})  # type: ignore[union-attr]
         self._journal.add(Status(time=now(), status=status))
+        if kind is None:
+            write_patiently(self._journal.flush, self._journal.path.name, logger.warning)
         patient = kind is None and self._delivery.answers
         self.pending = self._delivery.close(self._patience if patient else SHORT_PATIENCE)
         if kind is not None and self.pending:

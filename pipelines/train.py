@@ -49,6 +49,7 @@ from pipelines.resources import describe_resources, ray_session, require_room, s
 from pipelines.runs import RunFolder, Summary, with_absolute_paths
 from pipelines.stopping import stoppable
 from pipelines.storage import open_storage
+from pipelines.storage_wait import storage_faults_explained, write_patiently
 from pipelines.torch_backend import NetworkConfig
 from pipelines.tracking import Tracker, require_store
 from pipelines.training_plots import plot_training
@@ -81,7 +82,8 @@ def train(
     config = with_absolute_paths(config)
     folder = RunFolder(config)
     columns = ["AP", "AP50", "AP75", *(f"AP_{name}" for name in list(config.evaluation.area_bins)[:1])]
-    with ExitStack() as data, folder.claimed(config), Display(console or Console(), columns) as display:
+    explained = storage_faults_explained(folder.storage.url)
+    with explained, ExitStack() as data, folder.claimed(config), Display(console or Console(), columns) as display:
         if summary := folder.read_summary():
             display.line(f"run {config.name} is finished: {relative(folder.storage.url)}")
             return summary
@@ -172,7 +174,9 @@ def _make_trainer(config: Config, line: Line) -> PromptTrainer:
 
 def _conclude(config: Config, folder: RunFolder, tracker: Tracker, stamp: Mapping[str, str]) -> Summary:
     """Draw the curves; register the best checkpoint with what its metrics depend on."""
-    tracker.log_file(plot_training(folder.path / "curves.png", tracker.metrics()))
+    curves = folder.path / "curves.png"
+    write_patiently(lambda: plot_training(curves, tracker.metrics()), curves.name, logger.warning)
+    tracker.log_file(curves)
     store = CheckpointStore(folder.storage, config.keep_checkpoints)
     name = store.best()
     if name is None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 
 import ray
 import torch
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError
 
 from mrqm.config import Config
 from mrqm.trainer import Trainer
 from pipelines.checkpoints import SCORE, CheckpointStore
+from pipelines.classification import classify
 from pipelines.events import PROTOCOL, Line
-from pipelines.failures import TrainingError
+from pipelines.failure_policy import Decision, FailurePolicy
+from pipelines.failures import Failure, TrainingError
 from pipelines.node_copy import node_copy
 from pipelines.storage import open_storage
 from pipelines.worker import report_epoch
@@ -74,8 +77,9 @@ class Validation:
         for name in [name for name, task in self._asked.items() if ray.wait([task], timeout=0)[0]]:
             try:
                 ray.get(self._asked.pop(name))
-            except (RayTaskError, RayActorError) as error:
-                faults.append(f"checkpoint {name} could not be evaluated, which is tried again at the end: {error}")
+            except RayError as error:
+                why = classify(error).message
+                faults.append(f"checkpoint {name} could not be evaluated, which is tried again at the end: {why}")
         return faults
 
     def finish(self) -> None:
@@ -84,14 +88,23 @@ class Validation:
             ray.wait([task])
         last = [name for name in self._store.newest_first()[:1] if SCORE not in self._store.metrics(name)]
         for name in dict.fromkeys([*self._store.waiting(), *last]):
-            try:
-                ray.get(self._actor.evaluate.remote(name, self._line))
-            except RayTaskError as error:
-                raise TrainingError(f"checkpoint {name} cannot be evaluated: {error.cause}") from error
-            except RayActorError as error:
-                raise TrainingError(f"checkpoint {name} cannot be evaluated: {error}") from error
+            self._evaluate_at_last(name)
         self._store.prune()
         ray.kill(self._actor)  # left to end by itself, a process of Ray may wait for ever while it takes itself apart
+
+    def _evaluate_at_last(self, name: str) -> None:
+        """Evaluate a checkpoint, again where that failed for a reason that may pass."""
+        earlier: list[Failure] = []
+        while True:
+            try:
+                return ray.get(self._actor.evaluate.remote(name, self._line))
+            except RayError as error:
+                failure = classify(error)
+                verdict = FailurePolicy().decide(failure, earlier)
+                if verdict.decision is Decision.RAISE:
+                    raise TrainingError(f"checkpoint {name} cannot be evaluated: {failure.message}") from error
+                earlier.append(failure)
+                time.sleep(verdict.delay)
 
 
 def _open_store(config: Config) -> CheckpointStore:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,23 @@ def visdrone_annotations() -> Path:
 @pytest.fixture(scope="session")
 def coco_river_people() -> Path:
     return shared_data("coco_river_people")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Make a real disk of so many bytes."""
+    folder = tmp_path / "disk"
+
+    def make(size: int) -> Path:
+        folder.mkdir()
+        made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
+        if made.returncode:
+            pytest.skip(f"only root may mount a disk that can be filled: {made.stderr.decode().strip()}")
+        return folder
+
+    yield make
+    if folder.is_mount():
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def randomise(model: nn.Module, std: float = 0.1) -> None:

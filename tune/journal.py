@@ -5,7 +5,6 @@ Searcher, scheduler, tables and reports follow from it alone: a sweep that goes 
 
 from __future__ import annotations
 
-import errno
 import io
 import logging
 import os
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from mrqm.files import write_all
 from mrqm.redaction import redact
 from pipelines.storage_wait import write_patiently
 from tune.entries import ENTRY, AnyEntry
@@ -66,8 +66,7 @@ class Journal(History):
         if self._file.closed:
             self._file = self._open()
         try:
-            if self._file.write(line) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+            write_all(self._file, line)
             os.fsync(self._file.fileno())
         except OSError:
             self._file.close()

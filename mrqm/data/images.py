@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,11 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit for the whole process 
 
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for files that are not, or not wholly, images."""
+_AWAY = (
+    errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN,
+    errno.ENETUNREACH, errno.EREMOTEIO,
+)  # fmt: skip
+"""Errors of a file system that is away: no image of it is to blame."""
 
 _STRIP_PIXELS = 2**22
 
@@ -96,6 +102,7 @@ def decode(source: Source, size: tuple[int, int]) -> NDArray[np.uint8]:
 
     Raises:
         UnreadableImageError: it does not decode, is larger than `MAX_PIXELS`, or has no defined white.
+        OSError: the file system that it lies on is away.
     """
     try:
         with _open(source) as image:
@@ -115,6 +122,8 @@ def decode(source: Source, size: tuple[int, int]) -> NDArray[np.uint8]:
                 rgb = rgb.resize((width, height), Image.Resampling.BILINEAR, box=box)
             return np.array(rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb)
     except _DECODING_ERRORS as error:
+        if isinstance(error, OSError) and error.errno in _AWAY:
+            raise
         raise UnreadableImageError(f"{describe(source)}: the image does not decode: {error}") from error
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import struct
 import subprocess
 import sys
@@ -223,3 +224,16 @@ def _png_16_bit_rgb(pixels: NDArray[np.uint16]) -> bytes:
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
     header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_an_image_is_not_to_blame_for_a_file_system_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise every image would be passed over as one that does not decode."""
+
+    def away(source: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle", str(source))
+
+    monkeypatch.setattr("mrqm.data.images.Image.open", away)
+    with pytest.raises(OSError, match="Stale file handle"):
+        decode(tmp_path / "x.jpg", (8, 8))

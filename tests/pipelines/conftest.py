@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -65,23 +64,6 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_config: TinyConfig)
     workplace = Workplace(folder)
     workplace.config_file.write_text(config.to_yaml())
     return workplace
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Make a real disk of so many bytes."""
-    folder = tmp_path / "disk"
-
-    def make(size: int) -> Path:
-        folder.mkdir()
-        made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
-        if made.returncode:
-            pytest.skip(f"only root may mount a disk that can be filled: {made.stderr.decode().strip()}")
-        return folder
-
-    yield make
-    if folder.is_mount():
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture

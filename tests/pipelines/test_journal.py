@@ -88,7 +88,7 @@ def full_disk(journal: Journal) -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_costs_what_is_reported_then_and_nothing_else(
+def test_what_is_reported_while_the_disk_is_full_is_written_when_there_is_room(
     journal: Journal, full_disk: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -97,4 +97,4 @@ def test_a_full_disk_costs_what_is_reported_then_and_nothing_else(
     resource.setrlimit(resource.RLIMIT_FSIZE, (limits[1], limits[1]))
     journal.add(ENTRIES[2])
     assert "journal.jsonl: File too large" in caplog.text
-    assert entries(Journal(journal.path.parent)) == [ENTRIES[0], ENTRIES[2]]
+    assert entries(Journal(journal.path.parent)) == [ENTRIES[0], ENTRIES[1], ENTRIES[2]]

@@ -19,6 +19,7 @@ from mrqm.config import Config, load_config
 from mrqm.progress import DivergenceError
 from pipelines.train import train
 
+from ..disks import fill
 from ..waiting import wait_until
 from .histories import assert_told_once_and_in_order
 from .mlflow_server import MlflowServer
@@ -28,15 +29,6 @@ from .watched import Log, press_ctrl_c, train_while
 from .workplace import UNHURRIED, Workplace
 
 pytestmark = pytest.mark.ray
-
-
-def fill(disk: Path) -> Path:
-    """Leave no room on a disk; returns the file that takes it."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
-        while True:
-            file.write(bytes(2**20))
-    return filler
 
 
 def test_a_full_disk_costs_checkpoints_and_nothing_else(

@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,27 @@ def test_hours_are_those_of_sessions_not_of_the_time_between(tmp_path: Path) -> 
     journal.write(SessionBegan(trials=4, at=100_000))
     journal.write(TrialBegan(trial=1, params={}, at=100_036))
     assert journal.hours == pytest.approx(72 / 3600)
+
+
+def test_a_full_disk_is_waited_for_and_leaves_no_half_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "j")
+    journal = Journal(tmp_path / "j")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "j").stat().st_size + 10, limit[1]))
+    left: list[bytes] = []
+
+    def make_room(seconds: float) -> None:
+        left.append((tmp_path / "j").read_bytes())
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+    monkeypatch.setattr("pipelines.storage_wait.time.sleep", make_room)
+    try:
+        journal.write(TrialBegan(trial=1, params={"optim.lr": 0.5}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    journal.write(TrialBegan(trial=2, params={}))
+    assert len(left) == 1
+    assert [trial.number for trial in read_history(tmp_path / "j").trials] == [0, 1, 2]
+    assert "waiting for storage, 10 minutes at most: j could not be written" in caplog.text

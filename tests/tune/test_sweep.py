@@ -4,7 +4,7 @@ import io
 import shlex
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,14 @@ from pipelines.train import train
 from tune.entries import GenerationEnded
 from tune.folders import copy_whole
 from tune.history import History
+from tune.journal import read_history
 from tune.outcome import Outcome
 from tune.results import print_outcome
 from tune.space import overrides
 from tune.sweep import Request, sweep
 
 from ..commands import Command
+from ..disks import fill
 from ..waiting import wait_until
 from .workplace import Workplace, leaves_nothing, start_cluster
 
@@ -193,10 +195,15 @@ def test_no_reservation_is_left_behind(outcome: Outcome, cluster: Cluster) -> No
     wait_until(leaves_nothing, "nothing is reserved")
 
 
-def test_a_finished_sweep_is_extended(outcome: Outcome, killed: Command, workplace: Workplace) -> None:
-    request = Request(Path("tiny.yaml"), Path("space.yaml"), ["name=whole"], add_trials=1)
-    extended = sweep(request, Console(file=io.StringIO()))
+def test_a_finished_sweep_is_extended_and_what_failed_runs_again(
+    outcome: Outcome, killed: Command, workplace: Workplace
+) -> None:
+    log = io.StringIO()
+    request = Request(Path("tiny.yaml"), Path("space.yaml"), ["name=whole"], add_trials=1, retry_failed=True)
+    extended = sweep(request, Console(file=log))
     assert extended is not None
+    assert "trial 0   had failed and begins again" in log.getvalue()
+    assert [trial.retries for trial in extended.history.trials] == [1, 0, 0, 0, 0, 0]
     assert what_happened(extended.history)[:5] == what_happened(outcome.history)
     assert (len(extended.history.trials), len(workplace.children("whole"))) == (6, 6)
 
@@ -209,6 +216,40 @@ def test_sigterm_stops_a_sweep_as_ctrl_c_does(workplace: Workplace, cluster: Clu
     assert "stopped; the same command continues the sweep" in command.output
     assert "SIGTERM" not in command.said  # Ray's own handler prints a stack of addresses
     wait_until(leaves_nothing, "nothing is reserved")
+
+
+def test_a_sweep_outlives_a_full_disk_and_a_deleted_experiment(
+    outcome: Outcome, workplace: Workplace, small_disk: Callable[[int], Path]
+) -> None:
+    """It is the uninterrupted sweep, and ends with table and report; what MLflow lacks comes with the same command."""
+    disk, client = small_disk(80 * 2**20), MlflowClient(outcome.tracking_uri)  # seven checkpoints of 7 MB, at most
+    words = f"output={disk}", "tracking.experiment=doomed", "tracking.register_as=late"
+    command = workplace.tune("starved", "space", *words)
+    history = lambda: read_history(disk / "starved" / "sweep.jsonl")  # noqa: E731
+    command.wait_until(lambda: any(trial.results for trial in history().trials), "a report")
+    filler = fill(disk)
+    command.wait_for("waiting for storage")
+    filler.unlink()
+    command.wait_until(lambda: sum(len(trial.results) for trial in history().trials) > 4, "more reports")
+    experiment = client.get_experiment_by_name("doomed").experiment_id
+    client.delete_experiment(experiment)
+    assert command.end() == 0, command.said
+    assert what_happened(history()) == what_happened(outcome.history)
+    assert "AP/hour" in command.output and "Traceback" not in command.said
+    assert "MLflow did not take it; the same command tries again" in command.output
+    assert "MLflow has not everything of" in command.output
+    assert "Leaderboard" in (disk / "starved" / "report.html").read_text()
+
+    client.restore_experiment(experiment)
+    again = workplace.tune("starved", "space", *words)
+    assert again.end() == 0, again.said
+    assert "late version 1" in again.output and "MLflow has not everything" not in again.output
+    runs = {run.info.run_name: run for run in client.search_runs([experiment])}
+    assert runs["starved"].info.status == "FINISHED"
+    for trial in history().trials:
+        assert runs[trial.name].data.tags["sweep.state"] == trial.state
+        epochs = client.get_metric_history(runs[trial.name].info.run_id, "epoch")
+        assert sorted(metric.value for metric in epochs) == [result.epoch for result in trial.results]
 
 
 def test_a_trial_of_a_population_goes_on_from_its_donors_weights(
