@@ -108,3 +108,44 @@ def test_a_sweep_of_more_trials_than_a_page_recognises_all_of_them(
         recorder.catch_up()
         recorder.finish()
     assert ends() == before, "an ended run is not written again"
+
+
+def test_a_deleted_experiment_costs_a_sweep_nothing_that_does_not_come_when_it_is_restored(
+    tmp_path: Path, tiny_config: TinyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("tune.recorder.SHORT_PATIENCE", 0.5)
+    monkeypatch.setattr("pipelines.tracking.SHORT_PATIENCE", 0.5)
+    config = tiny_config("name=sweep", f"output={tmp_path}/runs", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db")
+    folder = tmp_path / "runs" / "sweep"
+    folder.mkdir(parents=True)
+    journal = Journal(tmp_path / "sweep.jsonl")
+
+    def record() -> Recorder:
+        return Recorder(config, config.model_copy(update={"output": str(folder)}), journal, {})
+
+    recorder = record()
+    journal.listeners.append(recorder)
+    client = recorder.sweep.client
+    experiment = client.get_experiment_by_name(config.tracking.experiment).experiment_id
+    client.delete_experiment(experiment)
+    journal.write(TrialBegan(trial=0, params={"optim.lr": 1e-3}))
+    journal.write(
+        Reported(
+            trial=0, epoch=1, step=10, metrics={"coco/AP": 0.5}, seconds=1, checkpoint="epoch_1", verdict="finished"
+        )
+    )
+    recorder.finish()
+    assert recorder.register(journal.trials[0], folder / "epoch_1", {"coco/AP": 0.5}) is None
+    recorder.sweep.__exit__(None, None, None)
+    assert recorder.unsent == 2, "the trial's run and the sweep's own"
+
+    client.restore_experiment(experiment)
+    journal.listeners.clear()
+    again = record()
+    again.catch_up()
+    again.finish()
+    again.sweep.__exit__(None, None, None)
+    assert again.unsent == 0
+    (run,) = [run for run in client.search_runs([experiment]) if run.info.run_name == "trial-0000"]
+    assert (run.data.metrics["coco/AP"], run.data.tags["sweep.state"]) == (0.5, "finished")
