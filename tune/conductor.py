@@ -13,11 +13,13 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipelines.classification import classify
 from pipelines.failure_policy import Decision, FailurePolicy
 from pipelines.failures import Failure, FailureKind
+from pipelines.storage import StorageError
 from tune.candidates import Candidates
 from tune.entries import Failed, Lost, Reported, TrialBegan, Verdict
-from tune.folders import keep_only
+from tune.folders import remove_unneeded
 from tune.history import Trial
 from tune.journal import Journal
 from tune.population import Population
@@ -110,7 +112,11 @@ class Conductor:
         """Work for a free process; None if there is none, now or any more."""
         if self.is_over() or time.monotonic() < self._not_before:
             return None
-        trial = self._waiting() or self._begin()
+        try:
+            trial = self._waiting() or self._begin()
+        except StorageError as error:
+            self._halt(classify(error))
+            return None
         if trial is None:
             return None
         self._busy.add(trial.number)
@@ -130,6 +136,13 @@ class Conductor:
 
     def report(self, number: int, epoch: Epoch) -> bool:
         """Take note of an epoch; says whether the process goes on with this trial."""
+        try:
+            return self._report(number, epoch)
+        except StorageError as error:
+            self._halt(classify(error))
+            return False
+
+    def _report(self, number: int, epoch: Epoch) -> bool:
         trial = self._journal.trials[number]
         if epoch.epoch <= trial.epoch:  # known from a process that died after it
             return True
@@ -153,7 +166,7 @@ class Conductor:
             )
         )
         rests = self._population is not None and self._population.rests(trial)
-        self._tidy(trial)
+        remove_unneeded(self._folder, self._journal, self._space, trial)
         if verdict == "continue" and not rests and self.halted is None:
             return True
         self._busy.discard(number)
@@ -166,14 +179,24 @@ class Conductor:
         """
         self._busy.discard(number)
         decision, delay, reason = self._policy.decide(failure, self._journal.trials[number].interruptions)
+        if decision is Decision.RAISE and failure.kind is FailureKind.STORAGE:
+            self._halt(failure)
+            return
+        entry: Lost | Failed
         if decision is Decision.RETRY:
-            self._journal.write(Lost(trial=number, kind=failure.kind, reason=failure.message, delay=delay))
             self._not_before = max(self._not_before, time.monotonic() + delay)
-        elif failure.kind is FailureKind.STORAGE:
-            self.halted = replace(failure, message=failure.message.splitlines()[0])
+            entry = Lost(trial=number, kind=failure.kind, reason=failure.message, delay=delay)
         else:
             error = f"{reason}: {failure.message}" if reason else failure.message
-            self._journal.write(Failed(trial=number, kind=failure.kind, error=error, details=failure.details))
+            entry = Failed(trial=number, kind=failure.kind, error=error, details=failure.details)
+        try:
+            self._journal.write(entry)
+        except StorageError as away:
+            self._halt(classify(away))
+
+    def _halt(self, failure: Failure) -> None:
+        """Let nothing begin or go on any more in this session: an exception would pass through Ray Tune as a text."""
+        self.halted = replace(failure, message=failure.message.splitlines()[0])
 
     def _waiting(self) -> Trial | None:
         """A trial that began and that nobody works on."""
@@ -221,15 +244,3 @@ class Conductor:
         budget = self._space.budget
         gpu_hours = self._gpus * (more + sum(trial.seconds for trial in self._journal.trials)) / 3600
         return self._journal.hours >= (budget.hours or math.inf) or gpu_hours >= (budget.gpu_hours or math.inf)
-
-    def _tidy(self, reported: Trial) -> None:
-        """Remove checkpoints that nothing will need: trials that run are left alone, but for the one that reported."""
-        objective = self._space.objective[0]
-        best = self._journal.best_trials(objective)[: self._space.keep_trials]
-        for trial in self._journal.trials:
-            if trial.state == "running" and trial is not reported:
-                continue
-            kept = [trial.checkpoint] if trial.state in ("running", "failed") else []
-            if (trial in best or trial.state == "running") and (result := trial.best(objective)):
-                kept.append(result.checkpoint)
-            keep_only(self._folder / trial.name, [self._folder / path for path in kept if path])

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipelines.storage import open_storage
+from tune.history import History, Trial
+from tune.space import Space
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +23,26 @@ def keep_only(trial: Path, kept: Iterable[Path]) -> None:
                 shutil.rmtree(path)
             except OSError as error:  # the next call tries again
                 logger.warning("a checkpoint of no more use could not be removed: %s", error)
+
+
+def remove_unneeded(folder: Path, history: History, space: Space, reported: Trial) -> None:
+    """Remove checkpoints that nothing will need; those of trials that run are left alone, but for one.
+
+    Args:
+        folder: of the sweep.
+        history: of the sweep.
+        space: says how many of the best trials keep a checkpoint.
+        reported: the trial that has just reported.
+    """
+    objective = space.objective[0]
+    best = history.best_trials(objective)[: space.keep_trials]
+    for trial in history.trials:
+        if trial.state == "running" and trial is not reported:
+            continue
+        kept = [trial.checkpoint] if trial.state in ("running", "failed") else []
+        if (trial in best or trial.state == "running") and (result := trial.best(objective)):
+            kept.append(result.checkpoint)
+        keep_only(folder / trial.name, [folder / path for path in kept if path])
 
 
 def copy_whole(source: Path, target: Path) -> None:

@@ -1,4 +1,5 @@
 import contextlib
+import resource
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -260,6 +261,28 @@ def test_a_storage_that_was_waited_for_in_vain_stops_the_sweep_at_once(conducted
     conductor.fail(0, classify(StorageError("trial-0000/epoch_0001 could not be written for 10 minutes")))
     assert conductor.halted is not None and conductor.next() is None
     assert journal.trials[0].state == "running"
+
+
+def test_a_journal_that_cannot_be_written_stops_the_sweep_without_an_exception(
+    conducted: Conducted, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray Tune would make a traceback of one."""
+    conductor, journal, simulation = conducted
+    task = conductor.next()
+    assert task is not None
+    epoch = simulation.train(task, 1)
+    size = (simulation.folder / "journal.jsonl").stat().st_size
+    monkeypatch.setattr("pipelines.storage_wait.time.sleep", lambda seconds: clock.__setitem__(0, clock[0] + 60))
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5, limit[1]))
+    try:
+        assert not conductor.report(task.trial, epoch)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert conductor.is_over() and conductor.next() is None
+    assert conductor.halted is not None
+    assert "journal.jsonl could not be written for 10 minutes" in conductor.halted.message
+    assert (journal.trials[0].state, journal.trials[0].results) == ("running", [])
 
 
 def test_a_trial_whose_checkpoint_was_removed_by_hand_begins_again(conducted: Conducted) -> None:
