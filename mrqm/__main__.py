@@ -181,6 +181,9 @@ def evaluate(
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write metrics, curves and the worst images here.")] = None,
     track: Annotated[bool, typer.Option("--track", help="Log to MLflow.")] = False,
+    sizes: Annotated[
+        Path | None, typer.Option(help="For --predictions without images: lines of name,width,height, or a COCO json.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")] = None,
 ) -> None:
     """Score a model, or anybody's predictions, by the rules of one or several benchmarks."""
@@ -197,7 +200,7 @@ def evaluate(
     console = Console(highlight=False)
     request = Request(
         model=models[0] if models else None, predictions=predictions, config=config, overrides=overrides, view=view,
-        protocols=tuple(protocol or ("coco",)), device=device, track=track,
+        protocols=tuple(protocol or ("coco",)), device=device, track=track, sizes=sizes,
     )  # fmt: skip
     assessment = evaluate(request, ImageProgress(console))
     analysis = analyse(assessment)

@@ -34,7 +34,9 @@ class _Entry(TypedDict):
 _ENTRIES = TypeAdapter(list[_Entry])
 
 
-def read_coco_results(path: Path, records: Sequence[ImageRecord], labels: Mapping[Id, int | None]) -> Results:
+def read_coco_results(
+    path: Path, records: Sequence[ImageRecord], labels: Mapping[Id, int | None], *, covers_all: bool = False
+) -> Results:
     """Read a COCO result file.
 
     Args:
@@ -42,6 +44,7 @@ def read_coco_results(path: Path, records: Sequence[ImageRecord], labels: Mappin
         records: the annotated images.
         labels: label of each category's id; None for a category that is annotated but not among the classes, whose
             detections are passed over.
+        covers_all: in images without an entry nothing was found, for sure; else that is noted.
 
     Returns:
         Detections of every record, and notes on images without any, ids that are file names, and categories that were
@@ -69,7 +72,8 @@ def read_coco_results(path: Path, records: Sequence[ImageRecord], labels: Mappin
         ImageDetections(boxes[begin:end], scores[begin:end], label[begin:end])
         for begin, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
     ]
-    return Results(tuple(found), notes=(*notes, *passed_over, *note_silent(path, records, set(images))))
+    silent = () if covers_all else note_silent(path, records, set(images))
+    return Results(tuple(found), notes=(*notes, *passed_over, *silent))
 
 
 def _parse(path: Path) -> list[_Entry]:

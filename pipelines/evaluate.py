@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import torch
 
@@ -18,17 +18,19 @@ from mrqm.assessment import Found, View, count_views, look_at
 from mrqm.checkpoint import load_checkpoint_config
 from mrqm.checkpoint_files import WEIGHTS
 from mrqm.config import Config, load_config
-from mrqm.data import DetectionDataset, build_dataset
+from mrqm.data import AnnotationSet, build_dataset
 from mrqm.data.digest import data_digest, file_digest
-from mrqm.data.images import decode
 from mrqm.detector import Detector
 from mrqm.evaluation import ProtocolName, build_protocol, score_under
+from mrqm.evaluation.diagnosis import Diagnosis
 from mrqm.evaluation.remarks import describe_ground_truth
+from mrqm.predictions import Results
 from pipelines.device import pick_device
 from pipelines.image_progress import ImageProgress
 from pipelines.model_source import SCHEMES, checkpoint_folder, read_tracking
 from pipelines.node_copy import node_copy
-from pipelines.result_files import read_result_files
+from pipelines.result_files import listed_sizes, read_or_blank, read_result_files, read_scored
+from pipelines.result_notes import diagnose_near_zero, note_doubts, note_order
 
 
 class EvaluationError(ValueError):
@@ -48,6 +50,7 @@ class Request:
         protocols: names.
         device: such as `cuda:1`; None takes the GPU if there is one.
         track: whether the outcome goes to MLflow, which then has to answer before anything is looked at.
+        sizes: a list of the images' sizes, for predictions where neither annotations nor images say them.
     """
 
     model: str | None = None
@@ -58,6 +61,7 @@ class Request:
     protocols: Sequence[str] = ("coco",)
     device: str | None = None
     track: bool = False
+    sizes: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class Assessment:
         config: of the evaluation; its `tracking` says where the outcome goes.
         weights: SHA-256 of the model's weights; None for predictions.
         notes: what a reader of the metrics should know, each a sentence.
+        diagnosis: of predictions that score next to nothing.
     """
 
     subject: str
@@ -87,6 +92,19 @@ class Assessment:
     config: Config
     weights: str | None = None
     notes: tuple[str, ...] = ()
+    diagnosis: Diagnosis | None = None
+
+
+class _Subject(NamedTuple):
+    """What is scored, beside what it is held against."""
+
+    name: str
+    config: Config
+    annotations: AnnotationSet
+    found: Found
+    view: View | None = None
+    weights: str | None = None
+    results: Results | None = None
 
 
 def evaluate(request: Request, progress: ImageProgress) -> Assessment:
@@ -97,32 +115,56 @@ def evaluate(request: Request, progress: ImageProgress) -> Assessment:
     """
     if (request.model is None) == (request.predictions is None):
         raise EvaluationError("name a model or --predictions, one of the two")
-    with ExitStack() as data:
-        weights, view = None, None
-        if request.predictions is not None:
-            config, dataset, found, notes = _read_predictions(request, request.predictions, data)
-        else:
-            notes = ()
-            config, dataset, found, view, weights = _look(request, progress, data)
-        protocols = [build_protocol(_checked_protocol(name), config.evaluation) for name in request.protocols]
-        metrics = score_under(protocols, found.records, found.detections, found.classes)
-        return Assessment(
-            str(request.predictions or request.model), view, found, metrics,
-            versions={protocol.name: protocol.version for protocol in protocols},
-            comparable={protocol.name: protocol.comparable_with for protocol in protocols},
-            data_digest=data_digest(dataset.annotations),
-            config=config,
-            weights=weights,
-            notes=(*notes, *dataset.annotations.repairs.scored, *describe_ground_truth(found.records)),
-        )  # fmt: skip
-
-
-def _look(
-    request: Request, progress: ImageProgress, data: ExitStack
-) -> tuple[Config, DetectionDataset, Found, View, str]:
-    assert request.model is not None
     for name in request.protocols:
         _checked_protocol(name)
+    with ExitStack() as data:
+        if request.predictions is not None:
+            subject = _read_predictions(request, request.predictions, data)
+        else:
+            subject = _look(request, progress, data)
+        return _score(subject, request.protocols)
+
+
+def _score(subject: _Subject, names: Sequence[str]) -> Assessment:
+    found, annotations = subject.found, subject.annotations
+    protocols = [build_protocol(_checked_protocol(name), subject.config.evaluation) for name in names]
+    digest, digest_notes = _digest(annotations)
+    assessment = Assessment(
+        subject.name, subject.view, found,
+        score_under(protocols, found.records, found.detections, found.classes),
+        versions={protocol.name: protocol.version for protocol in protocols},
+        comparable={protocol.name: protocol.comparable_with for protocol in protocols},
+        data_digest=digest,
+        config=subject.config,
+        weights=subject.weights,
+        notes=(*annotations.repairs.scored, *describe_ground_truth(found.records), *digest_notes),
+    )  # fmt: skip
+    return assessment if subject.results is None else _explain(assessment, subject.results, annotations)
+
+
+def _explain(assessment: Assessment, results: Results, annotations: AnnotationSet) -> Assessment:
+    """An assessment of predictions with all that there is to say about them."""
+    path, metrics = Path(assessment.subject), assessment.metrics
+    doubts = (*note_doubts(path, results), *note_order(path, results, annotations, metrics))
+    return replace(
+        assessment,
+        notes=(*results.notes, *assessment.notes, *doubts),
+        diagnosis=diagnose_near_zero(results, annotations, metrics),
+    )
+
+
+def _digest(annotations: AnnotationSet) -> tuple[str, tuple[str, ...]]:
+    """The digest, and a note where there are no images that could be part of it."""
+    if all(record.path.is_file() for record in annotations.records):
+        return data_digest(annotations), ()
+    digest = data_digest(annotations, [""] * len(annotations.records))
+    return digest, ("the images are not there: the digest is of the annotations alone, another than with images",)
+
+
+def _look(request: Request, progress: ImageProgress, data: ExitStack) -> _Subject:
+    assert request.model is not None
+    if request.sizes is not None:
+        raise EvaluationError("--sizes is for --predictions; a model looks at the images themselves")
     tracking = read_tracking(request.config, request.overrides)
     with checkpoint_folder(request.model, tracking) as checkpoint:
         config = _with_data_of(request, load_checkpoint_config(checkpoint, tuple(request.overrides)))
@@ -137,7 +179,7 @@ def _look(
         weights = file_digest(checkpoint / WEIGHTS)
     with progress.counting(count_views(dataset, view), done=0):
         found = look_at(detector, dataset, view, progress.advance)
-    return config, dataset, found, view, weights
+    return _Subject(request.model, config, dataset.annotations, found, view, weights)
 
 
 def _require_store(request: Request, config: Config) -> None:
@@ -163,9 +205,7 @@ def _with_data_of(request: Request, trained: Config) -> Config:
     return trained.model_copy(update={"data": data, "evaluation": file.evaluation, "tracking": file.tracking})
 
 
-def _read_predictions(
-    request: Request, path: Path, data: ExitStack
-) -> tuple[Config, DetectionDataset, Found, tuple[str, ...]]:
+def _read_predictions(request: Request, path: Path, data: ExitStack) -> _Subject:
     if request.config is None:
         raise EvaluationError("predictions are held against annotations: give -c FILE whose data section names them")
     if request.view is not None:
@@ -173,14 +213,14 @@ def _read_predictions(
     config = load_config(request.config, request.overrides)
     _require_store(request, config)
     data.enter_context(node_copy(config.data))
-    dataset = build_dataset(config, "val")
-    records = dataset.annotations.records
-    results = read_result_files(path, records, dataset.classes, config)
+    annotations = read_scored(config.data, request.sizes or listed_sizes(path))
+    results = read_result_files(path, annotations, config.data)
 
     def read_image(index: int) -> torch.Tensor:
-        return torch.from_numpy(decode(records[index].path, records[index].size)).permute(2, 0, 1)
+        return read_or_blank(annotations.records[index])
 
-    return config, dataset, Found(dataset.classes, records, results.detections, read_image), results.notes
+    found = Found(annotations.classes, annotations.records, results.detections, read_image)
+    return _Subject(str(path), config, annotations, found, results=results)
 
 
 def _checked_protocol(name: str) -> ProtocolName:

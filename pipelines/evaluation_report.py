@@ -18,11 +18,13 @@ import torch
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from mrqm.boxes import to_cxcywh
 from mrqm.data.records import xywh_to_xyxy
 from mrqm.evaluation.curves import precision_over_recall, recall_by_size
+from mrqm.evaluation.diagnosis import Diagnosis
 from mrqm.evaluation.errors import ERRORS, SIZE_BINS, ErrorAnalysis, decompose
 from mrqm.evaluation.judging import RIGHT, Outcomes, judge
 from mrqm.pictures import draw_comparison
@@ -35,6 +37,7 @@ CONFIDENT = 0.3
 WORST = 6
 """Images in that picture."""
 ALL_SIZES = "all sizes"
+DIAGNOSIS = "AP is near 0. The best IoU that each object has with a detection, on average:"
 
 
 class Analysis(NamedTuple):
@@ -66,6 +69,19 @@ def print_assessment(assessment: Assessment, analysis: Analysis, console: Consol
     console.print(f"\ndata {assessment.data_digest[:16]}, {len(assessment.found.records)} images", highlight=False)
     for note in assessment.notes:
         console.print(f"note: {note}", markup=False, highlight=False)
+    if assessment.diagnosis is not None:
+        _print_diagnosis(assessment.diagnosis, console)
+
+
+def _print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("the results, read")
+    table.add_column("IoU", justify="right")
+    for what, iou in diagnosis.fits:
+        table.add_row(Text(what), number(iou))
+    console.print(f"\n{DIAGNOSIS}", highlight=False)
+    console.print(table)
+    console.print(f"diagnosis: {diagnosis.advice}", markup=False, highlight=False)
 
 
 def write_report(assessment: Assessment, analysis: Analysis, folder: Path) -> tuple[Path, ...]:
@@ -165,6 +181,7 @@ def _document(assessment: Assessment, analysis: ErrorAnalysis) -> dict[str, obje
         "images": len(assessment.found.records),
         "data_digest": assessment.data_digest,
         "notes": list(assessment.notes),
+        "diagnosis": None if assessment.diagnosis is None else _diagnosis_document(assessment.diagnosis),
         "protocols": assessment.versions,
         "comparable_with": assessment.comparable,
         "metrics": {name: None if math.isnan(value) else value for name, value in assessment.metrics.items()},
@@ -175,6 +192,10 @@ def _document(assessment: Assessment, analysis: ErrorAnalysis) -> dict[str, obje
     }
 
 
+def _diagnosis_document(diagnosis: Diagnosis) -> dict[str, object]:
+    return {"advice": diagnosis.advice, "best_iou": {fit.what: fit.iou for fit in diagnosis.fits}}
+
+
 def _markdown(assessment: Assessment, analysis: ErrorAnalysis) -> str:
     parts = [
         f"# {assessment.subject}",
@@ -182,6 +203,10 @@ def _markdown(assessment: Assessment, analysis: ErrorAnalysis) -> str:
         + (f", looked at as {assessment.view}" if assessment.view else ""),
         *(f"Note: {note}" for note in assessment.notes),
     ]
+    if assessment.diagnosis is not None:
+        rows = [[what, number(iou)] for what, iou in assessment.diagnosis.fits]
+        table = markdown_table(["the results, read", "IoU"], rows)
+        parts += ["## Diagnosis", DIAGNOSIS, table, f"The results: {assessment.diagnosis.advice}."]
     for name, version in assessment.versions.items():
         values = {
             key.partition("/")[2]: value for key, value in assessment.metrics.items() if key.startswith(f"{name}/")

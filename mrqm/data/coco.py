@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mrqm.data.coco_json import AnnotationFile, Id, id_order, make_annotations, parse_json
 from mrqm.data.images import SUFFIXES
+from mrqm.data.known_sizes import KnownSizes
 from mrqm.data.records import IGNORED_REGION, OTHER_OBJECT, AnnotationSet, DataError, Repairs, require_folder
 
 _NAMES = ("_annotations.coco.json", "annotations.json")
@@ -17,7 +18,7 @@ IGNORED_CATEGORIES = {"ignored region": IGNORED_REGION, "others": OTHER_OBJECT}
 """Categories of a prepared file that are no classes, and their labels."""
 
 
-def read_coco(folder: Path, classes: tuple[str, ...] | None = None) -> AnnotationSet:
+def read_coco(folder: Path, classes: tuple[str, ...] | None = None, sizes: KnownSizes | None = None) -> AnnotationSet:
     """Read a folder with one COCO json and its images, beside it or under `images`.
 
     Categories are joined by name, so gaps in their numbers do not matter. Annotations with `iscrowd`, which
@@ -29,6 +30,7 @@ def read_coco(folder: Path, classes: tuple[str, ...] | None = None) -> Annotatio
         classes: names in label order, which the file's categories must match; None takes the categories that have
             annotations, in the order of their numbers (exports often list a supercategory that has none), or all
             classes of a prepared file.
+        sizes: where sizes come from if images need not be there.
 
     Raises:
         DataError: no json or several, one that does not parse, missing images or images of another size than it says,
@@ -42,12 +44,20 @@ def read_coco(folder: Path, classes: tuple[str, ...] | None = None) -> Annotatio
     repairs = Repairs()
     if unlisted := _find_unlisted(files):
         repairs.note(str(path), f"{len(unlisted)} images are not listed and not used, first {unlisted[0]}")
-    return make_annotations(path, content, files, classes, labels, repairs)
+    return make_annotations(path, content, files, classes, labels, repairs, sizes)
 
 
 def read_coco_classes(folder: Path) -> tuple[str, ...]:
     """Names of the categories that have annotations, in the order of their numbers; raises as `read_coco`."""
     return _file_classes(*_parse_folder(folder))
+
+
+def read_coco_categories(folder: Path) -> tuple[str, ...]:
+    """Names of all categories that stand for a class, with annotations or without; raises as `read_coco`."""
+    _, content = _parse_folder(folder)
+    ignored = _ignored_categories(content)
+    listed = sorted(content.categories, key=lambda category: id_order(category.id))
+    return tuple(dict.fromkeys(category.name for category in listed if category.id not in ignored))
 
 
 def read_category_labels(folder: Path, classes: tuple[str, ...]) -> dict[Id, int | None]:

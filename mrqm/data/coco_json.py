@@ -12,6 +12,7 @@ from pydantic import BaseModel, FiniteFloat, ValidationError
 
 from mrqm.data.ground_truth import GroundTruth, make_ground_truth
 from mrqm.data.images import read_sizes
+from mrqm.data.known_sizes import KnownSizes, Size
 from mrqm.data.records import AnnotationSet, DataError, ImageRecord, Repairs, require_none
 
 Id: TypeAlias = int | str
@@ -90,6 +91,7 @@ def make_annotations(
     classes: tuple[str, ...],
     labels: Mapping[Id, int],
     repairs: Repairs,
+    sizes: KnownSizes | None = None,
 ) -> AnnotationSet:
     """Records of a parsed file.
 
@@ -97,6 +99,7 @@ def make_annotations(
         path: of the json, for messages.
         files: the images in the order of `content.images`.
         labels: by category id; a negative label makes every annotation of the category an ignored region.
+        sizes: where sizes come from if images need not be there; those of the file come first.
 
     Raises:
         DataError: images are missing or of another size than the file says, or annotations name images or categories
@@ -104,9 +107,8 @@ def make_annotations(
     """
     annotations = _group_by_image(path, content, labels)
     _note_what_scores_lack(path, content, repairs)
-    require_none([file for file in files if not file.is_file()], f"{path}: listed images that are not there")
     records, unreadable = [], []
-    for image, file, size in zip(content.images, files, read_sizes(files), strict=True):
+    for image, file, size in zip(content.images, files, _find_sizes(path, content, files, sizes), strict=True):
         if size is None:
             unreadable.append(file)
             continue
@@ -121,6 +123,16 @@ def make_annotations(
         repairs.note_boxes(truth.boxes_xywh, size, places)
         records.append(ImageRecord(file, image.id, size, truth))
     return AnnotationSet(classes, tuple(records), repairs, tuple(unreadable))
+
+
+def _find_sizes(
+    path: Path, content: AnnotationFile, files: Sequence[Path], sizes: KnownSizes | None
+) -> Sequence[Size | None]:
+    if sizes is None:
+        require_none([file for file in files if not file.is_file()], f"{path}: listed images that are not there")
+        return read_sizes(files)
+    declared = [(image.height, image.width) if image.height and image.width else None for image in content.images]
+    return sizes.find(files, declared)
 
 
 def _require_different(path: Path, fault: str, values: Sequence[Id]) -> None:

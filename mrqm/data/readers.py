@@ -5,17 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from mrqm.config import DataFormat
-from mrqm.data.coco import read_coco, read_coco_classes
+from mrqm.data.coco import read_coco, read_coco_categories, read_coco_classes
+from mrqm.data.known_sizes import KnownSizes
 from mrqm.data.records import AnnotationSet
 from mrqm.data.soda import SODA_CLASSES, read_soda
 from mrqm.data.visdrone import VISDRONE_CLASSES, read_visdrone
 from mrqm.data.yolo import read_yolo, read_yolo_classes
 
 
-def read_annotations(data_format: DataFormat, folder: Path, classes: tuple[str, ...] | None = None) -> AnnotationSet:
-    """Read one split; see the format's reader for what is in the folder and what is raised."""
+def read_annotations(
+    data_format: DataFormat, folder: Path, classes: tuple[str, ...] | None = None, sizes: KnownSizes | None = None
+) -> AnnotationSet:
+    """Read one split; see the format's reader for what is in the folder and what is raised.
+
+    Args:
+        data_format: of the split.
+        folder: that holds it.
+        classes: names in label order; None takes the format's or the split's own.
+        sizes: where sizes come from if images need not be there.
+    """
     read = {"visdrone": read_visdrone, "coco": read_coco, "soda-d": read_soda, "yolo": read_yolo}[data_format]
-    return read(folder, classes)
+    return read(folder, classes, sizes)
 
 
 def read_own_classes(data_format: DataFormat, folder: Path) -> tuple[str, ...]:
@@ -33,3 +43,14 @@ def read_own_classes(data_format: DataFormat, folder: Path) -> tuple[str, ...]:
             return read_coco_classes(folder)
         case "yolo":
             return read_yolo_classes(folder)
+
+
+def read_scored_classes(data_format: DataFormat, folder: Path) -> tuple[str, ...]:
+    """Class names in label order by which results for a folder are scored: all that its annotations list.
+
+    A training takes the categories that have objects; an evaluation has to know those too that only other data has.
+
+    Raises:
+        DataError: the data has to be read and cannot be.
+    """
+    return read_coco_categories(folder) if data_format == "coco" else read_own_classes(data_format, folder)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mrqm.data.coco_json import Id, make_annotations, parse_json
+from mrqm.data.known_sizes import KnownSizes
 from mrqm.data.records import IGNORED_REGION, AnnotationSet, DataError, Repairs, require_folder
 
 SODA_CLASSES = (
@@ -26,7 +27,7 @@ SODA_CLASSES = (
 _IGNORE = 10
 
 
-def read_soda(folder: Path, classes: tuple[str, ...] | None = None) -> AnnotationSet:
+def read_soda(folder: Path, classes: tuple[str, ...] | None = None, sizes: KnownSizes | None = None) -> AnnotationSet:
     """Read one split of SODA-D's raw form.
 
     Annotations of category 10 become ignored regions, and annotations of a class with the `ignore` flag become ignored
@@ -36,6 +37,7 @@ def read_soda(folder: Path, classes: tuple[str, ...] | None = None) -> Annotatio
         folder: `ROOT/train` names the split of `ROOT/Annotations/train.json`; such a folder need not exist. The images
             lie in `ROOT/Images`, or `ROOT/Images/train`.
         classes: names of categories 1, 2, …; None means SODA-D's nine.
+        sizes: where sizes come from if images need not be there.
 
     Raises:
         DataError: a folder or the json is missing, the json does not parse, an image is missing, or an annotation
@@ -45,7 +47,7 @@ def read_soda(folder: Path, classes: tuple[str, ...] | None = None) -> Annotatio
     if len(classes) >= _IGNORE:
         raise DataError(f"data.classes names {len(classes)} classes; SODA-D has {len(SODA_CLASSES)}")
     root, split = folder.parent, folder.name
-    for part in (root, root / "Annotations", root / "Images"):
+    for part in (root, root / "Annotations", *([] if sizes else [root / "Images"])):
         require_folder(part)
     path = root / "Annotations" / f"{split}.json"
     if not path.is_file():
@@ -56,7 +58,7 @@ def read_soda(folder: Path, classes: tuple[str, ...] | None = None) -> Annotatio
         annotation.iscrowd = 0
     labels: dict[Id, int] = {_IGNORE: IGNORED_REGION, **{label + 1: label for label in range(len(classes))}}
     files = [_find_image(root / "Images", split, image.file_name) for image in content.images]
-    return make_annotations(path, content, files, classes, labels, Repairs())
+    return make_annotations(path, content, files, classes, labels, Repairs(), sizes)
 
 
 def _find_image(images: Path, split: str, name: str) -> Path:

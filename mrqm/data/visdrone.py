@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mrqm.data.ground_truth import make_ground_truth
 from mrqm.data.images import SUFFIXES, read_sizes
+from mrqm.data.known_sizes import KnownSizes
 from mrqm.data.lines import read_lines
 from mrqm.data.records import (
     IGNORED_REGION,
@@ -45,7 +46,9 @@ VISDRONE_CLASSES = (
 _FIELDS = "left,top,width,height,score,category,truncation,occlusion"
 
 
-def read_visdrone(folder: Path, classes: tuple[str, ...] | None = None) -> AnnotationSet:
+def read_visdrone(
+    folder: Path, classes: tuple[str, ...] | None = None, sizes: KnownSizes | None = None
+) -> AnnotationSet:
     """Read a folder in VisDrone-DET's native layout.
 
     Category numbers 1..len(classes) are the classes, in order. Three kinds of rows become ignored regions instead of
@@ -56,16 +59,19 @@ def read_visdrone(folder: Path, classes: tuple[str, ...] | None = None) -> Annot
     Args:
         folder: holds `images` and `annotations`; an empty annotation file is an image without objects.
         classes: names of categories 1, 2, …; None means VisDrone's ten.
+        sizes: where sizes come from if images need not be there.
 
     Raises:
         DataError: a folder is missing or empty, images and annotations do not pair, a line does not parse, or a
             category number is unknown.
     """
     classes = classes if classes is not None else VISDRONE_CLASSES
-    pairs = _pair_files(folder)
+    pairs = _pair_files(folder, needs_images=sizes is None)
+    images = [image for image, _ in pairs]
     repairs = Repairs()
     records, unreadable = [], []
-    for number, ((image, text), size) in enumerate(zip(pairs, read_sizes([image for image, _ in pairs]), strict=True)):
+    found = sizes.find(images) if sizes else read_sizes(images)
+    for number, ((image, text), size) in enumerate(zip(pairs, found, strict=True)):
         rows = read_rows(text, classes, repairs)
         if size is None:
             unreadable.append(image)
@@ -123,12 +129,14 @@ def read_rows(path: Path, classes: tuple[str, ...], repairs: Repairs) -> Rows:
     return Rows(np.array(rows, dtype=np.float64).reshape(-1, 8), places)
 
 
-def _pair_files(folder: Path) -> list[tuple[Path, Path]]:
-    for part in (folder, folder / "images", folder / "annotations"):
+def _pair_files(folder: Path, *, needs_images: bool) -> list[tuple[Path, Path]]:
+    for part in (folder, folder / "annotations", *([folder / "images"] if needs_images else [])):
         require_folder(part)
-    found = sorted(path for path in (folder / "images").iterdir() if path.suffix.lower() in SUFFIXES)
+    found = sorted(path for path in (folder / "images").glob("*") if path.suffix.lower() in SUFFIXES)
     images = {path.stem: path for path in found}
     texts = {path.stem: path for path in sorted((folder / "annotations").glob("*.txt"))}
+    if not needs_images:
+        images = {stem: images.get(stem, folder / "images" / f"{stem}.jpg") for stem in sorted(images.keys() | texts)}
     if not images:
         raise DataError(f"{folder / 'images'}: no images in this folder; expected {', '.join(sorted(SUFFIXES))}")
     ambiguous = [path for path in found if images[path.stem] != path]

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from mrqm.data.ground_truth import make_ground_truth
 from mrqm.data.images import SUFFIXES, read_sizes
+from mrqm.data.known_sizes import KnownSizes
 from mrqm.data.lines import read_lines
 from mrqm.data.records import AnnotationSet, DataError, ImageRecord, Repairs, require_folder, require_none
 
 _NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "labels/classes.txt")
 
 
-def read_yolo(folder: Path, classes: tuple[str, ...] | None = None) -> AnnotationSet:
+def read_yolo(folder: Path, classes: tuple[str, ...] | None = None, sizes: KnownSizes | None = None) -> AnnotationSet:
     """Read one split of a YOLO data set.
 
     An image without label file has no objects, as YOLO's users have it; how many there are is noted.
@@ -32,6 +33,7 @@ def read_yolo(folder: Path, classes: tuple[str, ...] | None = None) -> Annotatio
     Args:
         folder: holds `images` and `labels`, or is `…/images/train` with its labels in `…/labels/train`.
         classes: names in the order of their numbers; None takes those of the data set's own file.
+        sizes: where sizes come from if images need not be there; then label files stand for images too.
 
     Raises:
         DataError: a folder is missing or empty, label files have no image, a line does not parse, or a class number is
@@ -40,6 +42,8 @@ def read_yolo(folder: Path, classes: tuple[str, ...] | None = None) -> Annotatio
     classes = classes if classes is not None else read_yolo_classes(folder)
     images, labels = _find_folders(folder)
     files = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if sizes:
+        files = _with_missing(files, images, labels)
     if not files:
         raise DataError(f"{images}: no images in this folder; expected {', '.join(sorted(SUFFIXES))}")
     texts = [(labels / path.relative_to(images)).with_suffix(".txt") for path in files]
@@ -48,7 +52,8 @@ def read_yolo(folder: Path, classes: tuple[str, ...] | None = None) -> Annotatio
     repairs = Repairs()
     _check_label_files(labels, texts, repairs)
     records, unreadable = [], []
-    for number, (file, text, size) in enumerate(zip(files, texts, read_sizes(files), strict=True)):
+    found = sizes.find(files) if sizes else read_sizes(files)
+    for number, (file, text, size) in enumerate(zip(files, texts, found, strict=True)):
         if size is None:
             unreadable.append(file)
         else:
@@ -89,7 +94,7 @@ def _parse_names(path: Path) -> tuple[str, ...]:
 def _find_folders(folder: Path) -> tuple[Path, Path]:
     """The folders of images and of label files."""
     require_folder(folder)
-    if (folder / "images").is_dir():
+    if (folder / "images").is_dir() or (folder / "labels").is_dir():
         return folder / "images", folder / "labels"
     parts = folder.parts
     if "images" not in parts:
@@ -98,9 +103,20 @@ def _find_folders(folder: Path) -> tuple[Path, Path]:
     return folder, Path(*parts[:last], "labels", *parts[last + 1 :])
 
 
+def _with_missing(files: list[Path], images: Path, labels: Path) -> list[Path]:
+    """The images, and one for each label file that has none."""
+    stems = {path.relative_to(images).with_suffix("") for path in files}
+    texts = {path.relative_to(labels).with_suffix("") for path in _label_files(labels)}
+    return sorted([*files, *(images / f"{stem}.jpg" for stem in texts - stems)])
+
+
+def _label_files(labels: Path) -> set[Path]:
+    return {path for path in labels.rglob("*.txt") if path.name != "classes.txt"}
+
+
 def _check_label_files(labels: Path, texts: list[Path], repairs: Repairs) -> None:
     require_folder(labels)
-    found = {path for path in labels.rglob("*.txt") if path.name != "classes.txt"}
+    found = _label_files(labels)
     require_none(sorted(found - set(texts)), f"{labels}: label files without image")
     if missing := sorted(set(texts) - found):
         repairs.note(str(missing[0]), f"{len(missing)} images have no label file, first this one; taken as empty")

@@ -45,7 +45,8 @@ def overlaps(found: Array, objects: Array, crowd: Array) -> Array:
     """
     if not len(found) or not len(objects):
         return np.zeros((len(found), len(objects)))
-    return np.asarray(mask.iou(found, objects, crowd.astype(np.uint8)))
+    in_rows = (np.ascontiguousarray(boxes, dtype=np.float64) for boxes in (found, objects))  # all that it can read
+    return np.asarray(mask.iou(*in_rows, crowd.astype(np.uint8)))
 
 
 def match(ious: Array, thresholds: Array, ignored: Array, crowd: Array) -> Array:

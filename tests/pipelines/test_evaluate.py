@@ -129,9 +129,20 @@ def test_predictions_of_fewer_images_are_refused(root: Path, config_file: Path, 
 
 def test_predictions_of_other_classes_are_refused(root: Path, config_file: Path, progress: ImageProgress) -> None:
     path = write_results("predict", root)
-    with pytest.raises(DataError, match=r"classes are \['blue', 'yellow'\], those of the annotations \['yellow'"):
-        request = Request(predictions=path, config=config_file, overrides=["data.classes=[yellow, blue]"])
+    with pytest.raises(DataError, match=r"classes are \['blue', 'yellow'\], those of the annotations \['red', 'green'"):
+        request = Request(predictions=path, config=config_file, overrides=["data.classes=[red, green]"])
         evaluate(request, progress)
+
+
+def test_classes_of_predictions_go_by_their_names(root: Path, config_file: Path, progress: ImageProgress) -> None:
+    path = write_results("predict", root)
+    listing = json.loads((path / "images.json").read_text())
+    listing["categories"] = [{"id": 1, "name": "red"}, {"id": 2, "name": "yellow"}]
+    (path / "images.json").write_text(json.dumps(listing))
+    scored = evaluate(Request(predictions=path, config=config_file), progress)
+    assert (scored.metrics["coco/AP/blue"], scored.metrics["coco/AP/yellow"]) == (0, pytest.approx(1))
+    assert "the model's classes are ['red', 'yellow']" in scored.notes[0]
+    assert "of category 1, which is not among data.classes, are passed over" in scored.notes[1]
 
 
 @pytest.mark.parametrize(("view", "images"), [(None, 16), ("tiles", 16), ("sliced", 4), ("full", 4)])
