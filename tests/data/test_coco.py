@@ -88,6 +88,20 @@ def test_boxes_are_repaired_and_counted(write_coco: WriteCoco) -> None:
     assert annotations.repairs == Repairs(degenerate=1, outside=1, clipped=1)
 
 
+def test_scores_take_annotations_as_they_are_written_and_in_their_order(write_coco: WriteCoco) -> None:
+    boxes = [(10.1, 10, 0, 5), (-5, 0.7, 20, 20.3), (500, 1, 2, 2), (1, 1, 3, 3)]
+    extra = [{"area": 3.5}, {"iscrowd": 1}, {"ignore": 1}, {}]
+    rows = [annotation(bbox=box) | more for box, more in zip(boxes, extra, strict=True)]
+    annotations = read_coco(write_coco(rows))
+    truth = annotations.records[0].truth
+    np.testing.assert_array_equal(truth.boxes_xywh, boxes)
+    assert truth.areas[[0, 3]].tolist() == [3.5, 9]
+    assert (truth.crowd.tolist(), truth.ignored.tolist()) == ([False, True, False, False], [False, False, True, False])
+    assert annotations.repairs.scored == [
+        "_annotations.coco.json: 3 annotations have no `area`; that of their box is taken"
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "fault"),
     [

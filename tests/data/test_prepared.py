@@ -72,6 +72,18 @@ def test_what_is_written_reads_back_exactly(annotations: AnnotationSet, tmp_path
     assert data_digest(again) == data_digest(annotations)
 
 
+def test_boxes_that_training_repairs_are_written_as_annotated(annotations: AnnotationSet, tmp_path: Path) -> None:
+    first, *others = annotations.records
+    odd = first.truth.boxes_xywh.copy()
+    odd[:3] = [[-5.25, 2, 20, 10], [500, 2, 20, 10], [7, 2, 0, 10]]
+    records = (replace(first, truth=replace(first.truth, boxes_xywh=odd)), *others)
+    odd_set = replace(annotations, records=records)
+    convert(odd_set, tmp_path / "new")
+    again = read_coco(tmp_path / "new")
+    np.testing.assert_array_equal(again.records[0].truth.boxes_xywh, odd)
+    assert data_digest(again) == data_digest(odd_set)
+
+
 def test_pycocotools_reads_it_and_ignores_what_is_ignored(annotations: AnnotationSet, tmp_path: Path) -> None:
     convert(annotations, tmp_path / "new")
     coco = COCO(tmp_path / "new" / ANNOTATIONS)

@@ -68,6 +68,7 @@ def test_a_flagged_object_is_ignored_with_its_class_and_crowds_do_not_exist(writ
     flagged = annotation(5, (1, 2, 3, 4), ignore=1)
     (record,) = read_soda(write_soda([flagged, annotation(6, (5, 6, 7, 8), iscrowd=1)])).records
     assert (record.labels.tolist(), record.ignore_labels.tolist()) == ([5], [4])
+    assert (record.truth.ignored.tolist(), record.truth.crowd.tolist()) == ([True, False], [False, False])
 
 
 def test_images_may_lie_in_a_folder_of_their_split(write_soda: WriteSoda) -> None:

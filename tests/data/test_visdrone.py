@@ -70,6 +70,16 @@ def test_degenerate_boxes_are_dropped_and_boxes_beyond_the_border_clipped(write_
     assert annotations.repairs == Repairs(degenerate=2, outside=1, clipped=1)
 
 
+def test_scores_take_rows_as_they_are_written(write_visdrone: WriteVisDrone) -> None:
+    rows = [(10, 10, 0, 5, 1, 4), (120, 90, 20.5, 20, 0, 4), (-7, 1, 9, 9, 0, 0), (1, 1, 2, 2, 1, 11)]
+    text = "\n".join(f"{','.join(map(str, row))},0,0" for row in rows)
+    truth = read_visdrone(write_visdrone({"a": text})).records[0].truth
+    np.testing.assert_array_equal(truth.boxes_xywh, [row[:4] for row in rows])
+    assert truth.labels.tolist() == [3, 3, IGNORED_REGION, OTHER_OBJECT]
+    assert truth.crowd.tolist() == [False, False, True, True]
+    assert truth.ignored.tolist() == [False, True, True, True]
+
+
 @pytest.mark.parametrize(
     "line", ["10,20,30", "a,b,c,d,1,4,0,0", "1,2,3,4,1,4,0,0,9", "1,2,nan,4,1,4,0,0", "1 2 3 4 1 4 0 0"]
 )

@@ -51,6 +51,15 @@ def test_rounded_shares_at_the_border_need_no_repair_and_others_do(write_yolo: W
     assert annotations.repairs.log[0].where.endswith("a.txt:2")
 
 
+def test_scores_take_shares_as_they_are_written(write_yolo: WriteYolo) -> None:
+    text = "0 0.0500001 0.5 0.1000004 0.2\n0 0.01 0.5 0.1 0.2\n1 0.5 0.5 0 0.2\n0 0.1 0.5 0.3 0.2 0.2 0.9"
+    (record,) = read_yolo(write_yolo({"a": text})).records
+    shares = np.array([[0.0500001 - 0.0500002, 0.4, 0.1000004, 0.2], [-0.04, 0.4, 0.1, 0.2], [0.5, 0.4, 0, 0.2],
+                       [0.1, 0.2, 0.2, 0.7]])  # fmt: skip
+    np.testing.assert_allclose(record.truth.boxes_xywh, shares * [200, 100, 200, 100], atol=1e-12)
+    assert (len(record.truth), len(record.boxes)) == (4, 3)
+
+
 def test_an_image_without_label_file_has_no_objects_and_is_counted(write_yolo: WriteYolo) -> None:
     annotations = read_yolo(write_yolo({"a": None, "b": "", "c": "0 0.5 0.5 0.1 0.1"}))
     assert [len(record.boxes) for record in annotations.records] == [0, 0, 1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from mrqm.config import EvaluationConfig
 from mrqm.data.records import IGNORED_REGION, OTHER_OBJECT, ImageRecord
-from mrqm.evaluation import CocoProtocol, SodaProtocol, VisDroneProtocol, score_under
+from mrqm.evaluation import CocoProtocol, SodaProtocol, VisDroneProtocol, build_protocol, score_under
 from mrqm.predictions import ImageDetections, write_coco_results
 
 from .scenes import CLASSES, found, perfect, random_images, truth
@@ -98,13 +100,57 @@ def test_perfect_detections_score_one(shuffled: bool) -> None:
     assert math.isnan(metrics["AP_large"]) and math.isnan(metrics["AP/person"])
 
 
+def test_regions_and_others_can_be_dropped_and_crowds_of_a_class_stay() -> None:
+    boxes = [((300, 300, 100, 100), IGNORED_REGION), ((500, 300, 50, 50), OTHER_OBJECT), ((700, 300, 50, 50), 0)]
+    record = truth([CAR], boxes)
+    protocol = CocoProtocol(without_class="drop")
+    for (left, top, *_), label in boxes:
+        detections = found(((left + 5, top + 5, 20, 20), 0, 0.9), (*CAR, 0.5))
+        assert CocoProtocol().score([record], [detections], CLASSES)["AP"] == pytest.approx(1)
+        expected = 1 if label == 0 else 0.5
+        assert protocol.score([record], [detections], CLASSES)["AP"] == pytest.approx(expected)
+    assert (protocol.name, CocoProtocol().name) == ("coco-drop-ignored", "coco")
+
+
+def test_one_detection_of_an_ignored_object_costs_nothing_and_it_need_not_be_found() -> None:
+    flagged = ((300, 300, 30, 30), 0)
+    record = truth([CAR], flagged=[flagged])
+    for rows, expected in (([], 1), ([(*flagged, 0.9)], 1), ([(*flagged, 0.9), (*flagged, 0.8)], 0.5)):
+        score = CocoProtocol().score([record], [found(*rows, (*CAR, 0.5))], CLASSES)
+        assert score["AP"] == pytest.approx(expected)
+
+
+def test_a_dense_limit_adds_figures_and_changes_none() -> None:
+    strays = [((400 + i % 50, 200 + i % 40, 9, 9), 0, 0.9) for i in range(100)]
+    arguments = [truth([CAR])], [found(*strays, (*CAR, 0.5))], CLASSES
+    plain, dense = CocoProtocol().score(*arguments), CocoProtocol(dense_limit=500).score(*arguments)
+    assert dense.keys() - plain.keys() == {"AP@500", "AR@500"}
+    assert repr({name: dense[name] for name in plain}) == repr(plain)
+    assert (dense["AP"], dense["AP@500"], dense["AR@500"]) == (0, pytest.approx(1 / 101), 1)
+
+
+def test_areas_are_those_of_the_annotations() -> None:
+    record = truth([CAR])
+    record = replace(record, truth=replace(record.truth, areas=np.array([2000.0])))
+    metrics = CocoProtocol().score([record], [found((*CAR, 0.5))], CLASSES)
+    assert metrics["AP_medium"] == pytest.approx(1) and math.isnan(metrics["AP_small"])
+
+
+@pytest.mark.parametrize(("limit", "dense"), [(50, None), (100, None), (500, 500)])
+def test_training_and_evaluation_count_as_pycocotools_and_beyond(limit: int, dense: int | None) -> None:
+    settings = EvaluationConfig(max_detections=limit)
+    protocol = build_protocol("coco", settings)
+    assert protocol == CocoProtocol(settings.area_bins, dense_limit=dense)
+
+
 def test_settings_that_change_figures_are_in_the_version() -> None:
     versions = {
         CocoProtocol().version,
         CocoProtocol({"tiny": (0, 9)}).version,
         CocoProtocol(max_detections=(9,)).version,
+        CocoProtocol(dense_limit=500).version,
     }
-    assert len(versions) == 3
+    assert len(versions) == 4
 
 
 def test_one_set_is_scored_under_several_protocols() -> None:
