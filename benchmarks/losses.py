@@ -1,8 +1,8 @@
 """Variants of a configuration trained for equally many steps, over seeds: which losses and weights serve it best.
 
     OMP_NUM_THREADS=1 python benchmarks/losses.py -c configs/visdrone_mini.yaml --steps 334 --out losses.jsonl \\
-        --vary loss.classification=focal,quality_focal --vary loss.weights.classification=1,2,4 --seeds 0,1 \\
-        data.root=FOLDER model.backbone.weights=WEIGHTS.safetensors
+        --vary loss.classification=quality_focal,matchability_aware --vary loss.weights.classification=1,2,4 \\
+        --seeds 0,1 data.root=FOLDER model.backbone.weights=WEIGHTS.safetensors
 
 Every combination of the varied keys' values is trained on one CPU thread with each seed and evaluated once, in the end.
 Learning rates decay over the steps, not over the epochs. Variants of a loss cost the same, so that equal steps are
@@ -43,7 +43,7 @@ class Run:
         steps: optimizer steps.
         config: digest of the whole configuration; a run with the same one and as many steps is not repeated.
         seconds: spent training.
-        metrics: of the validation data; see `CocoEvaluator`.
+        metrics: of the validation data; by COCO's rules.
     """
 
     variant: list[str]

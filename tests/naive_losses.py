@@ -16,24 +16,10 @@ def cross_entropy(logit: Tensor, target: float) -> Tensor:
     return -target * torch.log(torch.sigmoid(logit)) - (1 - target) * torch.log(torch.sigmoid(-logit))
 
 
-def focal(logit: Tensor, quality: float | None) -> Tensor:
-    """Lin et al. (2017), eq. 5: -α_t (1 - p_t)^2 log p_t; the quality of a positive plays no part."""
-    if quality is None:
-        return -0.75 * torch.sigmoid(logit) ** 2 * torch.log(torch.sigmoid(-logit))
-    return -0.25 * torch.sigmoid(-logit) ** 2 * torch.log(torch.sigmoid(logit))
-
-
 def quality_focal(logit: Tensor, quality: float | None) -> Tensor:
     """Li et al. (2020), eq. 2: -|y - σ|^2 ((1 - y) log(1 - σ) + y log σ)."""
     target = quality or 0.0
     return torch.abs(target - torch.sigmoid(logit)) ** 2 * cross_entropy(logit, target)
-
-
-def varifocal(logit: Tensor, quality: float | None) -> Tensor:
-    """Zhang et al. (2021), eq. 2: -q (q log p + (1 - q) log(1 - p)) for q > 0, -α p^γ log(1 - p) otherwise."""
-    if quality is None:
-        return -0.75 * torch.sigmoid(logit) ** 2 * torch.log(torch.sigmoid(-logit))
-    return quality * cross_entropy(logit, quality)
 
 
 def matchability_aware(logit: Tensor, quality: float | None) -> Tensor:
@@ -44,9 +30,7 @@ def matchability_aware(logit: Tensor, quality: float | None) -> Tensor:
 
 
 NAIVE_CLASSIFICATION: dict[str, Callable[[Tensor, float | None], Tensor]] = {
-    "focal": focal,
     "quality_focal": quality_focal,
-    "varifocal": varifocal,
     "matchability_aware": matchability_aware,
 }
 """Each takes a logit and the IoU of a positive, or None for a negative."""

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrqm.classification_loss import CLASSIFICATION_LOSSES, ClassificationLossName, quality_focal_loss
-from mrqm.config import LossConfig
+from mrqm.classification_loss import CLASSIFICATION_LOSSES, quality_focal_loss
+from mrqm.config.loss import ClassificationLossName
 
 from .naive_losses import NAIVE_CLASSIFICATION
 
@@ -61,4 +61,4 @@ def test_extreme_scores_have_finite_losses_and_gradients(name: ClassificationLos
 
 
 def test_the_configuration_offers_every_loss() -> None:
-    assert set(get_args(LossConfig.model_fields["classification"].annotation)) == set(CLASSIFICATION_LOSSES)
+    assert set(get_args(ClassificationLossName)) == set(CLASSIFICATION_LOSSES)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
 from mrqm.config.section import Count, NonNegative, Positive, Section
+
+ClassificationLossName: TypeAlias = Literal["quality_focal", "matchability_aware"]
 
 
 class CostConfig(Section):
@@ -79,8 +81,8 @@ class OneToManyConfig(Section):
 class LossConfig(Section):
     """What the model is judged by."""
 
-    classification: Literal["focal", "quality_focal", "varifocal", "matchability_aware"] = "quality_focal"
-    """Classification loss; the target of a match is 1 for `focal`, grows with its IoU for the others."""
+    classification: ClassificationLossName = "quality_focal"
+    """`quality_focal` (Li et al., 2020) or `matchability_aware` (Huang et al., 2025): docs/method.md."""
     costs: CostConfig = CostConfig()
     weights: WeightConfig = WeightConfig()
     mining: MiningConfig = MiningConfig()

@@ -35,11 +35,14 @@ def command(
 def test_missing_variants_are_trained_and_the_others_kept(
     command: Callable[..., list[dict[str, Any]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    vary = ["--vary", "loss.classification=focal,quality_focal", "--seeds", "3"]
+    vary = ["--vary", "loss.classification=quality_focal,matchability_aware", "--seeds", "3"]
     (first,) = command(*vary, "--runs", "1")
     rows = command(*vary)
     assert rows[0] == first
-    assert [row["variant"] for row in rows] == [["loss.classification=focal"], ["loss.classification=quality_focal"]]
+    assert [row["variant"] for row in rows] == [
+        ["loss.classification=quality_focal"],
+        ["loss.classification=matchability_aware"],
+    ]
     assert [(row["seed"], row["steps"]) for row in rows] == [(3, 2), (3, 2)]
     assert command(*vary) == rows
     table = capsys.readouterr().out.splitlines()
@@ -51,4 +54,4 @@ def test_a_variant_that_the_configuration_refuses_ends_before_anything_is_traine
     command: Callable[..., list[dict[str, Any]]],
 ) -> None:
     with pytest.raises(SystemExit, match=r"loss\.classification.*softmax"):
-        command("--vary", "loss.classification=focal,softmax")
+        command("--vary", "loss.classification=quality_focal,softmax")

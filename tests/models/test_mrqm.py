@@ -144,7 +144,7 @@ SWITCHES: list[tuple[tuple[str, ...], Any]] = [
     (("loss.mining.threshold=fixed",), lambda model, losses: not model.iou_aware_head.miner.threshold["dynamic"]),
     (("loss.mining.candidates=anchors",), lambda model, losses: not model.iou_aware_head.miner.refined),
     (("loss.encoder_supervision=mined",), lambda model, losses: "loss_class_enc" in losses),
-    (("loss.classification=focal",), lambda model, losses: "loss_class" in losses),
+    (("loss.classification=matchability_aware",), lambda model, losses: "loss_class" in losses),
     (("train.precision=bfloat16",), lambda model, losses: "loss_class" in losses),
     (
         ("model.iou_aware_head.enabled=false", "model.denoising.enabled=false", "model.bifpn.repeats=0"),
