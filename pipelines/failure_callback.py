@@ -12,12 +12,8 @@ from pipelines.classification import WorkerFailure, classify
 from pipelines.errors import is_users_error
 from pipelines.events import Interrupted, Line
 from pipelines.failure_policy import Decision, FailurePolicy
-from pipelines.failures import Failure, FailureKind, TrainingError, root_cause
+from pipelines.failures import OUT_OF_MEMORY_REMEDY, Failure, FailureKind, TrainingError, root_cause
 from pipelines.storage import StorageError, open_storage
-
-OUT_OF_MEMORY_HINT = (
-    "lower train.batch_size or data.loader_workers, or give a worker more CPUs, so that fewer share a node"
-)
 
 
 class FailureCallback(UserCallback):
@@ -58,7 +54,7 @@ class FailureCallback(UserCallback):
                 f"worker {rank} failed with an error of the program: {_told(failure)}\n{failure.details}"
             )
         since = f"checkpoint {self._newest[0]}" if self._newest else "the beginning"
-        hint = f"{OUT_OF_MEMORY_HINT}; " if failure.kind is FailureKind.OUT_OF_MEMORY else ""
+        hint = f"{OUT_OF_MEMORY_REMEDY}; " if failure.kind is FailureKind.OUT_OF_MEMORY else ""
         kind = StorageError if failure.kind is FailureKind.STORAGE else TrainingError
         raise kind(
             f"worker {rank} {reason} since {since}, so it is not started again: {_told(failure)}\n"

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
+OUT_OF_MEMORY_REMEDY = (
+    "lower train.batch_size or data.loader_workers, or let fewer share a node: scaling.cpus_per_worker"
+)
 _Rank = TypeVar("_Rank")
 
 

@@ -125,7 +125,7 @@ class Conductor:
     def is_over(self) -> bool:
         """Whether nothing will begin any more, because all is done, the budget is spent or there is no hope."""
         all_began = self._exhausted or len(self._journal.trials) >= self._journal.wanted_trials
-        has_ended = self.halted is not None or self._is_spent() or self.is_hopeless()
+        has_ended = self.halted is not None or self.is_spent() or self.is_hopeless()
         return has_ended or (all_began and not self._journal.running())
 
     def is_hopeless(self) -> bool:
@@ -227,7 +227,7 @@ class Conductor:
             return "finished"
         if self._space.prunes and epoch.evaluated and ends(self._scores(number, epoch), self._space.scheduler):
             return "pruned"
-        return "stopped" if self._is_spent(epoch.seconds) else "continue"
+        return "stopped" if self.is_spent(epoch.seconds) else "continue"
 
     def _scores(self, number: int, epoch: Epoch) -> list[Score]:
         """All there were, and this one."""
@@ -239,7 +239,7 @@ class Conductor:
             for t, e, m in (*known, (number, epoch.epoch, epoch.metrics))
         ]
 
-    def _is_spent(self, more: float = 0.0) -> bool:
+    def is_spent(self, more: float = 0.0) -> bool:
         """Whether the hours of the budget are used up; `more` seconds of a trial are not in the journal yet."""
         budget = self._space.budget
         gpu_hours = self._gpus * (more + sum(trial.seconds for trial in self._journal.trials)) / 3600

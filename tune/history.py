@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pipelines.failures import Failure, FailureKind
+from pipelines.failures import OUT_OF_MEMORY_REMEDY, Failure, FailureKind
 from tune.entries import (
     AnyEntry,
     Exploit,
@@ -163,6 +163,13 @@ class History:
     def running(self) -> list[Trial]:
         """Trials that have not ended, whether a process works on them or not."""
         return [trial for trial in self.trials if trial.state == "running"]
+
+    def failures(self) -> list[str]:
+        """Why trials failed, a line for each, and the remedy for those that ran out of memory."""
+        lines = [f"trial {trial.number} failed: {trial.error}" for trial in self.trials if trial.error]
+        if any(trial.is_infeasible for trial in self.trials):
+            lines.append(f"for too little memory: {OUT_OF_MEMORY_REMEDY}")
+        return lines
 
     def best_trials(self, objective: Objective) -> list[Trial]:
         """Trials with a result, best first; those that failed are none."""

@@ -46,7 +46,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     }
     for name, text in lines.items():
         console.print(f"{name:<18}{text}", soft_wrap=True, highlight=False, markup=False)
-    notes = [f"trial {trial.number} failed: {trial.error}" for trial in history.trials if trial.error]
+    notes = history.failures()
     notes += ["the same command with --retry-failed runs failed trials again"] if notes else []
     if outcome.unsent:
         notes.append(f"MLflow has not everything of {outcome.unsent} runs: the same command sends the rest")

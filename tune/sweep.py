@@ -169,7 +169,10 @@ def _search(
                 journal.write(WarmStarted(runs=found.runs))
             with LiveTable(space, plan, journal, console) as live:
                 journal.listeners += [recorder, live]
-                _retry_failed(journal, every=request.retry_failed)
+                if request.retry_failed and conductor.is_spent():
+                    live.say("note: failed trials do not run again: budget.hours or budget.gpu_hours are used up")
+                else:
+                    _retry_failed(journal, every=request.retry_failed)
                 if not conductor.is_over():
                     run_trials(conductor, space, trials_config, live.say)
                 if conductor.halted is not None:
@@ -197,9 +200,8 @@ def _conclude(request: Request, config: Config, space: Space, history: History, 
     """Report, and register the best: what MLflow does not take is no reason to be without table, report and outcome."""
     objective, folder = space.objective[0], RunFolder(config).path
     if not (ranked := history.best_trials(objective)):
-        errors = [f"  trial {trial.number}: {trial.error}" for trial in history.trials if trial.error]
         hint = "mend what they name; the same command with --retry-failed runs them again"
-        raise SweepError("\n".join([f"sweep {config.name}: no trial has a result", *errors[-3:], hint]))
+        raise SweepError("\n  ".join([f"sweep {config.name}: no trial has a result", *history.failures()[-4:], hint]))
     best = ranked[0]
     result = best.best(objective)
     assert result is not None, "only trials with results are ranked"

@@ -46,7 +46,8 @@ def test_a_trial_without_memory_is_retried_and_then_fails_with_the_sentence_that
     (failed,) = [entry for entry in entries if isinstance(entry, Failed)]
     assert failed.kind is FailureKind.OUT_OF_MEMORY
     assert failed.error.startswith("failed 4 times without progress: out of memory: ")
-    assert f"trial 0: {failed.error}" in command.errors
+    assert f"trial 0 failed: {failed.error}" in command.errors
+    assert "lower train.batch_size" in command.errors
     assert "of the node's" in failed.error and "\n" not in failed.error
     assert "Top 10 memory users" in failed.details and "Top 10" not in command.said
     assert "--retry-failed" in command.errors
