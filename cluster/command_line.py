@@ -11,8 +11,6 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from cluster.errors import ClusterError
 from cluster.package import Package
 from cluster.place import FILES
@@ -65,12 +63,19 @@ class CommandLine:
         return self.words[0] in READERS and not before.startswith("-") and not word.startswith("-") and "=" not in word
 
 
-def read_command_line(words: Sequence[str], package: Package, redact: Callable[[str], str]) -> CommandLine:
+ReadFile = Callable[[Sequence[str], Path], Mapping[str, Any]]
+"""Gives what the configuration file says that a command's words name, if they do, in the folder of its files."""
+
+
+def read_command_line(
+    words: Sequence[str], package: Package, read: ReadFile, redact: Callable[[str], str]
+) -> CommandLine:
     """Check a command against what travels with it.
 
     Args:
         words: after `mrqm`.
         package: that travels.
+        read: reads the configuration; it may refuse what the command itself would refuse.
         redact: a text without its secrets.
 
     Raises:
@@ -90,7 +95,9 @@ def read_command_line(words: Sequence[str], package: Package, redact: Callable[[
         elif index and checked[index - 1] in FILES:
             checked[index] = _that_travels(checked[index - 1], word, package)
             _require_open(package.root / word, redact)
-    return CommandLine(tuple(checked), _read_settings(checked, package.root))
+    overrides = [word.partition("=") for word in checked if "=" in word and not word.startswith("-")]
+    settings = _flatten(read(checked, package.root)) | {key: value for key, _, value in overrides}
+    return CommandLine(tuple(checked), settings)
 
 
 def _require_open(path: Path, redact: Callable[[str], str]) -> None:
@@ -125,22 +132,6 @@ def _that_travels(option: str, value: str, package: Package) -> str:
             "change the pattern"
         )
     return inside
-
-
-def _read_settings(words: Sequence[str], root: Path) -> dict[str, Any]:
-    """What configuration file and overrides say, unchecked: the command itself checks it."""
-    settings: dict[str, Any] = {}
-    for option, value in _options(words):
-        path = root / value
-        if option in ("-c", "--config") and path.is_file():
-            settings = {"name": path.stem} | _flatten(yaml.safe_load(path.read_text()))
-    overrides = [word.partition("=") for word in words if "=" in word and not word.startswith("-")]
-    return settings | {key: value for key, _, value in overrides}
-
-
-def _options(words: Sequence[str]) -> list[tuple[str, str]]:
-    spaced = list(pairwise(words))
-    return [*spaced, *((option, value) for option, equals, value in (word.partition("=") for word in words) if equals)]
 
 
 def _flatten(values: Any, prefix: str = "") -> dict[str, Any]:

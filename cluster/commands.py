@@ -1,8 +1,8 @@
 """`mrqm submit`, `mrqm jobs` and `mrqm cluster`: thin commands; as everywhere, imports wait in their bodies."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,11 +18,14 @@ Address = Annotated[
 Job = Annotated[str, typer.Argument(metavar="JOB", help="Its id, or a beginning of it that no other has.")]
 
 
-def make_submit(check: Callable[[Sequence[str], Path], None], redact: Callable[[str], str]) -> Callable[..., None]:
+def make_submit(
+    read: Callable[[Sequence[str], Path], Mapping[str, Any]], redact: Callable[[str], str]
+) -> Callable[..., None]:
     """Make `mrqm submit`.
 
     Args:
-        check: raises what the command line would refuse, given the words and the folder that travels.
+        read: reads the configuration that the words name, in the folder that travels; raises what the command line
+            would refuse.
         redact: a text without the passwords and tokens of URIs in it.
     """
 
@@ -49,7 +52,7 @@ def make_submit(check: Callable[[Sequence[str], Path], None], redact: Callable[[
         from cluster.submit import submit as send
 
         resources = {"CPU": entrypoint_num_cpus, "GPU": entrypoint_num_gpus, "memory": entrypoint_memory * 2**30}
-        request = Request(words, address, working_dir, submission_id, env or (), resources, check, redact=redact)
+        request = Request(words, address, working_dir, submission_id, env or (), resources, read, redact=redact)
         sent = send(request, typer.echo)
 
         from cluster.attend import attend, how_to_go_on

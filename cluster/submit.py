@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from cluster.address import find_address
-from cluster.command_line import CommandLine, read_command_line
+from cluster.command_line import CommandLine, ReadFile, read_command_line
 from cluster.dashboard import Dashboard, open_dashboard
 from cluster.errors import ClusterError
 from cluster.handover import hand_over
@@ -42,7 +42,8 @@ class Request:
         submission_id: of the job; None makes one.
         env: further variables for the job, `NAME` or `NAME=VALUE`.
         resources: that the job's own process reserves: `CPU`, `GPU`, `memory` in bytes.
-        check: raises what the command itself would refuse, given its words and the folder of its files.
+        read: gives the configuration, given the command's words and the folder of its files; raises what the command
+            itself would refuse.
         redact: a text without its secrets; what holds some is refused.
     """
 
@@ -52,7 +53,7 @@ class Request:
     submission_id: str | None = None
     env: Sequence[str] = ()
     resources: Mapping[str, float] = field(default_factory=dict)
-    check: Callable[[Sequence[str], Path], None] = lambda words, folder: None
+    read: ReadFile = lambda words, folder: {}
     redact: Callable[[str], str] = field(kw_only=True)
 
 
@@ -76,8 +77,7 @@ def submit(request: Request, say: Say) -> Submitted:
     """
     package = pack(request.working_dir.absolute())
     package.require_small()
-    command = read_command_line(request.words, package, request.redact)
-    request.check(command.words, package.root)
+    command = read_command_line(request.words, package, request.read, request.redact)
     variables, notes = hand_over(request.env, os.environ, request.redact)
     dashboard = open_dashboard(find_address(request.address))
     say(f"cluster   {dashboard.address}, Ray {dashboard.ray_version}")

@@ -5,7 +5,7 @@ Layers are imported inside the commands, so that `--help` and a mistyped configu
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +19,7 @@ from cluster import commands as clusters
 from cluster.place import JOB
 from mrqm.redaction import guard_output, redact
 from pipelines.registry_commands import app as registry
+from pipelines.stopping import stoppable_command
 
 
 class Commands(TyperGroup):
@@ -79,15 +80,11 @@ def train(
 
     settings = load_config(config, overrides or ())
     console = Console(highlight=False)
-    with console.status("loading Ray and MLflow"):
-        from pipelines.report import print_summary
-        from pipelines.train import train as run
-    try:
-        summary = run(settings, console)
-    except KeyboardInterrupt as interrupt:
-        console.print(f"stopped; the same command continues run {settings.name} from its latest checkpoint")
-        raise typer.Exit(130) from interrupt
-    print_summary(summary, console)
+    with stoppable_command(typer.echo, f"the same command continues run {settings.name} from its latest checkpoint"):
+        with console.status("loading Ray and MLflow"):
+            from pipelines.report import print_summary
+            from pipelines.train import train as run
+        print_summary(run(settings, console), console)
 
 
 @app.command()
@@ -106,17 +103,14 @@ def tune(
 
     sweep_config(config, load_space(space), overrides or ())  # what is mistyped is said before seconds of loading
     console = Console(highlight=False)
-    with console.status("loading Ray, MLflow and Optuna"):
-        from tune.results import print_outcome
-        from tune.sweep import Request
-        from tune.sweep import sweep as run
-    try:
+    with stoppable_command(typer.echo, "the same command continues the sweep"):
+        with console.status("loading Ray, MLflow and Optuna"):
+            from tune.results import print_outcome
+            from tune.sweep import Request
+            from tune.sweep import sweep as run
         outcome = run(Request(config, space, overrides or (), add_trials, retry_failed, dry_run), console)
-    except KeyboardInterrupt as interrupt:
-        console.print("stopped; the same command continues the sweep")
-        raise typer.Exit(130) from interrupt
-    if outcome is not None:
-        print_outcome(outcome, console)
+        if outcome is not None:
+            print_outcome(outcome, console)
 
 
 @app.command()
@@ -189,25 +183,28 @@ def evaluate(
     """Score a model, or anybody's predictions, by the rules of one or several benchmarks."""
     from rich.console import Console
 
-    from pipelines.evaluate import Request, evaluate
-    from pipelines.evaluation_report import analyse, print_assessment, write_report
-    from pipelines.image_progress import ImageProgress
-
     models = [argument for argument in arguments or () if "=" not in argument]
     if len(models) > 1:
         raise typer.BadParameter(f"expected one model, got {', '.join(models)}")
     overrides = [argument for argument in arguments or () if "=" in argument]
     console = Console(highlight=False)
-    request = Request(
-        model=models[0] if models else None, predictions=predictions, config=config, overrides=overrides, view=view,
-        protocols=tuple(protocol or ("coco",)), device=device, track=track, sizes=sizes,
-    )  # fmt: skip
-    assessment = evaluate(request, ImageProgress(console))
-    analysis = analyse(assessment)
-    print_assessment(assessment, analysis, console)
-    if report is None and not track:
-        return
-    with ExitStack() as temporary:
+    with stoppable_command(typer.echo, "the same command evaluates anew"), ExitStack() as temporary:
+        with console.status("loading PyTorch"):
+            from pipelines.evaluate import Request
+            from pipelines.evaluate import evaluate as run
+            from pipelines.evaluation_report import analyse, print_assessment, write_report
+            from pipelines.image_progress import ImageProgress
+
+        request = Request(
+            model=models[0] if models else None, predictions=predictions, config=config, overrides=overrides,
+            view=view, protocols=tuple(protocol or ("coco",)), device=device, track=track,
+            sizes=sizes,
+        )  # fmt: skip
+        assessment = run(request, ImageProgress(console))
+        analysis = analyse(assessment)
+        print_assessment(assessment, analysis, console)
+        if report is None and not track:
+            return
         folder = report or Path(temporary.enter_context(TemporaryDirectory()))
         files = write_report(assessment, analysis, folder)
         if report is not None:
@@ -262,15 +259,11 @@ def prepare(
         tiles=tiles, overlap=overlap, scale=scale,
         blackout_ignored=dataset == "soda-d" if blackout_ignored is None else blackout_ignored,
     )  # fmt: skip
-    with console.status("loading Ray"):
-        from pipelines.prepare import prepare as run
-        from pipelines.prepare_report import print_report
-    try:
-        reports = run(settings, destination.absolute() if destination else None, console)
-    except KeyboardInterrupt as interrupt:
-        console.print("stopped; the same command continues")
-        raise typer.Exit(130) from interrupt
-    print_report(reports, console)
+    with stoppable_command(typer.echo, "the same command continues"):
+        with console.status("loading Ray"):
+            from pipelines.prepare import prepare as run
+            from pipelines.prepare_report import print_report
+        print_report(run(settings, destination.absolute() if destination else None, console), console)
 
 
 @app.command()
@@ -296,16 +289,13 @@ def predict(
     overrides += [f"evaluation.batch_size={batch_size}"] if batch_size else []
     overrides += [f"evaluation.merge={merge}"] if merge else []
     console = Console(highlight=False)
-    with console.status("loading the model"):
-        from pipelines.image_progress import ImageProgress
-        from pipelines.predict import Options
-        from pipelines.predict import predict as run
-    options = Options(overrides, device, workers, score_threshold if draw else None)
-    try:
+    with stoppable_command(typer.echo, f"the same command continues in {out}"):
+        with console.status("loading the model"):
+            from pipelines.image_progress import ImageProgress
+            from pipelines.predict import Options
+            from pipelines.predict import predict as run
+        options = Options(overrides, device, workers, score_threshold if draw else None)
         summary = run(model, words, out, options, ImageProgress(console))
-    except KeyboardInterrupt as interrupt:
-        console.print(f"stopped; the same command continues in {out}")
-        raise typer.Exit(130) from interrupt
     skipped = f", {len(summary.faults)} unreadable images skipped" if summary.faults else ""
     looked_at = summary.images - len(summary.faults)
     typer.echo(f"{summary.folder}: {summary.detections} detections in {looked_at} images{skipped}")
@@ -369,20 +359,30 @@ def demo_data(
     typer.echo(f"{folder}: {train} training and {val} validation scenes, weights of the demo's backbone")
 
 
-def _check_submitted(words: Sequence[str], folder: Path) -> None:
-    """Refuse what the command line would refuse on a cluster; raises as the command itself would."""
+def _read_submitted(words: Sequence[str], folder: Path) -> Mapping[str, Any]:
+    """The configuration file of a command that is to be submitted; raises what the command itself would refuse."""
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     known = sorted(commands.keys() - {"submit", "jobs", "cluster"})
     if words[0] not in known:
         raise typer.BadParameter(f"{words[0]}: no command that a cluster runs; those are {', '.join(known)}")
     given = commands[words[0]].make_context(f"mrqm {words[0]}", list(words[1:])).params
-    if words[0] == "train" and (folder / given["config"]).exists():
-        from mrqm.config import load_config
+    file = given.get("config")
+    if file is None or not (folder / file).exists():  # it may be one of the cluster's image
+        return {}
+    from mrqm.config import load_config
+    from mrqm.config.yaml_file import read_yaml
 
-        load_config(folder / given["config"], given["overrides"] or ())
+    if words[0] == "train":
+        load_config(folder / file, given["overrides"] or ())
+    if words[0] == "tune" and (folder / given["space"]).exists():
+        from tune.space import load_space, sweep_config
+
+        sweep_config(folder / file, load_space(folder / given["space"]), given["overrides"] or ())
+    content = read_yaml(folder / file)
+    return {"name": Path(file).stem, **(content if isinstance(content, dict) else {})}
 
 
-submit = clusters.make_submit(_check_submitted, redact)
+submit = clusters.make_submit(_read_submitted, redact)
 app.command("submit", context_settings={"allow_interspersed_args": False})(submit)
 
 

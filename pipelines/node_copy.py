@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -148,11 +149,16 @@ def _fetch(data: DataConfig, reading: int, say: Callable[[str], None]) -> None:
     _make_room(data, _size_of(there), missing)
     say(f"copying {_gigabytes(missing)} of {data.root} to this node")
 
+    ended = threading.Event()
+
     def download(name: str) -> None:
-        _download(filesystem, f"{source}/{name}", data.folder / name, there[name])
+        _download(filesystem, f"{source}/{name}", data.folder / name, there[name], ended)
 
     with ThreadPoolExecutor(DOWNLOADS) as pool:
-        list(pool.map(download, wanted))
+        try:
+            list(pool.map(download, wanted))
+        finally:
+            ended.set()  # else the pool would wait until what is being downloaded is whole, also after Ctrl-C
 
 
 def _list_source(filesystem: FileSystem, folder: str) -> dict[str, Version]:
@@ -169,11 +175,15 @@ def _list_copy(folder: Path) -> dict[str, Version]:
     return {path.relative_to(folder).as_posix(): Version(at.st_size, int(at.st_mtime)) for path, at in files.items()}
 
 
-def _download(filesystem: FileSystem, source: str, target: Path, version: Version) -> None:
+def _download(filesystem: FileSystem, source: str, target: Path, version: Version, ended: threading.Event) -> None:
+    """Copy a file, unless it is over before that."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = part_of(target)
     with filesystem.open_input_stream(source) as remote, part.open("wb") as local:
-        shutil.copyfileobj(remote, local, CHUNK)
+        while chunk := remote.read(CHUNK):
+            if ended.is_set():
+                return
+            local.write(chunk)
     os.utime(part, (version.time, version.time))
     part.replace(target)
 

@@ -14,6 +14,8 @@ import ray
 from ray.util import placement_group_table
 
 from mrqm.config import ScalingConfig
+from pipelines.ray_start import isolated_from_signals
+from pipelines.stopping import kept_handlers
 
 TRAIN_SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a worker's death is noticed sooner than in 2 s
@@ -42,11 +44,13 @@ def ray_session() -> Iterator[None]:
         return
     address = os.environ.get("RAY_ADDRESS")
     with _defaults(TRAIN_SETTINGS if address else TRAIN_SETTINGS | OWN_SESSION):
-        _connect(address)
         try:
+            with kept_handlers():
+                _connect(address)
             yield
         finally:
-            ray.shutdown()
+            with kept_handlers():
+                ray.shutdown()
 
 
 @contextmanager
@@ -65,7 +69,8 @@ def _connect(address: str | None) -> None:
     # Workers speak to the user through `pipelines.events`; everything else they print is in Ray's own log files.
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        ray.init(address="local", include_dashboard=False, **quiet)
+        with isolated_from_signals():
+            ray.init(address="local", include_dashboard=False, **quiet)
         return
     try:
         _knock(address)

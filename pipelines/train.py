@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -47,7 +47,7 @@ from pipelines.register import RegisteredModel, register
 from pipelines.report import relative, run_place
 from pipelines.resources import describe_resources, ray_session, require_room, shortages
 from pipelines.runs import RunFolder, Summary, with_absolute_paths
-from pipelines.stopping import stoppable
+from pipelines.stopping import Stop, stoppable
 from pipelines.storage import open_storage
 from pipelines.storage_wait import storage_faults_explained, write_patiently
 from pipelines.torch_backend import NetworkConfig
@@ -119,7 +119,7 @@ def stamp_of(config: Config, datasets: Mapping[str, DetectionDataset]) -> dict[s
     return {f"protocol.{PROTOCOL}": protocol.version, "data.digest": data_digest(datasets["val"].annotations)}
 
 
-def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display, stop: Callable[[], None]) -> None:
+def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display, stop: Stop) -> None:
     """Run Ray Train here and, in a thread, listen to its workers, who may stop it."""
     line, ended = Line(), threading.Event()
     beside = config.evaluation.beside_training
@@ -132,7 +132,7 @@ def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display, 
     listener = Listener(folder, tracker, display, incidents, config.scaling, validation)
     trainer = _make_trainer(config, line)
     with ThreadPoolExecutor(1) as pool:
-        listening = pool.submit(listener.listen, line, ended, stop)
+        listening = pool.submit(listener.listen, line, ended, stop.interrupt)
         try:
             trainer.fit()
             if validation is not None:
@@ -140,6 +140,8 @@ def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display, 
                 validation.finish()
         except (KeyboardInterrupt, TrainingFailedError) as failure:
             ended.set()
+            if stop.requested:  # what else fails now fails because of it
+                raise KeyboardInterrupt from failure
             listening.result()  # raises what made the listener stop the training, if it did
             if isinstance(failure, ControllerError):  # what the callback raised
                 raise failure.controller_failure from failure

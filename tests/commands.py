@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+import psutil
 import pytest
 
 from .forked_workers import ASKED_AT, have_workers_forked
@@ -20,7 +21,7 @@ NUMBERS = itertools.count()
 
 
 class Command:
-    """A process of its own that runs `mrqm WORDS` in a folder; what it prints goes to files there."""
+    """A process with a group of its own that runs `mrqm WORDS` in a folder; what it prints goes to files there."""
 
     def __init__(
         self, folder: Path, words: Sequence[str], environment: Mapping[str, str] = MappingProxyType({})
@@ -58,7 +59,16 @@ class Command:
         self._read = self.output.index(word, self._read) + len(word)
 
     def send(self, number: signal.Signals) -> None:
+        """Signal the command alone."""
         os.kill(self._process.pid or 0, number)
+
+    def send_to_group(self, number: signal.Signals) -> None:
+        """Signal the command with what it started, as terminals, `timeout` and Slurm do."""
+        os.killpg(self._process.pid or 0, number)
+
+    def children(self) -> list[psutil.Process]:
+        """The processes that it started, and these started."""
+        return psutil.Process(self._process.pid).children(recursive=True) if self.runs() else []
 
     def kill(self) -> None:
         self._process.kill()
@@ -76,6 +86,7 @@ class Command:
 
 def _run(folder: Path, files: tuple[Path, Path], words: Sequence[str], environment: Mapping[str, str]) -> None:
     """What the process of a command does."""
+    os.setsid()
     from mrqm.__main__ import main
 
     usual = {"RAY_AUTH_MODE": "disabled", "COLUMNS": "160"}

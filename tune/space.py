@@ -21,6 +21,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mrqm.config import Config, Section, load_config
+from mrqm.config.yaml_file import YamlError, read_yaml
 from tune.expressions import Expression
 from tune.parameters import Parameter
 from tune.settings import Budget, Count, Objective, Paper, SchedulerSettings, SearchSettings, WarmStart
@@ -175,9 +176,9 @@ def load_space(path: str | Path) -> Space:
         shipped = ", ".join(sorted(p.name for p in (Path(__file__).parent / "spaces").glob("*.yaml")))
         raise SpaceError(f"{path}: no such space; tune/spaces holds {shipped}")
     try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise SpaceError(f"{path}: not valid YAML: {error}") from error
+        values = read_yaml(path)
+    except YamlError as error:
+        raise SpaceError(str(error)) from error
     if not isinstance(values, Mapping):
         raise SpaceError(f"{path}: expected keys such as `parameters:`, found {type(values).__name__}")
     return make_space({"name": path.stem, **values}, str(path))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
-import yaml
+from mrqm.config.yaml_file import YamlError, parse_yaml
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
@@ -51,8 +52,9 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 def as_word(value: Any) -> str:
     """A value as short YAML, as the command line takes it: text without quotes where that says the same."""
-    if isinstance(value, str) and yaml.safe_load(value) == value:
-        return value
+    with suppress(YamlError):
+        if isinstance(value, str) and parse_yaml(value) == value:
+            return value
     return json.dumps(value)
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from mrqm.config.run import Config
 from mrqm.config.section import section_type
+from mrqm.config.yaml_file import YamlError, parse_yaml, read_yaml
 from mrqm.redaction import redact
 
 
@@ -28,9 +28,9 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     if not path.is_file():
         raise ConfigError(f"{path}: no such configuration file")
     try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+        values = read_yaml(path) or {}
+    except YamlError as error:
+        raise ConfigError(str(error)) from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected sections such as `model:`, found {type(values).__name__}")
     return make_config(values, overrides, source=str(path))
@@ -64,8 +64,8 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
             raise ConfigError(redact(f"override {override!r}: {section} is a value, not a section"))
         values = child
     try:
-        values[leaf] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        values[leaf] = parse_yaml(text)
+    except YamlError as error:
         raise ConfigError(redact(f"override {override!r}: {text!r} is not a YAML value")) from error
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -169,6 +171,16 @@ def build_loader(
         num_workers=config.data.loader_workers,
         persistent_workers=config.data.loader_workers > 0,
         collate_fn=_pack,
+        worker_init_fn=_leave_group,
         pin_memory=config.scaling.use_gpu,
         generator=torch.Generator(),  # its own: loading leaves the model's random numbers alone
     )
+
+
+def _leave_group(worker: int) -> None:
+    """Begin a worker process: it ends when the main one says so, and not by a signal to the main one's group.
+
+    Ended by a signal it would have PyTorch raise an error in the main process, in the middle of whatever that closes.
+    """
+    os.setpgid(0, 0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # which processes of Ray block

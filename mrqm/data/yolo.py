@@ -13,9 +13,9 @@ from math import isfinite
 from pathlib import Path
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from mrqm.config.yaml_file import YamlError, read_yaml
 from mrqm.data.ground_truth import make_ground_truth
 from mrqm.data.images import SUFFIXES, read_sizes
 from mrqm.data.known_sizes import KnownSizes
@@ -75,14 +75,13 @@ def read_yolo_classes(folder: Path) -> tuple[str, ...]:
 
 
 def _parse_names(path: Path) -> tuple[str, ...]:
-    text = path.read_text(encoding="utf-8-sig")
     if path.suffix == ".txt":
-        names: object = [line.strip() for line in text.splitlines() if line.strip()]
+        names: object = [line.strip() for line in read_lines(path) if line.strip()]
     else:
         try:
-            content = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise DataError(f"{path}: not valid YAML: {error}") from error
+            content = read_yaml(path)
+        except YamlError as error:
+            raise DataError(str(error)) from error
         names = content.get("names") if isinstance(content, dict) else None
     if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[number] for number in range(len(names))]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from cluster.command_line import CommandLine, read_command_line
 from cluster.errors import ClusterError
@@ -30,7 +34,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 def read(folder: Path, *words: str) -> CommandLine:
-    return read_command_line(words, pack(folder), redact)
+    return read_command_line(words, pack(folder), read_file, redact)
+
+
+def read_file(words: Sequence[str], folder: Path) -> dict[str, Any]:
+    """What the composition root is asked for, of files that are in order."""
+    options = dict(pairwise([part for word in words for part in word.split("=", 1)]))
+    name = options.get("-c") or options.get("--config")
+    if name is None or not (folder / name).exists():
+        return {}
+    return {"name": Path(name).stem, **yaml.safe_load((folder / name).read_text())}
 
 
 def test_a_job_is_called_as_its_run(folder: Path) -> None:

@@ -220,8 +220,14 @@ def test_a_killed_command_goes_on_and_ends_as_if_it_had_not_been(here: list[Path
     arguments = ["prepare", "visdrone", str(source), str(tmp_path / "new"), "--tiles", "100"]
     progress = tmp_path / "new" / PROGRESS
     with forked_workers():
+        stopped = Command(tmp_path, arguments)
+        stopped.wait_until(lambda: progress.is_file() and progress.read_text().count("\n") >= 1, "one is done")
+        stopped.send_to_group(signal.SIGTERM)
+        assert stopped.end() == 130, stopped.said
+        assert stopped.output.endswith("stopped; the same command continues\n")
+
         killed = Command(tmp_path, arguments)
-        killed.wait_until(lambda: progress.is_file() and progress.read_text().count("\n") >= 3, "three are done")
+        killed.wait_until(lambda: progress.read_text().count("\n") >= 3, "three are done")
         killed.kill()
         assert killed.end() == -signal.SIGKILL
         assert not list((tmp_path / "new").rglob(ANNOTATIONS))

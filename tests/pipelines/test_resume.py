@@ -45,8 +45,8 @@ def test_a_stopped_and_killed_run_continues(
 ) -> None:
     stopped = start_long_run()
     stopped.wait_for("2/15 ")
-    stopped.send(signal.SIGTERM)
-    assert stopped.end() == 130
+    stopped.send_to_group(signal.SIGTERM)
+    assert stopped.end() == 130, stopped.said
     assert "the same command continues" in stopped.output
     assert inside.mlflow_run("long").info.status == "KILLED"
 
