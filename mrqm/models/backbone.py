@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from mrqm.config import BackboneConfig, ConfigError
 
 STRIDES = (4, 8, 16, 32)
+PROBE = (64, 96)
+"""Height and width in px of what a trunk is tried with: no square, and no size that a trunk would be made for."""
 
 
 def mask_at(masks: Tensor, size: Sequence[int]) -> Tensor:
@@ -86,7 +88,8 @@ def build_backbone(config: BackboneConfig, *, channels_last: bool) -> Backbone:
     """Create the trunk and load its weights.
 
     Raises:
-        ConfigError: the model is unknown, lacks a stride, or its weights cannot be had or do not fit.
+        ConfigError: the model is unknown, lacks a stride, takes images of one size alone, or its weights cannot be had
+            or do not fit.
     """
     trunk = _create(config)
     if config.weights not in ("none", "hub"):
@@ -94,6 +97,7 @@ def build_backbone(config: BackboneConfig, *, channels_last: bool) -> Backbone:
     if config.frozen_batch_norm:
         trunk = freeze_batch_norm_2d(trunk)
     backbone = Backbone(trunk, channels_last=channels_last)
+    _require_any_size(backbone, config.name)
     _freeze_stages(backbone, config.frozen_stages)
     return backbone
 
@@ -114,13 +118,36 @@ def _create(config: BackboneConfig) -> Any:
         ) from error
 
 
+def _require_any_size(backbone: Backbone, name: str) -> None:
+    """Try the trunk: some are made for squares of one size, or give features in another layout."""
+    height, width = PROBE
+    wanted = [(1, count, height // s, width // s) for count, s in zip(backbone.channels, STRIDES, strict=True)]
+    training = backbone.training
+    backbone.eval()  # which leaves statistics of BatchNorm alone
+    try:
+        with torch.no_grad():
+            found = [tuple(feature.shape) for feature in backbone(torch.zeros(1, 3, height, width), None)]
+    except (AssertionError, RuntimeError, ValueError, TypeError, IndexError) as error:  # whatever the trunk trips over
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(f"model.backbone.name={name}: {_ONE_SIZE} ({reason})") from error
+    finally:
+        backbone.train(training)
+    if found != wanted:
+        raise ConfigError(f"model.backbone.name={name}: {_ONE_SIZE} (features of shape {found} instead of {wanted})")
+
+
+_ONE_SIZE = (
+    "it does not take images of any size, as a detector needs; choose a convolutional model, such as resnet50, "
+    "convnext_tiny or tf_efficientnet_lite0, or a transformer such as pvt_v2_b2"
+)
+
+
 def _freeze_stages(backbone: Backbone, stages: int) -> None:
     """Keep whatever the first of C2..C5 depend on, however the trunk names it: autograd knows."""
     if not stages:
         return
     parameters = list(backbone.parameters())
-    smallest = torch.zeros(1, 3, STRIDES[-1], STRIDES[-1])
-    feature = backbone(smallest, None)[stages - 1]
+    feature = backbone(torch.zeros(1, 3, *PROBE), None)[stages - 1]
     for parameter, gradient in zip(
         parameters, torch.autograd.grad(feature.sum(), parameters, allow_unused=True), strict=True
     ):

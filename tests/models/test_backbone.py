@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from mrqm.config import BackboneConfig, ConfigError
-from mrqm.models.backbone import STRIDES, build_backbone, mask_at
+from mrqm.models.backbone import STRIDES, Backbone, build_backbone, mask_at
 
 
 def build(name: str = "test_resnet", weights: str = "none", frozen: bool = False) -> Any:
@@ -120,3 +122,38 @@ def test_offline_the_hub_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ConfigError, match=r"model\.backbone\.weights=hub.*resnet18.*weights=PATH\.safetensors"):
         build("resnet18", "hub")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("swin_tiny_patch4_window7_224", "Input height .64. doesn't match model .224."),
+        ("maxvit_nano_rw_256", "must be divisible by window"),
+        ("hiera_tiny_224", "The size of tensor"),
+        ("inception_v4", "Kernel size"),
+    ],
+)
+def test_a_trunk_that_does_not_take_images_of_any_size_is_refused(name: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}: it does not take images of any size.*{reason}") as caught:
+        build(name)
+    assert "\n" not in str(caught.value) and "resnet50" in str(caught.value)
+
+
+def test_features_in_another_layout_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def last(self: Backbone, images: Tensor, masks: Tensor | None) -> list[Tensor]:
+        return [feature.permute(0, 2, 3, 1) for feature in forward(self, images, masks)]
+
+    forward = Backbone.forward
+    monkeypatch.setattr(Backbone, "forward", last)
+    with pytest.raises(ConfigError, match=r"features of shape \[\(1, 16, 24, \d+\)"):
+        build()
+
+
+def test_a_trunk_is_tried_without_a_trace() -> None:
+    torch.manual_seed(0)
+    tried = build()
+    torch.manual_seed(0)
+    created = timm.create_model("test_resnet", features_only=True)
+    assert tried.training
+    for name, value in created.state_dict().items():
+        torch.testing.assert_close(tried.trunk.state_dict()[name], value, rtol=0, atol=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -64,7 +65,7 @@ def test_a_group_that_evaluates_ends_quietly(number: signal.Signals, start: Star
         "data.loader_workers=1",
         *LASTING,
     )
-    command.wait_until(command.children, "an image is being read")
+    command.wait_until(lambda: any(map(reads_images, command.children())), "an image is being read")
     loading = command.children()
     command.send_to_group(number)
     assert command.end() == 130, command.said
@@ -102,6 +103,11 @@ def test_a_group_that_predicts_on_a_ray_of_its_own_ends_with_it(start: Start, mo
         assert "Traceback" not in command.errors
         wait_until(lambda: not any(map(is_alive, nodes)), "Ray ends")
         wait_until(lambda: not running(PREDICTOR), "its workers end")
+
+
+def reads_images(process: psutil.Process) -> bool:
+    """Whether it is a worker of PyTorch's loader that has begun, and so left the group."""
+    return process.name() == "pt_data_worker" and os.getpgid(process.pid) == process.pid
 
 
 def is_alive(process: psutil.Process) -> bool:
