@@ -14,7 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from mrqm.__main__ import _check_submitted, app
+from mrqm.__main__ import _read_submitted, app
 
 from ..pages import ROOT
 
@@ -101,7 +101,7 @@ def _submit(words: Sequence[str], folder: Path) -> str:
     """Parse `mrqm submit`, and check what it sends as it does before sending."""
     _parse(words[: words.index("--") + 2])
     sent = words[words.index("--") + 1 :]
-    _check_submitted(sent, folder)
+    _read_submitted(sent, folder)
     _parse(sent)
     return ""
 
