@@ -9,6 +9,7 @@ Only this module may call MLflow's `search_…`, which give the first page, or m
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from mrqm.redaction import redact
 
 PAGE = 1000
 """Most that a listing asks for at once: MLflow's limit for models."""
-QUOTE = "'"
+UNQUOTABLE = re.compile(r"['\\]")
 
 
 class Client(MlflowClient):
@@ -121,9 +122,9 @@ def equals(key: str, value: str) -> str:
         key: such as `name`, or ``tags.`sweep.name` ``.
         value: that it has to have.
     """
-    if QUOTE not in value:
+    if not UNQUOTABLE.search(value):
         return f"{key} = '{value}'"
-    return f"{key} LIKE '{value.replace(QUOTE, '_')}'"
+    return f"{key} LIKE '{UNQUOTABLE.sub('_', value)}'"
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from pipelines.evaluation_report import analyse, print_assessment, write_report
 from pipelines.image_progress import ImageProgress
 from pipelines.mlflow_errors import UnreachableError
 
-from .registered import free_port, register_run
+from .registered import free_port
 
 CLASSES = ("blue", "yellow")
 
@@ -269,29 +270,37 @@ def test_classes_without_a_find_are_left_out_under_misses_and_counted(root: Path
     assert "count 0 under FN, and under Miss (all sizes: 2 of 2" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
+@pytest.fixture
+def own_store(registry_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A copy of the store with the model `spotter`, which only settings name."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "store").mkdir()
+    shutil.copy(registry_store.removeprefix("sqlite:///"), tmp_path / "store" / "mlflow.db")
+    return f"sqlite:///{tmp_path}/store/mlflow.db"
+
+
 @pytest.mark.slow
 def test_an_evaluation_in_mlflow_names_data_model_run_user_and_parameters(
-    checkpoint: Path, progress: ImageProgress, tiny_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_store: str, config_file: Path, progress: ImageProgress, tmp_path: Path
 ) -> None:
     from pipelines.track_evaluation import track_evaluation
 
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    trained = register_run(tiny_config(f"output={tmp_path}/runs", f"tracking.uri={uri}"), checkpoint)
-    settings = [f"tracking.uri={uri}", "tracking.experiment=evaluations"]
-    assessment = evaluate(Request(model="models:/spotter", overrides=settings, track=True), progress)
+    settings = [f"tracking.uri={own_store}", "tracking.experiment=evaluations", "data.classes=[a, b, c]"]
+    request = Request(model="models:/spotter", config=config_file, overrides=settings, track=True)
+    assessment = evaluate(request, progress)
     folder = tmp_path / "report"
     files = write_report(assessment, analyse(assessment), folder)
     (folder / "notes.txt").write_text("not of the report")
-    assert uri in track_evaluation(assessment, files)
+    assert own_store in track_evaluation(assessment, files)
 
-    client = MlflowClient(uri)
-    (run,) = client.search_runs([client.get_experiment_by_name("evaluations").experiment_id])
+    client = MlflowClient(own_store)
+    (found,) = client.search_runs([client.get_experiment_by_name("evaluations").experiment_id])
+    run, version = client.get_run(found.info.run_id), client.get_model_version("spotter", "1")
     assert run.data.metrics["coco/AP"] == pytest.approx(assessment.metrics["coco/AP"])
     wanted = {
         "data.digest": assessment.data_digest,
         "protocol.coco": assessment.versions["coco"],
-        "evaluated.run_id": trained,
+        "evaluated.run_id": version.run_id,
         "evaluated.model": "spotter",
         "evaluated.version": "1",
         "mlflow.user": getpass.getuser(),
@@ -304,7 +313,7 @@ def test_an_evaluation_in_mlflow_names_data_model_run_user_and_parameters(
     assert assessment.data_digest.startswith(data.dataset.digest)
     assert json.loads(data.dataset.profile)["images"] == 4
     (model,) = run.inputs.model_inputs
-    assert client.get_model_version("spotter", "1").model_id == model.model_id
+    assert version.model_id == model.model_id
     assert "coco/AP" in {metric.key for metric in client.get_logged_model(model.model_id).metrics}
     logged = {file.path for file in client.list_artifacts(run.info.run_id, "report")}
     assert logged == {f"report/{file.name}" for file in files}
@@ -312,18 +321,17 @@ def test_an_evaluation_in_mlflow_names_data_model_run_user_and_parameters(
 
 @pytest.mark.slow
 def test_predictions_are_tracked_where_the_settings_say(
-    assessment: Assessment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    assessment: Assessment, own_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipelines.track_evaluation import track_evaluation
 
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
-    uri = f"sqlite:///{tmp_path}/store/mlflow.db"
-    tracking = assessment.config.tracking.model_copy(update={"uri": uri})
+    tracking = assessment.config.tracking.model_copy(update={"uri": own_store, "experiment": "results"})
     elsewhere = replace(assessment, config=assessment.config.model_copy(update={"tracking": tracking}))
-    assert uri in track_evaluation(elsewhere, ())
-    client = MlflowClient(uri)
-    (run,) = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    assert own_store in track_evaluation(elsewhere, ())
+    client = MlflowClient(own_store)
+    (found,) = client.search_runs([client.get_experiment_by_name("results").experiment_id])
+    run = client.get_run(found.info.run_id)
     assert run.data.metrics["visdrone/AP"] == pytest.approx(1)
     assert run.data.params.keys() == {key for key in run.data.params if key.startswith(("data.", "evaluation."))}
     assert not run.inputs.model_inputs

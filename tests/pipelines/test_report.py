@@ -87,3 +87,8 @@ def test_paths_are_relative_only_inside_the_current_folder(tmp_path: Path, monke
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_names_of_classes_are_no_markup() -> None:
+    (table,) = metrics_tables({"coco/AP": 0.5, "coco/AP/[bold]": 0.1, "coco/AP/[/x]": 0.2})
+    assert [row[-2] for row in printed(table)[1:]] == ["[bold]", "[/x]"]

@@ -75,12 +75,11 @@ def test_epochs_that_came_while_mlflow_was_away_are_written_with_the_next(
 
 
 def test_a_sweep_of_more_trials_than_a_page_recognises_all_of_them(
-    tmp_path: Path, tiny_config: TinyConfig, monkeypatch: pytest.MonkeyPatch
+    server: MlflowServer, tmp_path: Path, tiny_config: TinyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr("pipelines.mlflow_client.PAGE", 1)
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    config = tiny_config("name=sweep", f"output={tmp_path}/runs", f"tracking.uri={uri}")
+    config = tiny_config("name=sweep", f"output={tmp_path}/runs", f"tracking.uri={server.uri}")
     folder = tmp_path / "runs" / "sweep"
     folder.mkdir(parents=True)
     trials_config = config.model_copy(update={"output": str(folder)})
@@ -98,9 +97,10 @@ def test_a_sweep_of_more_trials_than_a_page_recognises_all_of_them(
         recorder.finish()
 
     def ends() -> dict[str, int]:
-        client = MlflowClient(uri)
+        client = MlflowClient(server.uri)
         runs = client.search_runs([client.get_experiment_by_name(config.tracking.experiment).experiment_id])
-        return {run.info.run_name: run.info.end_time for run in runs if "mlflow.parentRunId" in run.data.tags}
+        own = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == recorder.sweep.run_id]
+        return {run.info.run_name: run.info.end_time for run in own}
 
     before = ends()
     assert len(before) == 3
