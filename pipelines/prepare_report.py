@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mrqm.data.statistics import SplitReport
 
@@ -24,7 +25,7 @@ def print_report(reports: Reports, console: Console) -> None:
         for name in reports:
             table.add_column(name, justify="right")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))  # names of classes are whatever their annotators wrote
         console.print(table, "")
     for name, report in reports.items():
         for fault in _faults(report):

@@ -26,8 +26,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("strangers_store")]
 
 NAMES = (
     "bob's model", 'say "hi"', "both ' and \"", "50% off", "ünïcødé 模型 🛩", "with@at", "what?", "a#b", " lead",
-    "new\nline", "tab\there", "semi;colon", "back\\slash", "ends\\", "back`tick", "[red]x", "[bold", "\x1b[31mred", "a&b=c",
-    "spotter@champion", "tracking.uri", "-n", "x" * 200, "1", "latest",
+    "new\nline", "tab\there", "semi;colon", "back\\slash", "ends\\", "back`tick", "[red]x", "[bold", "\x1b[31mred",
+    "a&b=c", "spotter@champion", "tracking.uri", "-n", "x" * 200, "1", "latest",
 )  # fmt: skip
 OLD_NAMES = ("team/model", "a/1", "c:d", "..")
 """Names that MLflow once took and does not take any more."""

@@ -19,16 +19,24 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("away_from_the_run")]
 TinyConfig = Callable[..., Config]
 
 
-def test_everything_works_against_a_server(
+def test_everything_works_against_a_server_and_its_password_is_nowhere_to_be_read(
     server: MlflowServer,
     spotter_checkpoint: Path,
     tiny_config: TinyConfig,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri.replace("://", "://me:hunter2@"))
     for name in ("one", "two"):
         register_run(tiny_config(f"output={tmp_path}/runs", f"name={name}"), spotter_checkpoint)
+    told = "".join(capfd.readouterr())
+    assert server.uri in told, "MLflow prints where its runs are"
+    assert "hunter2" not in told
+    files = [path for folder in (tmp_path, server.artifacts.parent) for path in folder.rglob("*") if path.is_file()]
+    assert not [path for path in files if b"hunter2" in path.read_bytes()]
     shutil.rmtree(tmp_path / "runs")
     succeed("promote", "spotter/1")
     assert "instead of version 1" in succeed("promote", "spotter/2")
