@@ -39,7 +39,7 @@ def redact(text: str) -> str:
 
 
 def holds_secret(text: str) -> bool:
-    """Whether `redact` would change a text."""
+    """Tell whether `redact` would change a text."""
     return redact(text) != text
 
 
@@ -61,7 +61,7 @@ def _without_secrets(uri: re.Match[str]) -> str:
 
 
 def _split_user(rest: str) -> tuple[str, str]:
-    """What follows `://` as user with password, which may hold `/`, `?` and `@` as SQLAlchemy's do, and all else."""
+    """Split what follows `://` into the user with a password, which may hold `/`, `?` and `@`, and the rest."""
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     if "@" in authority:
         cut = authority.rindex("@")

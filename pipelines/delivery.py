@@ -52,7 +52,7 @@ class Delivery:
 
     @property
     def answers(self) -> bool:
-        """Whether the last request was answered."""
+        """True if the last request was answered."""
         return self._answers
 
     def hurry(self) -> None:
@@ -144,7 +144,7 @@ class Delivery:
 
 
 def _read_receipt(path: Path, run_id: str) -> int:
-    """How much of the journal has arrived in an MLflow run."""
+    """Bytes of the journal that have arrived in an MLflow run."""
     if not path.is_file():
         return 0
     receipt = json.loads(path.read_text())
@@ -152,7 +152,7 @@ def _read_receipt(path: Path, run_id: str) -> int:
 
 
 def _parcels(entries: Iterable[tuple[Entry, int]]) -> Iterator[tuple[list[Entry], int]]:
-    """What goes in one request, metrics together and all else alone, with the position after it."""
+    """Entries for one request each, metrics together and all else alone, with the position after them."""
     parcel: list[Entry] = []
     size = end = 0
     for entry, position in entries:

@@ -147,7 +147,7 @@ class Journal:
             self.add(Metrics(time=now(), step=step, values=fresh))
 
     def has_dataset(self, context: str) -> bool:
-        """Whether it says what was used for training, or for validation."""
+        """Tell whether it names the data for training, or for validation."""
         return context in self._contexts
 
     def read(self, position: int = 0) -> Iterator[tuple[Entry, int]]:

@@ -1,4 +1,4 @@
-"""What MLflow's errors mean, in a sentence, and what to do about them."""
+"""MLflow's errors in a sentence each, with the remedy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STORE_ERRORS = (TrackingError, MlflowException, SQLAlchemyError, OSError)
 
 
 def explain(error: BaseException) -> tuple[str, str]:
-    """Why a store cannot be used, and the remedy."""
+    """The reason for which a store cannot be used, and the remedy."""
     match _root(error):
         case ConnectionRefusedError():
             return "nothing listens there", f"start the server, or {USE_ANOTHER}"
@@ -46,14 +46,14 @@ def explain(error: BaseException) -> tuple[str, str]:
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether a store does not answer, rather than refuses: it may do so later."""
+    """Tell a store that does not answer, and may do so later, from one that refuses."""
     if isinstance(_root(error), ConnectionError | TimeoutError):
         return True
     return isinstance(error, MlflowException) and error.error_code in ("TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED")
 
 
 def _explain_answer(error: MlflowException) -> tuple[str, str]:
-    """What a server said, or somebody who is no MLflow server."""
+    """Explain the answer of a server, or of somebody who is no MLflow server."""
     match error.get_http_status_code():
         case 401:
             known = "MLFLOW_TRACKING_USERNAME" in os.environ
@@ -69,7 +69,7 @@ def _explain_answer(error: MlflowException) -> tuple[str, str]:
 
 
 def _is_foreign(error: MlflowException) -> bool:
-    """Whether the answer is none that MLflow gives: no JSON, or without its error code."""
+    """Tell an answer that MLflow does not give: no JSON, or without its error code."""
     if isinstance(error, RestException):
         return "error_code" not in error.json
     return error.message.startswith("API request to endpoint")

@@ -1,4 +1,4 @@
-"""Which MLflow store is used, and whether it can be."""
+"""The MLflow store of a configuration: its address, and the checks that it can be used."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def _without_credentials(uri: str) -> str:
-    """What MLFLOW_TRACKING_URI is without the user and password of a server, which other variables then hold."""
+    """MLFLOW_TRACKING_URI without the user and password of a server, which move to variables of their own."""
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
         return uri

@@ -15,7 +15,7 @@ from pipelines.storage import is_uri, open_storage
 
 SCHEMES = ("models:/", "runs:/")
 LOGGED = re.compile(r"runs:/.+/|models:/m-[0-9a-f]{32}$")
-"""What MLflow finds without the registry: the model of a run, and one that was logged and not registered."""
+"""Models that MLflow finds without the registry: of a run, and one that was logged and not registered."""
 
 
 class ModelSourceError(ValueError):

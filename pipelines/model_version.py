@@ -16,7 +16,7 @@ REGISTERED_AS = "registered.as"
 """Tag of a version: the name that its model had when it was registered."""
 PROTOCOLS = tuple(f"{name}/" for name in get_args(ProtocolName))
 DIGEST_DIGITS = 12
-"""Of a digest, where people read it."""
+"""Digits of a digest that people are shown."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ class Version:
         return sorted(key for key in self.tags if key.startswith(PROTOCOLS) and _number(self.tags[key]) is None)
 
     def conditions(self, protocol: str) -> dict[str, str | None]:
-        """What figures under a protocol depend on beside the model; None for what is not known."""
+        """Conditions of the figures under a protocol, beside the model; None for one that is not known."""
         return {key: self.tags.get(key) for key in (f"protocol.{protocol}", DATA, VIEW)}
 
 
 def differences(first: Version, second: Version, protocol: str) -> list[str]:
-    """Why figures of two versions under a protocol are not comparable, a line for each reason; none if they are."""
+    """Reasons, a line for each, that make figures of two versions under a protocol incomparable."""
     ours, theirs = first.conditions(protocol), second.conditions(protocol)
     return [
         f"{key}: {_shown(key, ours[key])} (version {first.number}), "
@@ -72,7 +72,7 @@ def differences(first: Version, second: Version, protocol: str) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """What strangers wrote, in one line and without what would steer a terminal."""
+    """A stranger's text in one line, without characters that steer a terminal."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 

@@ -1,4 +1,4 @@
-"""What MLflow's pages say about runs and models, in Markdown."""
+"""Descriptions of runs and models for MLflow's pages, in Markdown."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ABOUT = (
     "`mrqm predict models:/NAME@ALIAS` and `mlflow.pyfunc.load_model` use them."
 )
 MOST_ROWS = 60
-"""Of a table: MLflow limits the length of a note."""
+"""Most rows of a table: MLflow limits the length of a note."""
 GAP = "&emsp;"
 """Behind each cell: MLflow's pages set columns without any space between them."""
 
 
 def describe_run(config: Config, datasets: Mapping[str, DetectionDataset]) -> str:
-    """What a run is made of, before it begins."""
+    """Describe the data and the length of a run before it begins."""
     rows = []
     for split, dataset in datasets.items():
         counts = dataset.describe()
@@ -32,13 +32,13 @@ def describe_run(config: Config, datasets: Mapping[str, DetectionDataset]) -> st
 
 
 def describe_outcome(summary: Summary) -> str:
-    """What came of a run."""
+    """Describe the outcome of a run."""
     model = summary.registered_as or summary.model_uri or "the model is not registered yet"
     return f"Best checkpoint: epoch {summary.epoch}, {model}.\n\n{_tables(summary.metrics)}"
 
 
 def describe_version(tags: Mapping[str, str], metrics: Mapping[str, float]) -> str:
-    """What a version is, and what its figures depend on.
+    """Describe a version and the conditions of its figures.
 
     Args:
         tags: of the version.

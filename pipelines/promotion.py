@@ -86,7 +86,7 @@ def _measure(registry: Registry, version: Version, alias: str, metric: str, marg
 
 
 def _objection(version: Version, present: Version | None, alias: str, metric: str, margin: float) -> str | None:
-    """Why the figures of a version do not let it pass."""
+    """The reason for which the figures of a version do not let it pass; None if they do."""
     value, protocol = version.metrics.get(metric, math.nan), metric.partition("/")[0]
     if math.isnan(value):
         others = [name for name, other in version.metrics.items() if name.count("/") == 1 and not math.isnan(other)]

@@ -1,4 +1,4 @@
-"""Where a checkpoint comes from, as tags for the registry: enough to know code, configuration and weights again."""
+"""The origin of a checkpoint as tags for the registry: enough to know code, configuration and weights again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VIEW = "evaluation.view"
 
 @dataclass(frozen=True)
 class Checkout:
-    """What a git work tree holds.
+    """The state of a git work tree.
 
     Attributes:
         commit, branch: that are checked out.
@@ -49,7 +49,7 @@ def provenance(checkpoint: Path) -> dict[str, str]:
 
 
 def describe_view(data: DataConfig) -> str:
-    """How the model looked at images when it was scored: what is cut differently is scored on other objects."""
+    """The view of images under which a model was scored: what is cut differently is scored on other objects."""
     if data.tile is None:
         return "full"
     cut = data.tile.model_dump(exclude={"keep_empty"})  # empty tiles: of training only
@@ -78,7 +78,7 @@ def find_checkout(folder: Path) -> Checkout | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git prints; None if it refuses or is missing."""
+    """The output of git; None if it refuses or is missing."""
     if shutil.which("git") is None:
         return None
     command = ["git", "-C", str(folder), *arguments]

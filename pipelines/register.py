@@ -28,7 +28,7 @@ REQUIREMENTS = (
     "numpy", "pillow", "pycocotools", "pydantic", "pyyaml", "safetensors", "scipy", "timm", "torch", "torchvision",
     "typing-extensions",
 )  # fmt: skip
-"""What a model imports, beside MLflow itself, which states its own version."""
+"""Packages that a model imports, beside MLflow itself, which states its own version."""
 
 
 @dataclass(frozen=True)

@@ -31,11 +31,11 @@ except ImportError:
     _STORES_ERRORS = ()
 
 FETCH_ERRORS = (MlflowException, OSError, ImportError, ValueError, *_STORES_ERRORS)
-"""What comes of a place that gives no files: the store is away, nobody knows the scheme, rights are missing."""
+"""Errors of a place that gives no files: the store is away, the scheme is unknown, rights are missing."""
 
 
 def place_of(registry: Registry, version: Version) -> str:
-    """Where MLflow keeps the files of a version: the URI of a folder."""
+    """The URI of the folder in which MLflow keeps the files of a version."""
     try:
         return str(registry.client.get_model_version_download_uri(version.name, version.number))
     except MlflowException:  # a name that this MLflow would not take, in a store that an older one made

@@ -1,4 +1,4 @@
-"""What the registry says, for people."""
+"""Models and versions of the registry as text for people."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ OF_PREDICTIONS = ("data.", "evaluation.")
 
 @dataclass(frozen=True)
 class _Origin:
-    """What MLflow knows of the model that was evaluated.
+    """The training and the version in MLflow that an evaluated model comes from.
 
     Attributes:
         run_id: of its training.

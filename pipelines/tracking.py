@@ -119,7 +119,7 @@ class Tracker:
         self._journal.add(Tags(values=dict(tags)))
 
     def knows_dataset(self, context: str) -> bool:
-        """Whether data was noted for `training`, or for `validation`."""
+        """Tell whether data was noted for `training`, or for `validation`."""
         return self._journal.has_dataset(context)
 
     def log_dataset(self, used: DatasetUsed) -> None:

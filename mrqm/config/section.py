@@ -1,4 +1,4 @@
-"""What all sections are made of."""
+"""The base of all sections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where MLflow is."""
+"""The MLflow store and the names that runs and models get there."""
 
 from __future__ import annotations
 
