@@ -17,11 +17,13 @@ from types import TracebackType
 from urllib.parse import unquote
 
 MASK = "***"
-_END = r"\s\"'<>`\\"
-"""Characters that end a URI in a text; JSON and YAML stay what they are."""
+_END = r"\s\"<>`\\"
+"""Characters that end a URI in a text; JSON and YAML stay what they are. An apostrophe ends it only where all ends."""
 _SCHEME = r"\b[A-Za-z][A-Za-z0-9+.-]{0,30}"
-_URI = re.compile(rf"(?P<scheme>{_SCHEME})://(?P<rest>(?:(?!{_SCHEME}://)[^{_END}])+)")
-_PARAMETER = re.compile(rf"(?P<begin>[?&;#])(?P<name>[^?&;#={_END}]+)=(?P<value>[^&;#{_END}]+)")
+_INSIDE = rf"(?!{_SCHEME}://)"
+_URI = re.compile(rf"(?P<scheme>{_SCHEME})://(?P<rest>(?:{_INSIDE}[^{_END}])*{_INSIDE}[^{_END}'])")
+_ANY_USER = re.compile(r"://[^/?#\s]*:[^/?#\s]*@")
+_PARAMETER = re.compile(rf"(?P<begin>[?&;#])(?P<name>[^?&;#={_END}]+)=(?P<value>[^&;#{_END}]*[^&;#{_END}'])")
 _SECRET_NAME = re.compile(
     r"pass|pwd|secret|token|credential|signature|session|auth(?!or(s|ity)?$)|jwt|bearer|^(sig|sas|code|key|odbcconnect)$"
     r"|(api|access|account|private|shared|storage|master|subscription|encryption)key|awsaccesskeyid|googleaccessid"
@@ -39,8 +41,8 @@ def redact(text: str) -> str:
 
 
 def holds_secret(text: str) -> bool:
-    """Tell whether `redact` would change a text."""
-    return redact(text) != text
+    """Tell whether a value, such as a setting, is a URI with a password or token, whatever characters that has."""
+    return redact(text) != text or _ANY_USER.search(text) is not None
 
 
 def guard_output() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from mrqm.redaction import holds_secret, redact
+from mrqm.redaction import holds_secret
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -30,8 +30,8 @@ class Section(BaseModel):
     def _holds_no_secret(cls, value: Any) -> Any:
         if not isinstance(value, BaseModel) and holds_secret(str(value)):
             raise ValueError(
-                f"{redact(str(value))} holds a password or token, and settings are logged, kept and shown; leave it to "
-                f"the environment: {cls.place_of_secrets}"
+                "the URI holds a password or token, and settings are logged, kept and shown; leave it to the "
+                f"environment: {cls.place_of_secrets}"
             )
         return value
 
