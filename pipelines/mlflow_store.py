@@ -75,12 +75,28 @@ def find_experiment(client: Client, name: str, uri: str) -> str:
 def require_experiment(settings: TrackingConfig) -> None:
     """Find out whether a run can be made in the experiment, before anything starts.
 
+    A SQLite file that is not there yet is made when a run begins: a command that is refused leaves none.
+
     Raises:
         TrackingError: the store cannot be used.
     """
     uri = resolve_uri(settings)
+    database = sqlite_path(uri)
+    if database is not None and not database.exists():
+        _require_place(uri, database)
+        return
     with first_contact(uri):
         find_experiment(Client(uri), settings.experiment, uri)
+
+
+def _require_place(uri: str, database: Path) -> None:
+    """Find out whether a SQLite file can be made, and make nothing."""
+    folder = next(parent for parent in database.absolute().parents if parent.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise TrackingError(
+            f"MLflow at {redact(uri)} cannot be used: {folder} is no folder that can be written; set tracking.uri to "
+            "another place"
+        )
 
 
 def require_active(experiment: Experiment, uri: str) -> None:

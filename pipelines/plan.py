@@ -34,6 +34,7 @@ from pipelines.cluster_checks import (
     check_versions,
 )
 from pipelines.dataset_inputs import SPLITS
+from pipelines.fingerprint import Fingerprint, fingerprint_of, require_same
 from pipelines.mlflow_checks import check_mlflow
 from pipelines.node_copy import node_copy
 from pipelines.node_probe import NodeReport, probe_nodes, try_output
@@ -52,9 +53,11 @@ class Sweep(Protocol):
 
     Attributes:
         largest: the configuration of its largest trial.
+        fingerprint: what it is, before its data is read.
     """
 
     largest: Config
+    fingerprint: Fingerprint
 
     def checks(self, nodes: Sequence[Mapping[str, float]]) -> list[Check]:
         """Rows about its trials on nodes with these resources."""
@@ -76,6 +79,7 @@ def plan(
     except ValueError as error:
         return [Check.refused("configuration", error)]
     config = with_absolute_paths(config)
+    fingerprint = sweep.fingerprint if sweep else fingerprint_of(config)
     checks.append(Check("configuration", "ok", f"run {config.name}"))
     with ThreadPoolExecutor(1) as aside, ExitStack() as data:
         say("reading annotations")
@@ -83,7 +87,7 @@ def plan(
         checks += rows
         memory = aside.submit(_predict, sweep.largest if sweep else config, datasets.get("train"))
         say("asking MLflow")
-        checks += [*_check_run(config, with_disk=sweep is None), *check_mlflow(config)]
+        checks += [*_check_run(config, fingerprint, with_disk=sweep is None), *check_mlflow(config)]
         say("asking the cluster")
         checks += _check_cluster(config, sweep, memory, gpu_bytes)
     return checks
@@ -120,14 +124,15 @@ def _look(name: str, function: Callable[[], None], finding: str) -> Check:
     return check(name, look)
 
 
-def _check_run(config: Config, with_disk: bool) -> list[Check]:
+def _check_run(config: Config, fingerprint: Fingerprint, with_disk: bool) -> list[Check]:
     """What is known of the run by that name, and whether its checkpoints have room."""
 
     def look_for_run() -> str:
         folder = RunFolder(config)
+        former = require_same(config, folder, fingerprint)
         if folder.read_summary():
             return f"{folder.storage.url} is finished: training would only look it up"
-        return f"{folder.storage.url} {'will be continued' if folder.require_continuable(config) else 'is new'}"
+        return f"{folder.storage.url} {'will be continued' if former else 'is new'}"
 
     def look_for_space() -> str:
         folder = RunFolder(config)

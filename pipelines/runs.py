@@ -1,7 +1,8 @@
 """The folder of a run, and what makes the same command continue it.
 
 runs/demo/
-  config.yaml          what the run is: the same name with another configuration is refused
+  config.yaml          how it was begun, for people
+  fingerprint.json     what the run is: the same name with something else is refused, see `pipelines.fingerprint`
   mlflow.json          its MLflow run
   epoch_0007/          checkpoints, see `pipelines.checkpoints`
   journal.jsonl        all that was reported; MLflow is told from here
@@ -20,23 +21,14 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from mrqm.config import Config, make_config
 from mrqm.files import write_whole
 from pipelines.storage import StorageError, is_uri, open_storage
-
-FREE_KEYS = (
-    "output", "keep_checkpoints", "tracking.", "data.loader_workers", "data.copies", "train.checkpoint_minutes",
-    "train.resume", "train.on_divergence", "train.explosion_factor", "train.max_skipped", "scaling.",
-    "evaluation.beside_training",
-)  # fmt: skip
-"""Keys, or beginnings of keys, that may differ when a run is continued."""
 
 
 class RunError(ValueError):
@@ -95,60 +87,41 @@ class RunFolder:
         self.path = self.storage.local or _place_beside(self.storage.url)
 
     @contextmanager
-    def claimed(self, config: Config) -> Iterator[None]:
-        """Hold the folder for this process and configuration.
+    def claimed(self) -> Iterator[None]:
+        """Hold the folder for this process; a folder in which nothing begins meanwhile is left as it was.
 
         Raises:
-            RunError: another process of this machine trains here, the folder is a run of another configuration, or it
-                is a run and `train.resume` is `never`.
+            RunError: another process of this machine trains here.
             StorageError: the folder cannot be written.
         """
-        self.require_continuable(config)
-        self.storage.require_writable()
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as lock:
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        try:
+            self.storage.require_writable()
+            self.path.mkdir(parents=True, exist_ok=True)
+            with self._locked():
+                yield
+        finally:
+            for folder in made:
+                with suppress(OSError):  # it is not there, or not empty
+                    folder.rmdir()
+            if self.storage.local is None and not self.storage.list_files():
+                self.storage.delete()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        path = self.path / ".lock"
+        with path.open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise RunError(
-                    f"run {config.name} in {self.storage.url} is being trained by another process"
+                    f"run {self.path.name} in {self.storage.url} is being trained by another process"
                 ) from error
-            self.require_continuable(config)
-            yield
-
-    def begin(self, config: Config) -> None:
-        """Let the folder be a run of this configuration: what was found wrong before that may be corrected."""
-        if self.storage.read("config.yaml") is None:
-            self.storage.write("config.yaml", config.to_yaml())
-
-    def require_continuable(self, config: Config) -> bool:
-        """Whether there is a run of this name; nothing is written.
-
-        Raises:
-            RunError: there is and it is of another configuration, or `train.resume` is `never`.
-        """
-        url = self.storage.url
-        before = self.storage.read("config.yaml")
-        if before is None:
-            return False
-        if config.train.resume == "never":
-            raise RunError(
-                f"run {config.name} exists in {url} and train.resume=never; choose another name, such as "
-                f"name={config.name}-2, or remove it"
-            )
-        kept, asked = flatten(yaml.safe_load(before)), flatten(config.model_dump(mode="json"))
-        differing = sorted(
-            key
-            for key in kept.keys() | asked.keys()
-            if not key.startswith(FREE_KEYS) and kept.get(key, "absent") != asked.get(key, "absent")
-        )
-        if differing:
-            lines = [f"  {key}: {kept.get(key, 'absent')} there, {asked.get(key, 'absent')} now" for key in differing]
-            raise RunError(
-                "\n".join([f"run {config.name} in {url} has another configuration:", *lines])
-                + f"\nchoose another name, such as name={config.name}-2, or remove {url} to start afresh"
-            )
-        return True
+            try:
+                yield
+            finally:
+                if list(self.path.iterdir()) == [path]:
+                    path.unlink()
 
     def require_space(self, needed: int, checkpoint: int) -> None:
         """Check, where that is possible, that checkpoints will have room.
@@ -168,9 +141,17 @@ class RunFolder:
             )
 
     def read_summary(self) -> Summary | None:
-        """What came of the run, if it is finished."""
+        """What came of the run, if it is finished, by its places today: the folder may have been moved since."""
         content = self.storage.read("summary.json")
-        return Summary(**json.loads(content)) if content else None
+        if not content:
+            return None
+        summary = Summary(**json.loads(content))
+        places = {
+            name: place.replace(summary.folder, self.storage.url, 1)
+            for name in ("folder", "checkpoint", "picture")
+            if (place := getattr(summary, name)) is not None
+        }
+        return replace(summary, **places)
 
     def write_summary(self, summary: Summary) -> None:
         """Mark the run as finished."""

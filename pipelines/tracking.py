@@ -118,10 +118,6 @@ class Tracker:
         """Set tags of the run."""
         self._journal.add(Tags(values=dict(tags)))
 
-    def knows_dataset(self, context: str) -> bool:
-        """Tell whether data was noted for `training`, or for `validation`."""
-        return self._journal.has_dataset(context)
-
     def log_dataset(self, used: DatasetUsed) -> None:
         """Note data that the run uses, once for training and once for validation."""
         if not self._journal.has_dataset(used.context):

@@ -27,16 +27,14 @@ from ray.train import (
 from rich.console import Console
 
 from mrqm.config import Config
-from mrqm.data import DetectionDataset
-from mrqm.data.digest import data_digest
-from mrqm.evaluation import build_protocol
 from pipelines.checkpoints import CheckpointStore, epochs_of
 from pipelines.checks import check_inputs, check_space
-from pipelines.dataset_inputs import datasets_noted
+from pipelines.dataset_inputs import note_datasets
 from pipelines.display import Display
 from pipelines.events import PROTOCOL, Line
 from pipelines.failure_callback import FailureCallback
 from pipelines.failures import TrainingError
+from pipelines.fingerprint import begin, describe_unknown, fingerprint_of, require_same
 from pipelines.incidents import Incidents
 from pipelines.listening import Listener
 from pipelines.mlflow_errors import STORE_ERRORS, explain
@@ -80,10 +78,11 @@ def train(
         KeyboardInterrupt: the user or the system ended it; the same call continues.
     """
     config = with_absolute_paths(config)
-    folder = RunFolder(config)
+    folder, fingerprint = RunFolder(config), fingerprint_of(config)
     columns = ["AP", "AP50", "AP75", *(f"AP_{name}" for name in list(config.evaluation.area_bins)[:1])]
     explained = storage_faults_explained(folder.storage.url)
-    with explained, ExitStack() as data, folder.claimed(config), Display(console or Console(), columns) as display:
+    with explained, ExitStack() as data, folder.claimed(), Display(console or Console(), columns) as display:
+        former = require_same(config, folder, fingerprint)
         if summary := folder.read_summary():
             display.line(f"run {config.name} is finished: {relative(folder.storage.url)}")
             return summary
@@ -91,19 +90,24 @@ def train(
         data.enter_context(node_copy(config.data, display.phase))
         datasets = check_inputs(config, display)
         check_space(config, folder)
-        stamp = stamp_of(config, datasets)
+        display.phase("reading images, to know the data again")
+        fingerprint = fingerprint.with_data(datasets)
+        require_same(config, folder, fingerprint)
+        if former and (unknown := describe_unknown(former)):
+            display.note(unknown)
+        stamp = fingerprint.stamp
         require_store(config, folder)
         display.phase("starting Ray")
         with ray_session(), stoppable() as stop:
             require_room(config.scaling, beside=config.evaluation.beside_training)
-            folder.begin(config)
+            begin(config, folder, fingerprint)
             with Tracker(config, folder, parent_run, tags) as tracker:
                 display.line(f"output    {relative(folder.storage.url)}")
                 display.line(f"mlflow    {run_place(tracker.shown_uri, tracker.run_id)}")
                 note = describe_run(config, datasets)
                 tracker.tag(stamp | {MLFLOW_RUN_NOTE: note})
-                with datasets_noted(tracker, config, datasets, stamp["data.digest"]):
-                    _fit(config, folder, tracker, display, stop)
+                note_datasets(tracker, config, datasets, fingerprint.content)
+                _fit(config, folder, tracker, display, stop)
                 display.phase("registering the best checkpoint")
                 summary = _conclude(config, folder, tracker, stamp)
                 tracker.tag({MLFLOW_RUN_NOTE: f"{note}\n\n{describe_outcome(summary)}"})
@@ -111,12 +115,6 @@ def train(
         if summary.complete:
             folder.write_summary(summary)
     return summary
-
-
-def stamp_of(config: Config, datasets: Mapping[str, DetectionDataset]) -> dict[str, str]:
-    """What every metric of a training depends on, as tags: the protocol's version and the validation data's digest."""
-    protocol = build_protocol(PROTOCOL, config.evaluation)
-    return {f"protocol.{PROTOCOL}": protocol.version, "data.digest": data_digest(datasets["val"].annotations)}
 
 
 def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display, stop: Stop) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from mrqm.check import Check, check
 from mrqm.config import Config
+from pipelines.fingerprint import Fingerprint
 from pipelines.resources import describe_resources
 from pipelines.runs import RunFolder, with_absolute_paths
 from tune.candidates import Candidates
+from tune.fingerprint import fingerprint_of
 from tune.plan import largest_config, make_plan
 from tune.space import load_space, sweep_config
 
@@ -25,6 +27,7 @@ class SweepToPlan:
     Attributes:
         config: that all trials share.
         largest: of the trial that takes most.
+        fingerprint: what it is, before its data is read.
 
     Raises:
         ConfigError, SpaceError: there is no such sweep.
@@ -36,6 +39,7 @@ class SweepToPlan:
         self._candidates = Candidates(loaded, self.config)
         self._candidates.check()
         self.largest: Config = largest_config(self._candidates)
+        self.fingerprint: Fingerprint = fingerprint_of(self.config, loaded)
 
     def checks(self, nodes: Sequence[Mapping[str, float]]) -> list[Check]:
         """Its trials and their disk."""

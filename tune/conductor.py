@@ -8,7 +8,6 @@ nobody works on, with a checkpoint to go on from.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -241,6 +240,4 @@ class Conductor:
 
     def is_spent(self, more: float = 0.0) -> bool:
         """Whether the hours of the budget are used up; `more` seconds of a trial are not in the journal yet."""
-        budget = self._space.budget
-        gpu_hours = self._gpus * (more + sum(trial.seconds for trial in self._journal.trials)) / 3600
-        return self._journal.hours >= (budget.hours or math.inf) or gpu_hours >= (budget.gpu_hours or math.inf)
+        return self._journal.is_spent(self._space.budget, self._gpus, more)

@@ -1,38 +1,27 @@
-"""Whether a sweep may go on with a changed space: only if all it learned still counts."""
+"""What extends a sweep: a space with which all it learned still counts, and more trials once it has finished."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import itertools
 
-from tune.space import Space, SpaceError, load_space
+from pipelines.runs import RunError
+from tune.candidates import Candidates
+from tune.history import History
+from tune.plan import count_all
+from tune.space import Space
+from tune.values import as_word, canonical
 
-FREE = ("about", "budget", "keep_trials", "paper", "parameters", "name")
-"""Parts that may change, or are looked at more closely."""
-
-
-def keep_space(folder: Path, space: Space) -> None:
-    """Remember the space of a sweep in its folder.
-
-    Raises:
-        SpaceError: the folder has another one, and the sweep cannot go on with this one; the message says what differs.
-    """
-    path = folder / "space.yaml"
-    if path.is_file():
-        former = load_space(path)
-        if differences := find_differences(former, space):
-            raise SpaceError(
-                "\n".join([f"{folder} is a sweep of another space:", *(f"  {line}" for line in differences)])
-                + "\nonly more trials, hours and wider ranges extend a sweep; give the space another `name`, or remove "
-                f"{folder}"
-            )
-    path.write_text(space.to_yaml())
+FREE = ("about", "budget", "fixed", "keep_trials", "paper", "parameters", "name")
+"""Parts that may change, or are looked at more closely; what is fixed is part of the configuration."""
 
 
 def find_differences(former: Space, space: Space) -> list[str]:
     """What makes a space another one, a line for each part."""
     then, now = former.model_dump(mode="json"), space.model_dump(mode="json")
     lines = [
-        f"{part}: {then[part]} there, {now[part]} now" for part in then if part not in FREE and then[part] != now[part]
+        f"{part}: {as_word(then[part])} there, {as_word(now[part])} now"
+        for part in then
+        if part not in FREE and canonical(then[part]) != canonical(now[part])
     ]
     for key in former.parameters.keys() | space.parameters.keys():
         old, new = former.parameters.get(key), space.parameters.get(key)
@@ -41,3 +30,44 @@ def find_differences(former: Space, space: Space) -> list[str]:
         elif not new.contains(old):
             lines.append(f"parameters.{key}: {old.describe()} there, {new.describe()} now")
     return sorted(lines)
+
+
+def count_wanted(candidates: Candidates, history: History, more: int, gpus: int) -> int:
+    """How many trials a sweep shall have in the end.
+
+    Args:
+        candidates: what trials may be.
+        history: of the sweep.
+        more: trials that are asked for beside those.
+        gpus: that a trial takes.
+
+    Raises:
+        RunError: `more` cannot be added.
+    """
+    wanted = max(history.wanted_trials, count_all(candidates))
+    if more and (objection := _objection_to_more(candidates, history, wanted, more, gpus)):
+        raise RunError(f"--add-trials {more}: {objection}")
+    return wanted + more
+
+
+def _objection_to_more(candidates: Candidates, history: History, wanted: int, more: int, gpus: int) -> str | None:
+    space, ended = candidates.space, len(history.trials) - len(history.running())
+    if not history.trials:
+        return "the sweep has not begun; set budget.trials in the space instead"
+    if history.is_spent(space.budget, gpus):
+        return "the hours of its budget are used up; raise budget.hours or budget.gpu_hours in the space"
+    if ended < wanted:
+        return (
+            f"{ended} of its {wanted} trials have ended, and only a sweep that is finished can be given more; the same "
+            f"command without it continues the sweep, as does budget.trials: {wanted + more} in the space"
+        )
+    if space.scheduler.algorithm == "pbt":
+        return "the trials of a population train together; begin another sweep with a larger budget.trials"
+    if all(trial.state == "failed" for trial in history.trials):
+        return "all of its trials failed; correct what they failed by first"
+    if space.is_countable and not space.repeats:
+        known = {candidates.identity(trial.params) for trial in history.trials}
+        fresh = (one for one in (*candidates.start, *candidates.grid()) if candidates.identity(one) not in known)
+        if (left := len(list(itertools.islice(fresh, more)))) < more:
+            return f"combinations of the searched keys that are left: {left}; add choices or widen a range"
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from tune.entries import (
     TrialBegan,
     WarmStarted,
 )
-from tune.settings import Objective
+from tune.settings import Budget, Objective
 from tune.space import Params
 
 State = Literal["running", "finished", "pruned", "stopped", "failed"]
@@ -159,6 +160,17 @@ class History:
             if not isinstance(after, SessionBegan):
                 total += after.at - before.at
         return total / 3600
+
+    def is_spent(self, budget: Budget, gpus: int, more: float = 0.0) -> bool:
+        """Whether the hours of a budget are used up.
+
+        Args:
+            budget: of the sweep.
+            gpus: that a trial takes.
+            more: seconds of a trial that are not in the journal yet.
+        """
+        gpu_hours = gpus * (more + sum(trial.seconds for trial in self.trials)) / 3600
+        return self.hours >= (budget.hours or math.inf) or gpu_hours >= (budget.gpu_hours or math.inf)
 
     def running(self) -> list[Trial]:
         """Trials that have not ended, whether a process works on them or not."""

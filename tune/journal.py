@@ -18,6 +18,8 @@ from pipelines.storage_wait import write_patiently
 from tune.entries import ENTRY, AnyEntry
 from tune.history import History
 
+JOURNAL = "sweep.jsonl"
+
 logger = logging.getLogger(__name__)
 
 

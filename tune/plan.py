@@ -46,16 +46,19 @@ class Plan:
         return self.checkpoints * self.checkpoint_bytes
 
 
-def make_plan(candidates: Candidates, base: Config, nodes: Sequence[Mapping[str, float]]) -> Plan:
+def make_plan(
+    candidates: Candidates, base: Config, nodes: Sequence[Mapping[str, float]], wanted: int | None = None
+) -> Plan:
     """Plan a sweep of candidates on a cluster.
 
     Args:
         candidates: that were checked.
         base: the configuration of all trials.
         nodes: resources of each node of the cluster.
+        wanted: trials in the end; those of the space by default.
     """
     space = candidates.space
-    trials = count_all(candidates)
+    trials = count_all(candidates) if wanted is None else wanted
     at_once = min(trials, count_trials(nodes, base.scaling))
     unfinished = trials if space.scheduler.algorithm == "pbt" else at_once  # a population rests between generations
     return Plan(

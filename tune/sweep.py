@@ -1,7 +1,8 @@
 """A sweep from the first check to the registered model; the same call continues one that was stopped.
 
 runs/demo-mrqm/
-  config.yaml, space.yaml   what is searched: the same name with something else is refused
+  config.yaml, space.yaml   what was searched, for people
+  fingerprint.json          what the sweep is: the same name with something else is refused, see `tune.fingerprint`
   sweep.jsonl               everything that happened
   trial-0003/epoch_0009/    checkpoints of trials that run, and of the best
   report.html
@@ -24,9 +25,10 @@ from cluster.place import as_submitted
 from mrqm.config import Config
 from mrqm.data import DetectionDataset
 from pipelines.checks import check_inputs
-from pipelines.dataset_inputs import datasets_noted
+from pipelines.dataset_inputs import note_datasets
 from pipelines.display import Display
 from pipelines.failures import FailureKind
+from pipelines.fingerprint import describe_unknown, require_same
 from pipelines.node_copy import node_copy
 from pipelines.report import command
 from pipelines.resources import cluster_nodes, ray_session, require_room, shortages
@@ -34,13 +36,14 @@ from pipelines.runs import RunFolder, with_absolute_paths
 from pipelines.stopping import stoppable
 from pipelines.storage import StorageError
 from pipelines.storage_wait import storage_faults_explained, write_patiently
-from pipelines.train import stamp_of
+from pipelines.tracking import require_store
 from tune.candidates import Candidates
 from tune.conductor import Conductor
 from tune.entries import Retried, SessionBegan, WarmStarted
-from tune.extension import keep_space
+from tune.extension import count_wanted
+from tune.fingerprint import SweepFingerprint, begin_sweep, fingerprint_of
 from tune.history import History
-from tune.journal import Journal, read_history
+from tune.journal import JOURNAL, Journal, read_history
 from tune.live import LiveTable
 from tune.on_ray import run_trials
 from tune.outcome import Outcome
@@ -50,7 +53,6 @@ from tune.report import describe_sweep, write_report
 from tune.space import Space, load_space, overrides, sweep_config
 from tune.warm_start import Found, find_known
 
-JOURNAL = "sweep.jsonl"
 GOES_ON = "make room or mend the place: the same command goes on from the last checkpoints"
 
 logger = logging.getLogger(__name__)
@@ -95,25 +97,33 @@ def sweep(request: Request, console: Console) -> Outcome | None:
     config = with_absolute_paths(sweep_config(request.config, space, request.words))
     candidates = Candidates(space, config)
     candidates.check()
+    folder, fingerprint = RunFolder(config), fingerprint_of(config, space)
     if request.dry_run:
+        require_same(config, folder, fingerprint)
+        wanted = count_wanted(candidates, read_history(folder.path / JOURNAL), request.add_trials, _gpus(config))
         with ExitStack() as data:
-            inputs = _read_inputs(config, console, data) if space.warm_start else None
-        found = find_known(candidates, config, inputs.stamp) if inputs else None
+            inputs = _read_inputs(config, fingerprint, console, data) if space.warm_start else None
+        found = find_known(candidates, config, inputs.fingerprint.stamp) if inputs else None
         with ray_session():
-            _plan(candidates, config, found, console)
+            _plan(candidates, config, found, console, wanted)
         return None
-    folder = RunFolder(config)
-    with folder.claimed(config), storage_faults_explained(folder.storage.url), ExitStack() as data:
-        keep_space(folder.path, space)
-        inputs = _read_inputs(config, console, data)
-        began = bool(read_history(folder.path / JOURNAL).trials)
-        found = None if began else find_known(candidates, config, inputs.stamp)
+    with folder.claimed(), storage_faults_explained(folder.storage.url), ExitStack() as data:
+        former = require_same(config, folder, fingerprint)
+        history = read_history(folder.path / JOURNAL)
+        wanted = count_wanted(candidates, history, request.add_trials, _gpus(config))
+        inputs = _read_inputs(config, fingerprint, console, data)
+        require_same(config, folder, inputs.fingerprint)
+        found = None if history.trials else find_known(candidates, config, inputs.fingerprint.stamp)
+        require_store(config, folder)
         with ray_session(), stoppable():
-            plan = _plan(candidates, config, found, console)
+            plan = _plan(candidates, config, found, console, wanted)
             folder.require_space(plan.disk_bytes, plan.checkpoint_bytes)
             with Display(console, []) as display:
+                if former and (unknown := describe_unknown(former)):
+                    display.note(unknown)
                 for shortage in shortages(config.scaling):
                     display.phase(shortage)
+            begin_sweep(config, folder, inputs.fingerprint)
             return _search(request, candidates, config, plan, found, inputs, console)
 
 
@@ -123,25 +133,29 @@ class Inputs:
 
     Attributes:
         datasets: by split.
-        stamp: what metrics depend on, as tags.
+        fingerprint: of the sweep with this data.
     """
 
     datasets: Mapping[str, DetectionDataset]
-    stamp: Mapping[str, str]
+    fingerprint: SweepFingerprint
 
 
-def _read_inputs(config: Config, console: Console, data: ExitStack) -> Inputs:
+def _read_inputs(config: Config, fingerprint: SweepFingerprint, console: Console, data: ExitStack) -> Inputs:
     """Read all that trials will need, which is there as long as `data` is open."""
     with Display(console, []) as display:
         data.enter_context(node_copy(config.data, display.phase))
         datasets = check_inputs(config, display)
+        display.phase("reading images, to know the data again")
+        inputs = Inputs(datasets, fingerprint.with_data(datasets))
         display.phase("starting Ray")
-        return Inputs(datasets, stamp_of(config, datasets))
+        return inputs
 
 
-def _plan(candidates: Candidates, config: Config, found: Found | None, console: Console) -> Plan:
+def _plan(
+    candidates: Candidates, config: Config, found: Found | None, console: Console, wanted: int | None = None
+) -> Plan:
     require_room(config.scaling)
-    plan = make_plan(candidates, config, cluster_nodes())
+    plan = make_plan(candidates, config, cluster_nodes(), wanted)
     print_plan(plan, candidates, config, console, found)
     return plan
 
@@ -157,14 +171,13 @@ def _search(
 ) -> Outcome:
     space, folder = candidates.space, RunFolder(config).path
     trials_config = config.model_copy(update={"output": str(folder)})
+    stamp = inputs.fingerprint.stamp
     with closing(Journal(folder / JOURNAL)) as journal:
         conductor = Conductor(candidates, journal, folder, plan.epochs, _gpus(config))
-        with (
-            Recorder(config, trials_config, journal, inputs.stamp) as recorder,
-            datasets_noted(recorder.sweep, config, inputs.datasets, inputs.stamp["data.digest"]),
-        ):
+        with Recorder(config, trials_config, journal, stamp) as recorder:
+            note_datasets(recorder.sweep, config, inputs.datasets, inputs.fingerprint.content)
             recorder.catch_up()
-            journal.write(SessionBegan(trials=_wanted(journal, plan, request.add_trials)))
+            journal.write(SessionBegan(trials=plan.trials))
             if found is not None:
                 journal.write(WarmStarted(runs=found.runs))
             with LiveTable(space, plan, journal, console) as live:
@@ -180,13 +193,6 @@ def _search(
                 recorder.finish()
                 outcome = _conclude(request, config, space, journal, recorder)
         return replace(outcome, unsent=recorder.unsent)
-
-
-def _wanted(history: History, plan: Plan, more: int) -> int:
-    """How many trials there shall be: `more` extends a sweep that is finished, and not one that was stopped."""
-    wanted = max(history.wanted_trials, plan.trials)
-    finished = len(history.trials) >= wanted and not history.running()
-    return wanted + more if finished else wanted
 
 
 def _retry_failed(journal: Journal, *, every: bool) -> None:

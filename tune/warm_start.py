@@ -20,9 +20,10 @@ from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
 from mrqm.config import Config
 from mrqm.redaction import redact
+from pipelines.fingerprint import RUNTIME_KEYS
 from pipelines.mlflow_client import Client
-from pipelines.mlflow_store import first_contact, resolve_uri
-from pipelines.runs import FREE_KEYS, flatten
+from pipelines.mlflow_store import first_contact, resolve_uri, sqlite_path
+from pipelines.runs import flatten
 from pipelines.tracking import metric_name
 from tune.candidates import Candidates
 from tune.entries import KnownRun
@@ -31,8 +32,8 @@ from tune.space import Params, SpaceError
 from tune.values import canonical, lies_in
 
 NOT_COMPARED = (
-    "name", "data.root", "data.format", "scaling.cpus_per_worker", "scaling.use_gpu",
-    *(key for key in FREE_KEYS if key != "scaling."),  # more workers make larger batches
+    "data.root", "data.format", "scaling.cpus_per_worker", "scaling.use_gpu",
+    *(key for key in RUNTIME_KEYS if key != "scaling."),  # more workers make larger batches
 )  # fmt: skip
 """Keys, or beginnings of keys, that say where and not what: the digest says what the data is."""
 WEIGHTS = "model.backbone.weights"
@@ -78,6 +79,11 @@ def find_known(candidates: Candidates, config: Config, stamp: Mapping[str, str])
     uri = resolve_uri(config.tracking)
     experiment = wanted.experiment or config.tracking.experiment
     source = f"sweep {' and '.join(wanted.sweeps)}" if wanted.sweeps else f"experiment {experiment}"
+    database = sqlite_path(uri)
+    if database is not None and not database.exists():
+        raise SpaceError(
+            f"warm_start: there is no {database}, so no earlier runs; set tracking.uri to the store of some"
+        )
     with first_contact(uri):
         client = Client(uri)
         runs = _finished_runs(client, experiment, wanted, redact(uri))

@@ -17,6 +17,9 @@ import numpy as np
 
 from mrqm.data.records import AnnotationSet, ImageRecord
 
+DIGEST_VERSION = 1
+"""Raised where the same data gets another digest."""
+
 
 def data_digest(annotations: AnnotationSet, contents: Sequence[str] | None = None) -> str:
     """The digest, 64 hexadecimal digits.

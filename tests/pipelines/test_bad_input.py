@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from mrqm.__main__ import app
 from mrqm.config import load_config
 from mrqm.trainer import Trainer
+from pipelines.fingerprint import begin, fingerprint_of
 from pipelines.runs import RunFolder, with_absolute_paths
 
 from .registered import free_port
@@ -24,16 +25,24 @@ from .workplace import Workplace
 Refused = Callable[..., str]
 
 
+def contents(folder: Path) -> dict[Path, bytes | None]:
+    """All files and folders within one, but for what a claim on a run's folder needs."""
+    paths = [path for path in folder.rglob("*") if path.name != ".lock"]
+    return {path: path.read_bytes() if path.is_file() else None for path in paths}
+
+
 @pytest.fixture
 def refused(inside: Workplace) -> Refused:
-    """Run `mrqm train`, which refuses without a traceback and before Ray starts; returns what it says."""
+    """Run `mrqm train`, which refuses without a traceback or a trace and before Ray starts; returns what it says."""
 
     def run(*overrides: str) -> str:
+        before = contents(inside.folder)
         result = CliRunner().invoke(app, ["train", "-c", str(inside.config_file), *overrides])
         assert result.exit_code == 2, result.output
         assert "Traceback" not in result.output
         assert "error: " in result.output
         assert not ray.is_initialized()
+        assert contents(inside.folder) == before
         return " ".join(result.output.split())
 
     return run
@@ -74,7 +83,6 @@ def test_a_store_that_does_not_answer(refused: Refused, inside: Workplace) -> No
     uri = f"http://127.0.0.1:{free_port()}"
     said = refused("name=unreachable", f"tracking.uri={uri}")
     assert f"MLflow at {uri} cannot be used: nothing listens there; start the server, or set tracking.uri" in said
-    assert not (inside.folder / "runs" / "unreachable" / "config.yaml").exists()
 
 
 def test_a_store_that_is_none(refused: Refused, no_mlflow: str) -> None:
@@ -114,7 +122,6 @@ def test_a_checkpoint_of_another_model(
     assert f"train.resume cannot be gone on from: {checkpoint}" in said
     assert reason in said
     assert "give a whole checkpoint of the same model and classes, or auto" in said
-    assert not (inside.folder / "runs" / "other" / "config.yaml").exists()
 
 
 def test_a_checkpoint_of_other_classes(refused: Refused, checkpoint: Path, inside: Workplace) -> None:
@@ -138,17 +145,15 @@ def test_a_checkpoint_that_is_cut_off(refused: Refused, checkpoint: Path, tmp_pa
 def test_the_same_name_with_another_configuration(refused: Refused, inside: Workplace) -> None:
     config = with_absolute_paths(load_config(inside.config_file, ["name=taken"]))
     folder = RunFolder(config)
-    with folder.claimed(config):
-        folder.begin(config)
-    before = (inside.folder / "runs" / "taken" / "config.yaml").read_bytes()
+    with folder.claimed():
+        begin(config, folder, fingerprint_of(config))
     said = refused("name=taken", "optim.lr=0.5", "train.epochs=9")
     assert "has another configuration: optim.lr: 0.001 there, 0.5 now train.epochs: 2 there, 9 now" in said
     assert "choose another name, such as name=taken-2, or remove" in said
-    assert (inside.folder / "runs" / "taken" / "config.yaml").read_bytes() == before
 
 
 def test_the_same_run_twice_at_once(refused: Refused, inside: Workplace) -> None:
     config = load_config(inside.config_file, ["name=twice"])
-    with RunFolder(config).claimed(config):
+    with RunFolder(config).claimed():
         assert "run twice in" in (said := refused("name=twice"))
         assert "is being trained by another process" in said

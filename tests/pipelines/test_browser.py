@@ -14,10 +14,11 @@ from rich.console import Console
 
 from mrqm.config import Config, load_config
 from pipelines.display import Display
+from pipelines.fingerprint import fingerprint_of
 from pipelines.register import register
 from pipelines.runs import RunFolder, Summary, with_absolute_paths
 from pipelines.tracking import Tracker
-from pipelines.train import check_inputs, stamp_of, train
+from pipelines.train import check_inputs, train
 
 from .chromium import Browser, find_browser, open_browser
 from .mlflow_server import MlflowServer
@@ -98,7 +99,7 @@ def _move(finished: Finished, uri: str, patch: pytest.MonkeyPatch) -> str:
     config, summary = finished.config, finished.summary
     patch.setenv("MLFLOW_TRACKING_URI", uri)
     with Display(Console(file=io.StringIO()), []) as display:
-        stamp = stamp_of(config, check_inputs(config, display))
+        stamp = fingerprint_of(config).with_data(check_inputs(config, display)).stamp
     with Tracker(config, RunFolder(config)) as tracker:
         register(tracker, Path(summary.checkpoint), summary.metrics, config.tracking.register_as, stamp)
     assert tracker.pending == 0

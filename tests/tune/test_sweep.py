@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from mrqm.config import load_config
 from mrqm.trainer import Trainer
+from pipelines.runs import RunError
 from pipelines.train import train
 from tune.entries import GenerationEnded
 from tune.folders import copy_whole
@@ -71,6 +72,7 @@ def workplace(place: Path, cluster: Cluster) -> Iterator[Workplace]:
     """A place for sweeps, and this process's folder."""
     (place / "space.yaml").write_text(SPACE)
     (place / "population.yaml").write_text(PBT)
+    (place / "other.yaml").write_text(SPACE.replace("train/loss", "coco/AP").replace("mode: min", "mode: max"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         found = Workplace(place, cluster.address)
@@ -101,9 +103,39 @@ def killed(workplace: Workplace, cluster: Cluster, outcome: Outcome) -> Command:
         command.wait_until(lambda: len(workplace.reports("killed")) >= reports, "reports")  # noqa: B023
         command.kill()
         wait_until(leaves_nothing, "a killed sweep leaves nothing")
+    refuses_what_is_something_else(workplace, "killed")
     command = workplace.tune("killed", "space")
     command.end()
     return command
+
+
+def refuses_what_is_something_else(workplace: Workplace, name: str) -> None:
+    """Another configuration or space, edited annotations, more trials at the wrong time: each with the reason."""
+    folder = workplace.folder / "runs" / name
+
+    def contents() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    before = contents()
+
+    def is_refused(reason: str, *words: str, more: int = 0, space: str = "space.yaml") -> None:
+        with pytest.raises(RunError, match=reason):
+            sweep(Request(Path("tiny.yaml"), Path(space), [f"name={name}", *words], more), Console(file=io.StringIO()))
+        assert contents() == before
+
+    is_refused(r"data\.scale: 1\.0 there, 0\.5 now", "data.scale=0.5")
+    is_refused(r"objective: .* there", space="other.yaml")
+    labels = max((workplace.folder / "data" / "val" / "annotations").iterdir(), key=lambda path: path.stat().st_size)
+    original = labels.read_text()
+    labels.write_text("".join(original.splitlines(keepends=True)[1:]))
+    is_refused(r"data\.val: 3 images.* there, 3 images.* now")
+    labels.write_text(original)
+    if workplace.history(name).running():
+        is_refused("only a sweep that is finished can be given more", more=1)
+
+
+def test_a_finished_sweep_is_not_repeated_as_something_else(outcome: Outcome, workplace: Workplace) -> None:
+    refuses_what_is_something_else(workplace, "whole")
 
 
 def what_happened(history: History) -> list[Any]:

@@ -1,0 +1,74 @@
+"""What a sweep is: a training's fingerprint and the space; only if all it learned still counts it goes on."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+import yaml
+
+from mrqm.config import Config
+from pipelines.fingerprint import Fingerprint, begin, configured_fields
+from pipelines.runs import RunError, RunFolder
+from tune.extension import find_differences
+from tune.journal import JOURNAL, read_history
+from tune.space import Space, load_space
+from tune.values import lies_in
+
+
+class SweepFingerprint(Fingerprint):
+    """What a sweep is.
+
+    Attributes:
+        space: what it searches; None if that is not known.
+    """
+
+    KIND: ClassVar[str] = "sweep"
+
+    kind: Literal["run", "sweep"] = "sweep"
+    space: Space | None
+
+    @property
+    def own_space(self) -> Space:
+        """The space of a sweep that is about to run."""
+        assert self.space is not None, "only a former sweep's space may be unknown"
+        return self.space
+
+    def differences(self, former: Self) -> list[str]:
+        """What makes this something else than a former sweep; more trials, hours and wider ranges do not."""
+        lines, space = super().differences(former), self.own_space
+        if former.mrqm is None:  # what is known of it is of one trial
+            searched = {key for params in (space.parameters, *space.start) for key in params}
+            lines = [line for line in lines if not any(lies_in(line.partition(":")[0], key) for key in searched)]
+        return [*lines, *(find_differences(former.space, space) if former.space else ())]
+
+    @classmethod
+    def before_fingerprints(cls, folder: RunFolder) -> Self | None:
+        """What is known of a sweep that an earlier version began: its space, and the configuration of a trial."""
+        began = bool(read_history(folder.path / JOURNAL).trials)
+        if not began and folder.storage.read("config.yaml") is not None:
+            raise RunError(f"{folder.storage.url} is a run, not a sweep; choose another name")
+        if not began:
+            return None
+        space = folder.path / "space.yaml"
+        trial = next(folder.path.glob("trial-*/epoch_*/config.yaml"), None)
+        return cls(
+            mrqm=None,
+            settings=yaml.safe_load(trial.read_text()) if trial else None,
+            protocol=None,
+            space=load_space(space) if space.is_file() else None,
+        )
+
+
+def fingerprint_of(config: Config, space: Space) -> SweepFingerprint:
+    """What a sweep is, as far as that is known before its data is read."""
+    return SweepFingerprint(**configured_fields(config), space=space)
+
+
+def begin_sweep(config: Config, folder: RunFolder, now: SweepFingerprint) -> None:
+    """Let the folder be this sweep, perhaps with a wider space.
+
+    Raises:
+        RunError: it is something else.
+    """
+    begin(config, folder, now)
+    folder.storage.write("space.yaml", now.own_space.to_yaml())
