@@ -21,6 +21,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mrqm.config import Config, Section, load_config
+from mrqm.config.messages import as_yaml, describe_faults
 from mrqm.config.yaml_file import YamlError, read_yaml
 from tune.expressions import Expression
 from tune.parameters import Parameter
@@ -189,22 +190,8 @@ def make_space(values: Mapping[str, Any], source: str = "space") -> Space:
     try:
         return Space.model_validate(values)
     except ValidationError as error:
-        raise SpaceError(
-            "\n".join([f"{source} is not usable:", *(f"  {line}" for line in _describe(error))])
-        ) from error
-
-
-def _describe(error: ValidationError) -> list[str]:
-    lines = []
-    for fault in error.errors():
-        key = ".".join(str(part) for part in fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "extra_forbidden":
-            message = "unknown key"
-        elif fault["type"] != "value_error":
-            message = f"{message}; got {fault['input']!r}"
-        lines.append(f"{key}: {message}" if key else message)
-    return lines
+        lines = describe_faults(error, Space, values, as_yaml)
+        raise SpaceError("\n".join([f"{source} is not usable:", *(f"  {line}" for line in lines)])) from error
 
 
 def sweep_config(path: str | Path, space: Space, words: Sequence[str] = ()) -> Config:

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mrqm.config.messages import as_override, describe_faults
 from mrqm.config.run import Config
-from mrqm.config.section import section_type
 from mrqm.config.yaml_file import YamlError, parse_yaml, read_yaml
 from mrqm.redaction import redact
 
@@ -44,7 +44,8 @@ def make_config(values: Mapping[str, Any], overrides: Iterable[str] = (), source
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
-        raise ConfigError(_describe(error, source)) from error
+        lines = describe_faults(error, Config, merged, as_override)
+        raise ConfigError(redact("\n".join([f"{source} is not usable:", *(f"  {line}" for line in lines)]))) from error
 
 
 def _copy_sections(values: Any) -> Any:
@@ -67,27 +68,3 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         values[leaf] = parse_yaml(text)
     except YamlError as error:
         raise ConfigError(redact(f"override {override!r}: {text!r} is not a YAML value")) from error
-
-
-def _describe(error: ValidationError, source: str) -> str:
-    """One line per fault: dotted key, what is allowed, what was given."""
-    lines = []
-    for fault in error.errors():
-        key = ".".join(str(part) for part in fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "extra_forbidden":
-            message = f"unknown key; {_known_keys(fault['loc'][:-1])}"
-        elif fault["type"] != "value_error":
-            message = f"{message}; got {fault['input']!r}"
-        lines.append(f"{key}: {message}" if key else message)
-    return redact("\n".join([f"{source} is not usable:", *(f"  {line}" for line in lines)]))
-
-
-def _known_keys(location: tuple[int | str, ...]) -> str:
-    section: Any = Config
-    for part in location:
-        field = section.model_fields.get(part)
-        section = section_type(field.annotation) if field else None
-        if section is None:
-            return "remove it"
-    return "known here: " + ", ".join(section.model_fields)

@@ -1,0 +1,210 @@
+"""What is wrong with values, in words: the key, what is expected there, what was given, and an example that will do."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from mrqm.config.section import Section
+from mrqm.config.type_words import bare_type, describe_type, is_section
+
+Keys = tuple[str | int, ...]
+ShowExample = Callable[[Keys, Any], str]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a fault is.
+
+    Attributes:
+        keys: from the root to it.
+        annotation: what is expected there; None if nothing is.
+        section: the innermost section around it.
+        default: value of the key if it is not set; None if there is none.
+    """
+
+    keys: Keys
+    annotation: Any
+    section: type[Section]
+    default: Any = None
+
+
+def describe_faults(
+    error: ValidationError, root: type[Section], values: Mapping[str, Any], show: ShowExample
+) -> list[str]:
+    """A line for every fault.
+
+    Args:
+        error: of validating `values` against `root`.
+        root: the section that was to be made.
+        values: that were given.
+        show: writes keys and a value the way a user would write them.
+    """
+    lines: dict[tuple[Keys, str], str] = {}
+    for fault in error.errors(include_url=False):
+        place = _find(root, tuple(fault["loc"]))
+        given = _look_up(values, place.keys, fault["input"])
+        own = (
+            fault["msg"] if fault["type"] == "value_error" else ""
+        )  # a rule of several keys: there may be more of them
+        lines.setdefault((place.keys, own), _describe(fault, place, given, root, show))
+    return list(lines.values())
+
+
+def as_override(keys: Keys, value: Any) -> str:
+    """A value as a word of the command line: `optim.lr=0.0002`."""
+    return (
+        shlex.quote(f"{dotted(keys)}={_compact(value)}")
+        if isinstance(value, Mapping)
+        else f"{dotted(keys)}={_compact(value)}"
+    )
+
+
+def as_yaml(keys: Keys, value: Any) -> str:
+    """A value as a line of a file: `budget: {trials: 8}`."""
+    for key in reversed([key for key in keys if isinstance(key, str)]):
+        value = {key: value}
+    text = yaml.safe_dump(_plain(value), default_flow_style=True, sort_keys=False, width=1000).strip()
+    return text[1:-1]
+
+
+def dotted(keys: Iterable[str | int]) -> str:
+    """Keys as users write them: `data.tile.size`."""
+    return ".".join(map(str, keys))
+
+
+def _describe(fault: Any, place: _Place, given: Any, root: type[Section], show: ShowExample) -> str:
+    key = dotted(place.keys)
+    if fault["type"] == "value_error":
+        message = fault["msg"].removeprefix("Value error, ")
+        return f"{key}: {message}" if key else message
+    if place.annotation is None:
+        return f"{key}: unknown key; {_near(place, given, root)}"
+    if fault["type"] == "missing" and len(fault["loc"]) == len(place.keys):
+        return f"{key}: is needed; expected {describe_type(place.annotation)}"
+    example = next(_examples(place, given), None)
+    hint = "" if example is None else f"; for example {show(*example)}"
+    return f"{key}: expected {describe_type(place.annotation)}; got {given!r}{hint}"
+
+
+def _look_up(values: Any, keys: Keys, otherwise: Any) -> Any:
+    """What was given at a place; the other value where the place is not among what was given."""
+    for key in keys:
+        try:
+            values = values[key]
+        except (LookupError, TypeError):
+            return otherwise
+    return values
+
+
+def _find(root: type[Section], location: Keys) -> _Place:
+    """Follow a location of pydantic's, in which members of unions have names that no user knows."""
+    keys: list[str | int] = []
+    place = _Place((), root, root)
+    for part in location:
+        kind = bare_type(place.annotation)
+        if is_section(kind):
+            field = kind.model_fields.get(str(part))
+            keys.append(part)
+            annotation = None if field is None else _annotate(field)
+            default = None if field is None else field.get_default(call_default_factory=True)
+            place = _Place(tuple(keys), annotation, kind, None if field is None or field.is_required() else default)
+        elif get_origin(kind) is dict or (get_origin(kind) is tuple and is_section(bare_type(get_args(kind)[0]))):
+            keys.append(part)
+            place = _Place(tuple(keys), get_args(kind)[get_origin(kind) is dict], place.section)
+        else:  # of a list all is said: one part of it cannot be set alone
+            break
+        if place.annotation is None:
+            break
+    return place
+
+
+def _annotate(field: FieldInfo) -> Any:
+    """A field's type with its bounds."""
+    return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+
+
+def _examples(place: _Place, given: Any) -> Iterator[tuple[Keys, Any]]:
+    """Keys and values that would be accepted, the nearest to what was given first."""
+    kind = bare_type(place.annotation)
+    if is_section(kind):
+        fields = {name: _annotate(field) for name, field in kind.model_fields.items()}
+        strict = not isinstance(given, list)  # a list is no tuple, strictly
+        for name in (name for name, annotation in fields.items() if _accepts(annotation, given, strict)):
+            yield (*place.keys, name), given
+        for name, field in kind.model_fields.items():
+            if not field.is_required() and field.default is not None and not is_section(bare_type(field.annotation)):
+                yield (*place.keys, name), field.get_default()
+        return
+    listed = [part.strip() for part in given.split(",")] if isinstance(given, str) else [given]
+    for value in (listed, place.default, 64, 0.5, 1, "name", [1, 2], ["name"]):
+        if value is not None and value != {} and _accepts(place.annotation, value):
+            yield place.keys, value
+
+
+def _accepts(annotation: Any, value: Any, strict: bool = False) -> bool:
+    try:
+        TypeAdapter(annotation).validate_python(value, strict=strict)
+    except ValidationError:
+        return False
+    return True
+
+
+def _near(place: _Place, given: Any, root: type[Section]) -> str:
+    """The keys that may have been meant, and those of the same section."""
+    known = list(_all_keys(root))
+    beside = [dotted((*place.keys[:-1], name)) for name in place.section.model_fields]
+    own = difflib.get_close_matches(dotted(place.keys), [*beside, *known], n=1, cutoff=0.8)
+    meant = own + [key for unknown in _leaves(place.keys, given) for key in _like(unknown, known)]
+    hint = f"did you mean {' or '.join(dict.fromkeys(meant[:2]))}? " if meant else ""
+    return f"{hint}known here: {', '.join(place.section.model_fields)}"
+
+
+def _like(unknown: str, known: Sequence[str]) -> list[str]:
+    """Keys with the same last word, else those that are spelled nearly like it."""
+    last = unknown.rpartition(".")[2]
+    same = [key for key in known if key.rpartition(".")[2] == last]
+    by_word = {key.rpartition(".")[2]: key for key in reversed(known)}
+    spelled = difflib.get_close_matches(unknown, known, n=2, cutoff=0.8)
+    return same or spelled or [by_word[word] for word in difflib.get_close_matches(last, by_word, n=1, cutoff=0.75)]
+
+
+def _leaves(keys: Keys, given: Any) -> Iterator[str]:
+    if isinstance(given, Mapping) and given:
+        for key, value in given.items():
+            yield from _leaves((*keys, key), value)
+    else:
+        yield dotted(keys)
+
+
+def _all_keys(section: type[Section], before: Keys = ()) -> Iterator[str]:
+    """Dotted keys of a section and of those within it."""
+    for name, field in section.model_fields.items():
+        yield dotted((*before, name))
+        inner = bare_type(field.annotation)
+        if is_section(inner):
+            yield from _all_keys(inner, (*before, name))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Section):
+        return value.model_dump(mode="json")
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def _compact(value: Any) -> str:
+    """A value as short YAML that a shell takes as one word where it can be."""
+    text = yaml.safe_dump(_plain(value), default_flow_style=True, width=10_000).removesuffix("\n").removesuffix("\n...")
+    return text.replace(", ", ",") if isinstance(value, list | tuple) else text
