@@ -49,6 +49,7 @@ app = typer.Typer(
 app.add_typer(registry, name="registry")
 app.add_typer(clusters.jobs, name="jobs")
 app.add_typer(clusters.cluster, name="cluster")
+MODEL = "A run's folder (its best checkpoint), RUN/last, a checkpoint's, models:/NAME@ALIAS or runs:/RUN_ID/model"
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings that win over the file, such as optim.lr=1e-4."),
@@ -155,7 +156,7 @@ def evaluate(
         list[str] | None,
         typer.Argument(
             metavar="[MODEL] [KEY=VALUE]...",
-            help="A checkpoint's folder, models:/NAME@ALIAS or runs:/RUN_ID/model; settings such as data.root=DIR.",
+            help=f"{MODEL}; settings such as data.root=DIR.",
         ),
     ] = None,
     config: Annotated[
@@ -268,7 +269,7 @@ def prepare(
 
 @app.command()
 def predict(
-    model: Annotated[str, typer.Argument(help="A checkpoint's folder, models:/NAME@ALIAS or runs:/RUN_ID/model.")],
+    model: Annotated[str, typer.Argument(help=f"{MODEL}.")],
     images: Annotated[
         list[str],
         typer.Argument(metavar="IMAGES... [KEY=VALUE]...", help="Files, folders, globs, URIs; settings: data.scale=2"),
@@ -305,7 +306,7 @@ def predict(
 
 @app.command()
 def export(
-    model: Annotated[str, typer.Argument(help="A checkpoint's folder, models:/NAME@ALIAS or runs:/RUN_ID/model.")],
+    model: Annotated[str, typer.Argument(help=f"{MODEL}.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The file.")],
     overrides: Overrides = None,
     size: Annotated[

@@ -23,13 +23,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mrqm.checkpoint_files import CONFIG, METRICS, TRAINING, WEIGHTS
+from mrqm.checkpoint_lookup import CheckpointError, find_checkpoint
 from mrqm.config import Config, load_config
+from mrqm.data import read_classes
+from mrqm.data.readers import name_class_numbers
 from mrqm.models.mrqm import MRQM, build_model
 from mrqm.optim import build_optimizer
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message names the file."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +117,43 @@ def checkpoint_bytes(config: Config, num_classes: int) -> int:
 def load_checkpoint_config(folder: Path, overrides: tuple[str, ...] = ()) -> Config:
     """The configuration a checkpoint was trained with.
 
+    Args:
+        folder: of the checkpoint.
+        overrides: settings that win over it; the classes keep their order, which is that of the weights.
+
     Raises:
-        CheckpointError: the folder is no checkpoint.
+        CheckpointError: the folder is no checkpoint, or `data.classes` has other names than it.
     """
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder}: not a checkpoint folder: it has no {CONFIG}")
-    return load_config(folder / CONFIG, overrides)
+    trained, config = load_config(folder / CONFIG), load_config(folder / CONFIG, overrides)
+    known, named = trained.data.classes, config.data.classes
+    if named is not None and known is not None and sorted(named) != sorted(known):
+        raise CheckpointError(f"data.classes is {list(named)}, but {folder} was trained on {list(known)}; leave it out")
+    return config.with_classes(known)
+
+
+def adopt_class_order(config: Config) -> Config:
+    """The configuration of a training that begins from a checkpoint, with the classes in the checkpoint's order.
+
+    As it is where that cannot be: there is no such checkpoint or it has other classes, which is refused later, or the
+    order of `data.classes` is all that says what the numbers in the annotations mean.
+
+    Raises:
+        DataError: the classes have to be read from the training data and cannot be.
+    """
+    if config.train.resume in ("auto", "never"):
+        return config
+    try:
+        checkpoint = find_checkpoint(config.train.resume)
+    except CheckpointError:
+        return config
+    known, classes = load_config(checkpoint / CONFIG).data.classes or (), read_classes(config)
+    if sorted(known) != sorted(classes):
+        return config
+    data, folder = config.data, config.data.folder / config.data.train
+    numbers = {name_class_numbers(data.format, folder, order) for order in (known, classes)}
+    return config.with_classes(known) if len(numbers) == 1 else config
 
 
 def load_model(folder: Path, config: Config) -> MRQM:

@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from mrqm.checkpoint import load_checkpoint_config, load_model
+from mrqm.checkpoint_lookup import find_checkpoint
 from mrqm.config import Config
 from mrqm.data import collate
 from mrqm.data.images import Source, UnreadableImageError, decode, describe, read_size
@@ -201,15 +202,15 @@ def load(folder: str | Path, device: str | torch.device = "cpu", overrides: Sequ
     """A detector from a checkpoint folder.
 
     Args:
-        folder: as `mrqm.checkpoint` describes.
+        folder: of a checkpoint, or of a run, which stands for its best one; `RUN/last` for its newest.
         device: where the model runs.
         overrides: `key=value` settings that win over the checkpoint's, such as `evaluation.merge=wbf`.
 
     Raises:
-        CheckpointError: the folder is no whole checkpoint.
+        CheckpointError: there is no whole checkpoint.
         ConfigError: an override is not allowed.
     """
-    folder = Path(folder)
+    folder = find_checkpoint(folder)
     config = load_checkpoint_config(folder, tuple(overrides))
     return Detector(load_model(folder, config), config, torch.device(device))
 

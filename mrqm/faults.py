@@ -19,8 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mrqm.checkpoint import CheckpointError, load_checkpoint_config, load_model
+from mrqm.checkpoint import load_checkpoint_config, load_model
 from mrqm.checkpoint_files import CONFIG, WEIGHTS
+from mrqm.checkpoint_lookup import CheckpointError
 from mrqm.config import Config
 from mrqm.criterion import build_criterion, total_loss
 from mrqm.data.loader import Batch

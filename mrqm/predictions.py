@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mrqm.data.class_names import relabel
 from mrqm.data.records import ImageRecord, xyxy_to_xywh
+from mrqm.data.visdrone import visdrone_numbers
 from mrqm.files import write_whole
 
 DECIMALS = 4  # of px in result files
@@ -67,6 +69,15 @@ class Results:
     as_written: tuple[ImageDetections, ...] | None = None
     notes: tuple[str, ...] = ()
 
+    def relabelled(self, mapping: Sequence[int]) -> Results:
+        """The same with other labels; `mapping` has the new one of each."""
+
+        def change(found: tuple[ImageDetections, ...]) -> tuple[ImageDetections, ...]:
+            return tuple(replace(each, labels=relabel(each.labels, mapping)) for each in found)
+
+        written = None if self.as_written is None else change(self.as_written)
+        return replace(self, detections=change(self.detections), as_written=written)
+
 
 def note_silent(source: Path, records: Sequence[ImageRecord], heard: Container[int]) -> tuple[str, ...]:
     """Note the images with objects that results say nothing of, if there are any.
@@ -102,17 +113,19 @@ def write_coco_results(path: Path, detections: Mapping[int, ImageDetections], ca
     write_whole(path, json.dumps(results))
 
 
-def write_visdrone_results(folder: Path, detections: Mapping[str, ImageDetections]) -> None:
-    """Write VisDrone result texts, rows by falling score as its toolkit wants them; label 0 is category 1.
+def write_visdrone_results(folder: Path, detections: Mapping[str, ImageDetections], classes: Sequence[str]) -> None:
+    """Write VisDrone result texts, rows by falling score as its toolkit wants them.
 
     Args:
         folder: is made; texts of the same names are replaced.
         detections: by the image file's stem; an image where nothing was found gets an empty text.
+        classes: names in label order; `visdrone_numbers` says which numbers they have.
     """
+    numbers = visdrone_numbers(classes)
     folder.mkdir(parents=True, exist_ok=True)
     for stem, found in detections.items():
         order = np.argsort(-found.scores, kind="stable")
-        lines = [_line(box, score, label + 1) for box, score, label in _rows(found.take(order))]
+        lines = [_line(box, score, numbers[label]) for box, score, label in _rows(found.take(order))]
         (folder / f"{stem}.txt").write_text("".join(lines))
 
 

@@ -8,29 +8,33 @@ YOLO       class cx cy width height confidence            shares of the image's 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mrqm.data.class_names import match_classes
 from mrqm.data.lines import read_lines
 from mrqm.data.records import DataError, ImageRecord, require_none
-from mrqm.data.visdrone import VISDRONE_CLASSES, parse_row
+from mrqm.data.visdrone import VISDRONE_CLASSES, parse_row, visdrone_numbers
 from mrqm.predictions import ImageDetections, Results, note_silent
 
 _FIELDS = "left,top,width,height,score,category,-1,-1"
 _YOLO_FIELDS = "class cx cy width height confidence"
 
 
-def read_text_results(folder: Path, records: Sequence[ImageRecord], classes: Sequence[str]) -> Results:
+def read_text_results(
+    folder: Path, records: Sequence[ImageRecord], classes: Sequence[str], numbered: Sequence[str] | None = None
+) -> Results:
     """Read a folder of VisDrone or YOLO texts, whichever the first line that is not empty is of.
 
     Args:
         folder: of the texts, or one with the folder `labels`, as Ultralytics' `save_txt` makes it.
         records: the annotated images.
-        classes: names in the order of their numbers.
+        classes: names in label order.
+        numbered: names in the order of the data set's own numbers, which YOLO texts have; None: the classes.
 
     Raises:
         DataError: as `read_visdrone_results` and `read_yolo_results`.
@@ -39,7 +43,10 @@ def read_text_results(folder: Path, records: Sequence[ImageRecord], classes: Seq
         folder = folder / "labels"
     lines = (line for path in sorted(folder.glob("*.txt")) for line in read_lines(path) if line.strip())
     is_yolo = "," not in next(lines, ",")
-    return (read_yolo_results if is_yolo else read_visdrone_results)(folder, records, classes)
+    if not is_yolo:
+        return read_visdrone_results(folder, records, classes)
+    own = tuple(classes if numbered is None else numbered)
+    return read_yolo_results(folder, records, own).relabelled(match_classes(own, classes, folder))
 
 
 def read_visdrone_results(
@@ -50,7 +57,7 @@ def read_visdrone_results(
     Args:
         folder: an empty text in it says that nothing was found in that image.
         records: the annotated images.
-        classes: names of categories 1, 2, …
+        classes: names in label order; `visdrone_numbers` says which numbers they have.
 
     Returns:
         Detections of every record, and those in the order of the rows where these are not sorted by score.
@@ -111,20 +118,22 @@ def _by_falling_score(found: ImageDetections) -> ImageDetections:
 
 def _read_visdrone_text(path: Path, classes: Sequence[str]) -> ImageDetections:
     """In the order of the rows."""
+    names = dict(zip(visdrone_numbers(classes), classes, strict=True))
     numbered = enumerate(read_lines(path), start=1)
-    parsed = [_parse_visdrone_line(path, number, line, classes) for number, line in numbered if line.strip()]
+    parsed = [_parse_visdrone_line(path, number, line, names) for number, line in numbered if line.strip()]
     rows = np.array(parsed, dtype=np.float64).reshape(-1, 8)
-    return ImageDetections(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64) - 1)
+    labels = np.array([classes.index(names[number]) for number in rows[:, 5]], dtype=np.int64)
+    return ImageDetections(rows[:, :4], rows[:, 4], labels)
 
 
-def _parse_visdrone_line(path: Path, number: int, line: str, classes: Sequence[str]) -> list[float]:
+def _parse_visdrone_line(path: Path, number: int, line: str, names: Mapping[int, str]) -> list[float]:
     row = parse_row(f"{path}:{number}", line, _FIELDS)
     if min(row[2:4]) < 0:
         raise DataError(f"{path}:{number}: negative width or height in {line!r}; expected {_FIELDS} in px")
-    if row[5] not in range(1, len(classes) + 1):
-        names = ", ".join(f"{category} {name}" for category, name in enumerate(classes, start=1))
+    if row[5] not in names:
+        known = ", ".join(f"{category} {name}" for category, name in sorted(names.items()))
         hint = "; are these categories numbered from 0?" if row[5] == 0 else ""
-        raise DataError(f"{path}:{number}: unknown category {row[5]:g}; known are {names}{hint}")
+        raise DataError(f"{path}:{number}: unknown category {row[5]:g}; known are {known}{hint}")
     return row
 
 

@@ -21,7 +21,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mrqm.checkpoint import Snapshot, copy_to_host, load_training, read_weights
+from mrqm.checkpoint import Snapshot, adopt_class_order, copy_to_host, load_training, read_weights
 from mrqm.config import Config
 from mrqm.criterion import build_criterion
 from mrqm.data import build_dataset, build_loader, collate
@@ -72,11 +72,10 @@ class Trainer:
     def __init__(self, config: Config, device: torch.device, faults: Path | None = None) -> None:
         self.device = device
         self.rank, self.world_size = place()
+        config = adopt_class_order(config)
         train_data, self.val_data = build_dataset(config, "train"), build_dataset(config, "val")
         self.classes = train_data.classes
-        self.config = config = config.model_copy(
-            update={"data": config.data.model_copy(update={"classes": self.classes})}
-        )
+        self.config = config = config.with_classes(self.classes)
         self.train_loader = build_loader(config, train_data, training=True, rank=self.rank, world_size=self.world_size)
         self.val_loader = build_loader(
             config, self.val_data, training=False, rank=self.rank, world_size=self.world_size

@@ -9,22 +9,17 @@ from __future__ import annotations
 
 import json
 import logging
-import math
-import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mrqm.checkpoint_files import CONFIG, FILES, METRICS
-from pipelines.events import PROTOCOL
+from mrqm.checkpoint_lookup import NAME, best_of, newest_first, position, score_of
 from pipelines.storage import Storage
 
 if TYPE_CHECKING:
     from mrqm.checkpoint import Snapshot
-
-SCORE = f"{PROTOCOL}/AP"
-NAME = re.compile(r"epoch_(\d+)(?:_step_(\d+))?")
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +81,7 @@ class CheckpointStore:
 
     def best(self) -> str | None:
         """The checkpoint with the highest score, of equals the newest; None if none was evaluated."""
-        scores = {name: score for name in self.newest_first() if (score := self._score(name)) is not None}
-        return max(scores, key=lambda name: (scores[name], _position(name))) if scores else None
+        return best_of({name: self._score(name) for name in self.newest_first()})
 
     def waiting(self) -> list[str]:
         """Checkpoints that are to be evaluated and are not yet, the oldest first."""
@@ -112,20 +106,14 @@ class CheckpointStore:
             name, _, file = path.partition("/")
             if file and NAME.fullmatch(name):
                 found.setdefault(name, set()).add(file)
-        return {name: found[name] for name in sorted(found, key=_position, reverse=True)}
+        return {name: found[name] for name in newest_first(found)}
 
     def _waits(self, name: str) -> bool:
         return ends_epoch(name) and epochs_of(name) % self._evaluate_every == 0 and self._score(name) is None
 
     def _score(self, name: str) -> float | None:
-        score = self.metrics(name).get(SCORE)
-        return -math.inf if score is not None and math.isnan(score) else score
+        return score_of(self.metrics(name))
 
     def _rank(self, name: str) -> tuple[bool, float, tuple[int, int]]:
         score = self._score(name)
-        return score is not None, score or 0.0, _position(name)
-
-
-def _position(name: str) -> tuple[int, int]:
-    epoch, step = NAME.fullmatch(name).groups()  # type: ignore[union-attr]
-    return int(epoch), int(step or 0)
+        return score is not None, score or 0.0, position(name)

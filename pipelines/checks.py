@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from mrqm.checkpoint import CheckpointError, check_resumable, checkpoint_bytes
-from mrqm.checkpoint_files import TRAINING
+from mrqm.checkpoint import adopt_class_order, check_resumable, checkpoint_bytes
+from mrqm.checkpoint_lookup import CheckpointError, find_checkpoint
 from mrqm.config import Config, ConfigError
 from mrqm.data import DetectionDataset, build_dataset
 from mrqm.models.backbone import build_backbone
@@ -24,6 +23,7 @@ def check_inputs(config: Config, display: Display) -> dict[str, DetectionDataset
     """
     check_backbone(config)
     display.phase("reading annotations")
+    config = adopt_class_order(config)
     datasets: dict[str, DetectionDataset] = {split: build_dataset(config, split) for split in SPLITS}
     for split, data in datasets.items():
         counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in data.describe().items())
@@ -44,12 +44,8 @@ def check_resume(config: Config, classes: Sequence[str]) -> None:
     resume = config.train.resume
     if resume in ("auto", "never"):
         return
-    if not (Path(resume) / TRAINING).is_file():
-        raise ConfigError(
-            f"train.resume={resume}: no checkpoint's folder: it has no {TRAINING}; auto, never or a folder"
-        )
     try:
-        check_resumable(Path(resume), config, classes)
+        check_resumable(find_checkpoint(resume), config, classes)
     except CheckpointError as error:
         raise ConfigError(
             f"train.resume cannot be gone on from: {error}; give a whole checkpoint of the same model and classes, or "

@@ -16,7 +16,7 @@ import torch
 import mrqm
 from mrqm.assessment import Found, View, count_views, look_at
 from mrqm.checkpoint import load_checkpoint_config
-from mrqm.checkpoint_files import WEIGHTS
+from mrqm.checkpoint_files import CONFIG, WEIGHTS
 from mrqm.config import Config, load_config
 from mrqm.data import AnnotationSet, build_dataset
 from mrqm.data.digest import data_digest, file_digest
@@ -27,7 +27,7 @@ from mrqm.evaluation.remarks import describe_ground_truth
 from mrqm.predictions import Results
 from pipelines.device import pick_device
 from pipelines.image_progress import ImageProgress
-from pipelines.model_source import SCHEMES, checkpoint_folder, read_tracking
+from pipelines.model_source import SCHEMES, checkpoint_folder, describe_model, read_tracking
 from pipelines.node_copy import node_copy
 from pipelines.result_files import listed_sizes, read_or_blank, read_result_files, read_scored
 from pipelines.result_notes import diagnose_near_zero, note_doubts, note_order
@@ -167,19 +167,21 @@ def _look(request: Request, progress: ImageProgress, data: ExitStack) -> _Subjec
         raise EvaluationError("--sizes is for --predictions; a model looks at the images themselves")
     tracking = read_tracking(request.config, request.overrides)
     with checkpoint_folder(request.model, tracking) as checkpoint:
-        config = _with_data_of(request, load_checkpoint_config(checkpoint, tuple(request.overrides)))
+        trained = load_checkpoint_config(checkpoint, tuple(request.overrides))
+        data_config = _with_data_of(request, trained, checkpoint)
+        config = data_config.with_classes(trained.data.classes)
         if request.model.startswith(SCHEMES):  # the outcome goes where the model came from
             config = config.model_copy(update={"tracking": tracking})
         _require_store(request, config)
         view = _checked_view(request.view, config)
         data.enter_context(node_copy(config.data))
-        dataset = build_dataset(config, "val")
+        dataset = build_dataset(data_config, "val", classes=config.data.classes)
         device = pick_device(request.device)
         detector = Detector(mrqm.load(checkpoint, device).model, config, device)
         weights = file_digest(checkpoint / WEIGHTS)
     with progress.counting(count_views(dataset, view), done=0):
         found = look_at(detector, dataset, view, progress.advance)
-    return _Subject(request.model, config, dataset.annotations, found, view, weights)
+    return _Subject(describe_model(request.model), config, dataset.annotations, found, view, weights)
 
 
 def _require_store(request: Request, config: Config) -> None:
@@ -190,19 +192,21 @@ def _require_store(request: Request, config: Config) -> None:
         require_experiment(config.tracking)
 
 
-def _with_data_of(request: Request, trained: Config) -> Config:
-    """The checkpoint's configuration with data, evaluation and tracking of the file, if one is named."""
-    if request.config is None:
-        return trained
-    file = load_config(request.config, request.overrides)
-    classes = trained.data.classes
-    if file.data.classes not in (None, classes):
+def _with_data_of(request: Request, trained: Config, checkpoint: Path) -> Config:
+    """The checkpoint's configuration with the sections of the file, if one is named, and the data's own classes.
+
+    Raises:
+        EvaluationError: these are not the names of the model's classes.
+    """
+    settings = load_config(request.config or checkpoint / CONFIG, request.overrides)
+    known, named = trained.data.classes or (), settings.data.classes
+    if named is not None and sorted(named) != sorted(known):
         raise EvaluationError(
-            f"data.classes of {request.config} are {list(file.data.classes or ())}, but {request.model} was trained "
-            f"on {list(classes or ())}; evaluate on data with these classes, in this order"
+            f"data.classes of {request.config or 'the command line'} is {list(named)}, but {request.model} was trained "
+            f"on {list(known)}; evaluate on data with these classes, in any order"
         )
-    data = file.data.model_copy(update={"classes": classes})
-    return trained.model_copy(update={"data": data, "evaluation": file.evaluation, "tracking": file.tracking})
+    sections = {name: getattr(settings, name) for name in ("data", "evaluation", "tracking")}
+    return trained.model_copy(update=sections).with_classes(named or known)
 
 
 def _read_predictions(request: Request, path: Path, data: ExitStack) -> _Subject:

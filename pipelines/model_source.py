@@ -9,9 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mrqm.checkpoint_files import CONFIG, METRICS, WEIGHTS
+from mrqm.checkpoint_lookup import LAST, find_checkpoint
 from mrqm.config import Section, TrackingConfig, load_config, make_config
 from mrqm.redaction import holds_secret, redact
-from pipelines.storage import is_uri, open_storage
+from pipelines.checkpoints import CheckpointStore
+from pipelines.storage import Storage, is_uri, open_storage
 
 SCHEMES = ("models:/", "runs:/")
 LOGGED = re.compile(r"runs:/.+/|models:/m-[0-9a-f]{32}$")
@@ -27,12 +29,14 @@ def checkpoint_folder(model: str, tracking: TrackingConfig | None = None) -> Ite
     """The checkpoint of a model, for as long as the context is open.
 
     Args:
-        model: a folder, or its URI such as s3://bucket/runs/demo/epoch_0012, `models:/NAME/VERSION`,
-            `models:/NAME@ALIAS`, `models:/NAME` or `runs:/RUN_ID/model`.
+        model: a folder, or its URI such as s3://bucket/runs/demo/epoch_0012; a run's folder or its URI, which stands
+            for the run's best checkpoint, or with `/last` for its newest; `models:/NAME/VERSION`, `models:/NAME@ALIAS`,
+            `models:/NAME` or `runs:/RUN_ID/model`.
         tracking: settings that name the MLflow store of the latter; None takes the default store of this folder.
             MLFLOW_TRACKING_URI wins over both.
 
     Raises:
+        CheckpointError: there is no checkpoint; the message says which there are.
         ModelSourceError: the store or MLflow does not have the model, or it is not one of this project's.
         StorageError: the URI cannot be used.
         TrackingError: the MLflow store cannot be used.
@@ -50,7 +54,12 @@ def checkpoint_folder(model: str, tracking: TrackingConfig | None = None) -> Ite
             _fetch(model, Path(folder))
             yield Path(folder)
     else:
-        yield Path(model)
+        yield find_checkpoint(model)
+
+
+def describe_model(model: str) -> str:
+    """The model of `checkpoint_folder` for people: of a run on this machine, the checkpoint that it stands for."""
+    return model if model.startswith(SCHEMES) or is_uri(model) else str(find_checkpoint(model))
 
 
 def read_tracking(config: Path | None, overrides: Sequence[str]) -> TrackingConfig:
@@ -65,16 +74,31 @@ def read_tracking(config: Path | None, overrides: Sequence[str]) -> TrackingConf
 
 def _fetch(model: str, folder: Path) -> None:
     """Copy what evaluating and predicting need of a checkpoint."""
-    base, _, name = model.rstrip("/").rpartition("/")
+    try:
+        storage, checkpoint = _find_at_uri(model.rstrip("/"))
+        for file in (WEIGHTS, CONFIG, METRICS):
+            content = storage.read(f"{checkpoint}{file}")
+            if content is None:
+                raise ModelSourceError(f"{model}: not a whole checkpoint: {checkpoint} has no {file}")
+            (folder / file).write_bytes(content)
+    except OSError as error:
+        raise ModelSourceError(f"{model}: cannot be read: {error}; set AWS_ENDPOINT_URL and credentials") from error
+
+
+def _find_at_uri(model: str) -> tuple[Storage, str]:
+    """The storage of a checkpoint, or of a run, and the beginning of its files' paths there."""
+    base, _, name = model.rpartition("/")
     storage = open_storage(base, name)
-    for file in (WEIGHTS, CONFIG, METRICS):
-        try:
-            content = storage.read(file)
-        except OSError as error:
-            raise ModelSourceError(f"{model}: cannot be read: {error}; set AWS_ENDPOINT_URL and credentials") from error
-        if content is None:
-            raise ModelSourceError(f"{model}: not a checkpoint: it has no {file}; name one such as epoch_0012")
-        (folder / file).write_bytes(content)
+    if {CONFIG, WEIGHTS} <= set(storage.list_files()):
+        return storage, ""
+    if names := (store := CheckpointStore(storage, keep=1)).newest_first():
+        return storage, f"{store.best() or names[0]}/"
+    run = open_storage(*base.rsplit("/", 1))
+    names = CheckpointStore(run, keep=1).newest_first()
+    if names and name == LAST:
+        return run, f"{names[0]}/"
+    known = f"{base} has {', '.join(names)}" if names else "name one such as epoch_0012, or its run's folder"
+    raise ModelSourceError(f"{model}: no checkpoint there; {known}")
 
 
 def _download(model: str, tracking: TrackingConfig | None, folder: Path) -> Path:

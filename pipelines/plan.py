@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mrqm.check import Check, Status, check
+from mrqm.checkpoint import adopt_class_order
 from mrqm.config import Config
 from mrqm.data import DetectionDataset, build_dataset
 from mrqm.data.records import DataError
@@ -104,7 +105,7 @@ def _check_inputs(config: Config, data: ExitStack) -> tuple[list[Check], dict[st
         return [*checks, Check.refused("data", error)], datasets
     for split in SPLITS:
         try:
-            datasets[split] = build_dataset(config, split)
+            datasets[split] = build_dataset(adopt_class_order(config), split)
             checks += check_split(config, split, datasets[split])
         except DataError as error:
             checks.append(Check.refused(f"data {split}", error))

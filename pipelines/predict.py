@@ -101,7 +101,7 @@ def _predict(
         detector = mrqm.load(checkpoint, "cpu", options.overrides)
         weights = hashlib.sha256((checkpoint / WEIGHTS).read_bytes()).hexdigest()
     settings = {"weights": weights, "draw_from": options.draw_from, **_deciding(detector.config)}
-    folder = PredictionFolder(out, paths, name_results(paths), settings)
+    folder = PredictionFolder(out, paths, name_results(paths), detector.classes, settings)
     missing = [(index, paths[index]) for index in folder.missing()]
     faults = []
     with progress.counting(len(paths), done=len(paths) - len(missing)):
@@ -118,7 +118,7 @@ def _predict(
                     "(evaluation.max_detections_per_image)"
                 )
             progress.advance()
-    count = folder.finish(detector.classes)
+    count = folder.finish()
     return Summary(out, len(paths), len(paths) - len(missing), count, faults)
 
 

@@ -54,14 +54,22 @@ class PredictionFolder:
         path: of the folder, which is made.
         images: absolute paths.
         names: of their results, all different.
+        classes: names in label order.
         settings: whatever changes the results, as JSON values.
 
     Raises:
         PredictionFolderError: the folder holds results of other images or settings.
     """
 
-    def __init__(self, path: Path, images: Sequence[Path], names: Sequence[str], settings: Mapping[str, Any]) -> None:
-        self.path, self._images, self._names = path, images, names
+    def __init__(
+        self,
+        path: Path,
+        images: Sequence[Path],
+        names: Sequence[str],
+        classes: Sequence[str],
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.path, self._images, self._names, self._classes = path, images, names, classes
         self._require_same({**settings, "images": [str(image) for image in images]})
         for part in (".parts", "visdrone", "pictures"):
             (path / part).mkdir(exist_ok=True)
@@ -89,23 +97,23 @@ class PredictionFolder:
         """Keep what was found in one image; nothing half-written looks whole."""
         name = self._names[result.index]
         found, _ = unpack(result.part)
-        write_visdrone_results(self.path / ".parts", {name: found})
+        write_visdrone_results(self.path / ".parts", {name: found}, self._classes)
         (self.path / ".parts" / f"{name}.txt").replace(self.path / "visdrone" / f"{name}.txt")
         if result.picture:
             write_whole(self.path / "pictures" / f"{name}.jpg", result.picture)
         write_whole(self._part(name), result.part)
 
-    def finish(self, classes: Sequence[str]) -> int:
+    def finish(self) -> int:
         """Write the listing and the COCO results of every image that is done; returns the number of detections."""
         detections, images = {}, []
         for index, (image, name) in enumerate(zip(self._images, self._names, strict=True)):
             if self._part(name).is_file():
                 detections[index], (height, width) = unpack(self._part(name).read_bytes())
                 images.append({"id": index, "file_name": str(image), "name": name, "width": width, "height": height})
-        categories = [{"id": number, "name": label} for number, label in enumerate(classes, start=1)]
+        categories = [{"id": number, "name": label} for number, label in enumerate(self._classes, start=1)]
         listing = {"images": images, "categories": categories}
         write_whole(self.path / "images.json", json.dumps(listing, indent=1))
-        write_coco_results(self.path / "detections.json", detections, range(1, len(classes) + 1))
+        write_coco_results(self.path / "detections.json", detections, range(1, len(self._classes) + 1))
         return sum(len(found.scores) for found in detections.values())
 
     def _part(self, name: str) -> Path:

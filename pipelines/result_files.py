@@ -13,11 +13,12 @@ import torch
 
 from mrqm.coco_results import read_coco_results
 from mrqm.config import DataConfig
+from mrqm.data.class_names import match_classes
 from mrqm.data.coco import read_category_labels
 from mrqm.data.coco_json import Id
 from mrqm.data.images import decode
 from mrqm.data.known_sizes import KnownSizes
-from mrqm.data.readers import read_annotations, read_scored_classes
+from mrqm.data.readers import name_class_numbers, read_annotations, read_scored_classes
 from mrqm.data.records import AnnotationSet, DataError, ImageRecord
 from mrqm.predictions import Results
 from mrqm.text_results import read_text_results
@@ -58,12 +59,12 @@ def read_result_files(path: Path, annotations: AnnotationSet, data: DataConfig) 
     records, classes = annotations.records, annotations.classes
     if _is_of_predict(path):
         return _read_predicted(path, records, classes)
+    numbered = name_class_numbers(data.format, data.folder / data.val, classes)
     if path.is_dir():
-        return read_text_results(path, records, classes)
-    by_number: dict[Id, int | None] = {label + 1: label for label in range(len(classes))}
+        return read_text_results(path, records, classes, numbered)
     if data.format == "coco":
-        by_number = read_category_labels(data.folder / data.val, classes)
-    return read_coco_results(path, records, by_number)
+        return read_coco_results(path, records, read_category_labels(data.folder / data.val, classes))
+    return read_coco_results(path, records, dict(enumerate(match_classes(numbered, classes, path), start=1)))
 
 
 def listed_sizes(results: Path) -> Path | None:

@@ -9,9 +9,10 @@ import ray
 import torch
 from ray.exceptions import RayError
 
+from mrqm.checkpoint_lookup import SCORE
 from mrqm.config import Config
 from mrqm.trainer import Trainer
-from pipelines.checkpoints import SCORE, CheckpointStore
+from pipelines.checkpoints import CheckpointStore
 from pipelines.classification import classify
 from pipelines.events import PROTOCOL, Line
 from pipelines.failure_policy import Decision, FailurePolicy

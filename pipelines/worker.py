@@ -18,13 +18,13 @@ import torch
 from PIL import Image
 from ray.train import CheckpointUploadMode
 
-from mrqm.checkpoint import CheckpointError
+from mrqm.checkpoint_lookup import SCORE, CheckpointError, find_checkpoint
 from mrqm.config import Config
 from mrqm.engine import StepReport
 from mrqm.faults import Fault
 from mrqm.trainer import Trainer
 from pipelines.checkpoint_writer import CheckpointWriter
-from pipelines.checkpoints import SCORE, CheckpointStore, checkpoint_name, ends_epoch, epochs_of
+from pipelines.checkpoints import CheckpointStore, checkpoint_name, ends_epoch, epochs_of
 from pipelines.classification import WorkerFailure
 from pipelines.events import (
     PROTOCOL,
@@ -138,7 +138,7 @@ class _Training:
                 f"run {self._config.name}: none of its {len(known)} checkpoints can be read; remove them to start anew"
             )
         if self._config.train.resume not in ("auto", "never"):
-            self._trainer.load(Path(self._config.train.resume))
+            self._trainer.load(find_checkpoint(self._config.train.resume))
         return None
 
     @property

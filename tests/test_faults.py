@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from mrqm.checkpoint import CheckpointError
+from mrqm.checkpoint_lookup import CheckpointError
 from mrqm.config import Config
 from mrqm.faults import Fault, replay, save_fault
 from mrqm.learner import unwrap

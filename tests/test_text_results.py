@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mrqm.data.records import DataError
-from mrqm.predictions import write_visdrone_results
+from mrqm.data.visdrone import VISDRONE_CLASSES
+from mrqm.predictions import ImageDetections, write_visdrone_results
 from mrqm.text_results import read_text_results, read_visdrone_results, read_yolo_results
 
 from .result_files import CLASSES, FOUND, RECORDS, assert_same, make_record
@@ -24,7 +25,7 @@ def write_texts(folder: Path, **texts: str) -> Path:
 
 def test_visdrone_results_come_back(tmp_path: Path) -> None:
     folder = tmp_path / "made" / "here"
-    write_visdrone_results(folder, {r.path.stem: f for r, f in zip(RECORDS, FOUND, strict=True)})
+    write_visdrone_results(folder, {r.path.stem: f for r, f in zip(RECORDS, FOUND, strict=True)}, CLASSES)
     assert_same(read_visdrone_results(folder, RECORDS, CLASSES).detections, FOUND)
 
 
@@ -150,3 +151,18 @@ def test_the_kind_of_texts_is_seen_from_their_first_line(tmp_path: Path) -> None
 def test_a_folder_without_any_text_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no text of any image, such as b\.txt"):
         read_text_results(tmp_path, RECORDS, CLASSES)
+
+
+def test_visdrones_numbers_are_those_of_the_names_whatever_the_order_of_the_classes(tmp_path: Path) -> None:
+    classes = ("bus", *(name for name in VISDRONE_CLASSES[::-1] if name != "bus"))
+    found = ImageDetections(np.array([[1.0, 2, 4, 6], [1, 2, 8, 9]]), np.array([0.9, 0.5]), np.array([0, 9]))
+    write_visdrone_results(tmp_path, {"a": found}, classes)
+    assert [line.split(",")[5] for line in (tmp_path / "a.txt").read_text().splitlines()] == ["9", "1"]
+    read = read_visdrone_results(tmp_path, [make_record(1, "a")], classes).detections[0]
+    assert [classes[label] for label in read.labels] == ["bus", "pedestrian"]
+
+
+def test_yolo_texts_have_the_numbers_of_the_data_set(tmp_path: Path) -> None:
+    folder = write_yolo(tmp_path, a="0 0.5 0.5 0.2 0.2 0.9\n1 0.5 0.5 0.2 0.2 0.8")
+    (found,) = read_text_results(folder, [make_record(1, "a")], ("dog", "cat"), numbered=("cat", "dog")).detections
+    assert found.labels.tolist() == [1, 0]

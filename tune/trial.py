@@ -14,6 +14,7 @@ import ray.tune
 import torch
 from ray.train import TrainingFailedError
 
+from mrqm.checkpoint_lookup import find_checkpoint
 from mrqm.config import Config, make_config
 from pipelines.classification import classify
 from tune.conductor import Epoch, Task, Waiting
@@ -50,7 +51,7 @@ class SweepTrial(ray.tune.Trainable):
         """Its epochs, one by one: in this process, if that is all the trial has."""
         start = Path(task.checkpoint) if task.checkpoint else None
         if start is None and config.train.resume not in ("auto", "never"):
-            start = Path(config.train.resume)
+            start = find_checkpoint(config.train.resume)
         if config.scaling.max_workers > 1:
             return train_on_workers(config, start)
         return train_epochs(config, start, torch.device("cuda" if config.scaling.use_gpu else "cpu"))

@@ -64,6 +64,10 @@ class Config(Section):
         """Images in one forward pass of one worker, the most where workers get unequally many."""
         return -(-self.train.batch_size // (self.scaling.min_workers * self.train.accumulate))
 
+    def with_classes(self, classes: tuple[str, ...] | None) -> Config:
+        """The same with other class names in label order."""
+        return self.model_copy(update={"data": self.data.model_copy(update={"classes": classes})})
+
     def to_yaml(self) -> str:
         """The resolved configuration, every key spelled out."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

@@ -48,7 +48,7 @@ class TrainConfig(Section):
     evaluate_every: Count = 1
     """Epochs between evaluations; the last epoch is always evaluated."""
     resume: str = "auto"
-    """`auto` continues the run of this name, `never` refuses to; a checkpoint's folder is gone on from."""
+    """`auto` continues the run of this name, `never` refuses to; a checkpoint or run (its best one) is gone on from."""
     on_divergence: Literal["stop", "skip"] = "stop"
     """A step whose loss or gradient is not finite is kept (`mrqm replay`); the run stops, or goes on without it."""
     explosion_factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = 100.0

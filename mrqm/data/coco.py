@@ -118,8 +118,8 @@ def _label_of_category(path: Path, content: AnnotationFile, classes: tuple[str, 
     missing = [name for name in classes if name not in known]
     if missing:
         raise DataError(
-            f"{path}: no category named {', '.join(missing)}; data.classes must name the file's categories: "
-            + ", ".join(sorted(known))
+            f"{path}: no category named {', '.join(missing)}: data.classes is {list(classes)}, and the file's "
+            f"categories are {[category.name for category in categories]}; name these, in any order"
         )
     return ignored | {c.id: classes.index(c.name) for c in categories if c.name in classes}
 

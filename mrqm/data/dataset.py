@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mrqm.config import Config
+from mrqm.data.class_names import order_classes
 from mrqm.data.images import Columns, ImageCache, UnreadableImageError
 from mrqm.data.items import (
     Item,
@@ -223,8 +224,13 @@ def read_classes(config: Config) -> tuple[str, ...]:
     return read_own_classes(config.data.format, config.data.folder / config.data.train)
 
 
-def build_dataset(config: Config, split: Literal["train", "val"]) -> DetectionDataset:
+def build_dataset(
+    config: Config, split: Literal["train", "val"], classes: Sequence[str] | None = None
+) -> DetectionDataset:
     """The training or validation data of a configuration; `val` has the labels of `train` and no augmentation.
+
+    Args:
+        classes: the same names as the configuration's in another label order, such as that of a model.
 
     Raises:
         DataError: the data cannot be used; the message names the file.
@@ -232,6 +238,8 @@ def build_dataset(config: Config, split: Literal["train", "val"]) -> DetectionDa
     data, training = config.data, split == "train"
     folder = data.folder / (data.train if training else data.val)
     annotations = read_annotations(data.format, folder, read_classes(config))
+    if classes is not None:
+        annotations = order_classes(annotations, classes, folder)
     dataset = DetectionDataset(
         annotations,
         _make_items(config, annotations, training),

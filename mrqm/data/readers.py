@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from mrqm.config import DataFormat
+from mrqm.data.class_names import name_numbers
 from mrqm.data.coco import read_coco, read_coco_categories, read_coco_classes
 from mrqm.data.known_sizes import KnownSizes
 from mrqm.data.records import AnnotationSet
 from mrqm.data.soda import SODA_CLASSES, read_soda
 from mrqm.data.visdrone import VISDRONE_CLASSES, read_visdrone
-from mrqm.data.yolo import read_yolo, read_yolo_classes
+from mrqm.data.yolo import find_names, read_yolo, read_yolo_classes
 
 
 def read_annotations(
@@ -26,6 +27,26 @@ def read_annotations(
     """
     read = {"visdrone": read_visdrone, "coco": read_coco, "soda-d": read_soda, "yolo": read_yolo}[data_format]
     return read(folder, classes, sizes)
+
+
+def name_class_numbers(data_format: DataFormat, folder: Path, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of a data set's own class numbers, in the order of the numbers.
+
+    Args:
+        folder: of a split.
+        classes: names in label order, which also name the numbers where nobody else does.
+
+    Raises:
+        DataError: the data's own names are not usable.
+    """
+    match data_format:
+        case "visdrone":
+            return name_numbers(VISDRONE_CLASSES, classes)
+        case "soda-d":
+            return name_numbers(SODA_CLASSES, classes)
+        case "yolo" if find_names(folder):
+            return read_yolo_classes(folder)
+    return classes
 
 
 def read_own_classes(data_format: DataFormat, folder: Path) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mrqm.data.class_names import name_numbers
 from mrqm.data.coco_json import Id, make_annotations, parse_json
 from mrqm.data.known_sizes import KnownSizes
 from mrqm.data.records import IGNORED_REGION, AnnotationSet, DataError, Repairs, require_folder
@@ -36,7 +37,8 @@ def read_soda(folder: Path, classes: tuple[str, ...] | None = None, sizes: Known
     Args:
         folder: `ROOT/train` names the split of `ROOT/Annotations/train.json`; such a folder need not exist. The images
             lie in `ROOT/Images`, or `ROOT/Images/train`.
-        classes: names of categories 1, 2, …; None means SODA-D's nine.
+        classes: names in label order: SODA-D's nine in any order, or, of other data in this layout, the names of
+            categories 1, 2, …; None means SODA-D's nine.
         sizes: where sizes come from if images need not be there.
 
     Raises:
@@ -56,7 +58,8 @@ def read_soda(folder: Path, classes: tuple[str, ...] | None = None, sizes: Known
     content = parse_json(path)
     for annotation in content.annotations:
         annotation.iscrowd = 0
-    labels: dict[Id, int] = {_IGNORE: IGNORED_REGION, **{label + 1: label for label in range(len(classes))}}
+    own = name_numbers(SODA_CLASSES, classes)
+    labels: dict[Id, int] = {_IGNORE: IGNORED_REGION, **{i: classes.index(name) for i, name in enumerate(own, start=1)}}
     files = [_find_image(root / "Images", split, image.file_name) for image in content.images]
     return make_annotations(path, content, files, classes, labels, Repairs(), sizes)
 

@@ -7,6 +7,7 @@ Integer px, no header; the released files have some trailing commas and some box
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mrqm.data.class_names import name_numbers, order_classes
 from mrqm.data.ground_truth import make_ground_truth
 from mrqm.data.images import SUFFIXES, read_sizes
 from mrqm.data.known_sizes import KnownSizes
@@ -51,14 +53,15 @@ def read_visdrone(
 ) -> AnnotationSet:
     """Read a folder in VisDrone-DET's native layout.
 
-    Category numbers 1..len(classes) are the classes, in order. Three kinds of rows become ignored regions instead of
+    Category numbers are VisDrone's own if the classes are VisDrone's ten, in any order; numbers of other data in this
+    layout are 1..len(classes), in order. Three kinds of rows become ignored regions instead of
     objects, because training must not punish a detection where the annotators did not look or could not tell: category
     0 (VisDrone's ignored regions), category len(classes) + 1 (its "others"), and objects with score 0 (not evaluated).
     What an evaluation does with detections there is a matter of its protocol.
 
     Args:
         folder: holds `images` and `annotations`; an empty annotation file is an image without objects.
-        classes: names of categories 1, 2, …; None means VisDrone's ten.
+        classes: names in label order; None means VisDrone's ten.
         sizes: where sizes come from if images need not be there.
 
     Raises:
@@ -66,18 +69,25 @@ def read_visdrone(
             category number is unknown.
     """
     classes = classes if classes is not None else VISDRONE_CLASSES
+    own = name_numbers(VISDRONE_CLASSES, classes)
     pairs = _pair_files(folder, needs_images=sizes is None)
     images = [image for image, _ in pairs]
     repairs = Repairs()
     records, unreadable = [], []
     found = sizes.find(images) if sizes else read_sizes(images)
     for number, ((image, text), size) in enumerate(zip(pairs, found, strict=True)):
-        rows = read_rows(text, classes, repairs)
+        rows = read_rows(text, own, repairs)
         if size is None:
             unreadable.append(image)
         else:
-            records.append(_make_record(image, number, size, rows, len(classes), repairs))
-    return AnnotationSet(classes, tuple(records), repairs, tuple(unreadable))
+            records.append(_make_record(image, number, size, rows, len(own), repairs))
+    return order_classes(AnnotationSet(own, tuple(records), repairs, tuple(unreadable)), classes, folder)
+
+
+def visdrone_numbers(classes: Sequence[str]) -> tuple[int, ...]:
+    """Category number of each class: VisDrone's own if the classes are its ten in any order, else from 1 on."""
+    own = name_numbers(VISDRONE_CLASSES, classes)
+    return tuple(own.index(name) + 1 for name in classes)
 
 
 def parse_row(place: str, line: str, fields: str) -> list[float]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mrqm.config.yaml_file import YamlError, read_yaml
+from mrqm.data.class_names import order_classes
 from mrqm.data.ground_truth import make_ground_truth
 from mrqm.data.images import SUFFIXES, read_sizes
 from mrqm.data.known_sizes import KnownSizes
@@ -32,14 +33,16 @@ def read_yolo(folder: Path, classes: tuple[str, ...] | None = None, sizes: Known
 
     Args:
         folder: holds `images` and `labels`, or is `…/images/train` with its labels in `…/labels/train`.
-        classes: names in the order of their numbers; None takes those of the data set's own file.
+        classes: names in label order, which are those of the data set's own file in any order; None takes that file's
+            order. Without such a file they are the names of the numbers.
         sizes: where sizes come from if images need not be there; then label files stand for images too.
 
     Raises:
-        DataError: a folder is missing or empty, label files have no image, a line does not parse, or a class number is
-            out of range.
+        DataError: a folder is missing or empty, label files have no image, a line does not parse, a class number is
+            out of range, or the classes are not those of the data set's file.
     """
-    classes = classes if classes is not None else read_yolo_classes(folder)
+    names = find_names(folder)
+    own = _parse_names(names) if names else read_yolo_classes(folder) if classes is None else classes
     images, labels = _find_folders(folder)
     files = sorted(path for path in images.rglob("*") if path.suffix.lower() in SUFFIXES)
     if sizes:
@@ -57,8 +60,9 @@ def read_yolo(folder: Path, classes: tuple[str, ...] | None = None, sizes: Known
         if size is None:
             unreadable.append(file)
         else:
-            records.append(_make_record(file, number, size, text, classes, repairs))
-    return AnnotationSet(classes, tuple(records), repairs, tuple(unreadable))
+            records.append(_make_record(file, number, size, text, own, repairs))
+    annotations = AnnotationSet(own, tuple(records), repairs, tuple(unreadable))
+    return order_classes(annotations, own if classes is None else classes, names or folder)
 
 
 def read_yolo_classes(folder: Path) -> tuple[str, ...]:
@@ -67,11 +71,15 @@ def read_yolo_classes(folder: Path) -> tuple[str, ...]:
     Raises:
         DataError: no file names them, or the file names none.
     """
-    for place in (folder, folder.parent, folder.parent.parent):
-        for name in _NAME_FILES:
-            if (place / name).is_file():
-                return _parse_names(place / name)
+    if names := find_names(folder):
+        return _parse_names(names)
     raise DataError(f"{folder}: no {' or '.join(_NAME_FILES)} here or above names the classes; set data.classes")
+
+
+def find_names(folder: Path) -> Path | None:
+    """The file that names the classes of the data set that a folder belongs to, if there is one."""
+    places = (folder, folder.parent, folder.parent.parent)
+    return next((place / name for place in places for name in _NAME_FILES if (place / name).is_file()), None)
 
 
 def _parse_names(path: Path) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from PIL import Image
 from rich.console import Console
 
 from mrqm.checkpoint import save_checkpoint
+from mrqm.checkpoint_lookup import CheckpointError
 from mrqm.config import ConfigError
 from mrqm.data.records import DataError, ImageRecord
 from mrqm.data.visdrone import read_visdrone
@@ -72,7 +73,7 @@ def write_results(kind: str, root: Path) -> Path:
     if kind == "coco":
         write_coco_results(path, {record.image_id: perfect(record) for record in records}, (1, 2))
     elif kind == "visdrone":
-        write_visdrone_results(path, {record.path.stem: perfect(record) for record in records})
+        write_visdrone_results(path, {record.path.stem: perfect(record) for record in records}, CLASSES)
     else:
         path.mkdir()
         numbered = list(enumerate(reversed(records)))  # predict's own numbers
@@ -133,6 +134,15 @@ def test_predictions_of_other_classes_are_refused(root: Path, config_file: Path,
     with pytest.raises(DataError, match=r"classes are \['blue', 'yellow'\], those of the annotations \['red', 'green'"):
         request = Request(predictions=path, config=config_file, overrides=["data.classes=[red, green]"])
         evaluate(request, progress)
+
+
+def test_predictions_with_the_categories_in_another_order_keep_their_names(
+    root: Path, config_file: Path, progress: ImageProgress
+) -> None:
+    path = write_results("predict", root)
+    listing = json.loads((path / "images.json").read_text())
+    (path / "images.json").write_text(json.dumps({**listing, "categories": listing["categories"][::-1]}))
+    assert evaluate(Request(predictions=path, config=config_file), progress).metrics["coco/AP"] == pytest.approx(1)
 
 
 def test_classes_of_predictions_go_by_their_names(root: Path, config_file: Path, progress: ImageProgress) -> None:
@@ -197,6 +207,37 @@ def test_classes_that_do_not_match_the_checkpoint_are_refused(
 ) -> None:
     with pytest.raises(EvaluationError, match=r"data\.classes .*\['blue', 'yellow'\].* trained on .*'red'"):
         evaluate(Request(model=str(checkpoint), config=config_file), progress)
+
+
+def test_a_model_is_scored_by_the_names_of_classes_that_the_data_number_otherwise(
+    checkpoint: Path, root: Path, config_file: Path, progress: ImageProgress
+) -> None:
+    text = config_file.read_text().replace("[blue, yellow]", "[blue, yellow, red]")
+    config_file.write_text(text)
+    expected = evaluate(Request(model=str(checkpoint), config=config_file), progress).metrics
+    for path in (root / "val" / "annotations").iterdir():
+        rows = [line.split(",") for line in path.read_text().splitlines()]
+        path.write_text("\n".join(",".join([*row[:5], str(int(row[5]) + 1), *row[6:]]) for row in rows))
+    config_file.write_text(text.replace("[blue, yellow, red]", "[red, blue, yellow]"))
+    metrics = evaluate(Request(model=str(checkpoint), config=config_file), progress).metrics
+    assert metrics == pytest.approx(expected, nan_ok=True)
+    overrides = ("data.classes=[red, blue, yellow]",)
+    metrics = evaluate(Request(model=str(checkpoint), overrides=overrides), progress).metrics
+    assert metrics == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_runs_folder_is_evaluated_by_its_best_checkpoint(
+    checkpoint: Path, config_file: Path, progress: ImageProgress, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    for name, ap in (("epoch_0001", 0.3), ("epoch_0002", 0.2)):
+        shutil.copytree(checkpoint, run / name)
+        (run / name / "metrics.json").write_text(json.dumps({"coco/AP": ap}))
+    overrides = ("evaluation.max_detections=1",)
+    assert evaluate(Request(model=str(run), overrides=overrides), progress).subject == str(run / "epoch_0001")
+    assert evaluate(Request(model=f"{run}/last", overrides=overrides), progress).subject == str(run / "epoch_0002")
+    with pytest.raises(CheckpointError, match=r"epoch_0003: no such checkpoint; .* has epoch_0002, epoch_0001"):
+        evaluate(Request(model=f"{run}/epoch_0003"), progress)
 
 
 @pytest.fixture
