@@ -98,7 +98,7 @@ def _find_at_uri(model: str) -> tuple[Storage, str]:
     if names and name == LAST:
         return run, f"{names[0]}/"
     known = f"{base} has {', '.join(names)}" if names else "name one such as epoch_0012, or its run's folder"
-    raise ModelSourceError(f"{model}: no checkpoint there; {known}")
+    raise ModelSourceError(f"{model}: not a checkpoint: it has no {WEIGHTS}; {known}")
 
 
 def _download(model: str, tracking: TrackingConfig | None, folder: Path) -> Path:

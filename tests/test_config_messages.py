@@ -80,9 +80,9 @@ def test_keys_of_spaces_too(key: str) -> None:
         ("scaling.num_workers=0", ["scaling.num_workers: ", "an integer", "a list of 2", "scaling.num_workers=1"]),
         ("data.classes=a,b", ["data.classes: expected a list", "'a,b'", "data.classes=[a,b]"]),
         ("data.classes=[1,2]", ["data.classes: expected a list, each text", "[1, 2]"]),
-        ("lr=1e-3", ["lr: unknown key; did you mean optim.lr?"]),
-        ("training.epochs=3", ["training: unknown key; did you mean train.epochs?"]),
-        ("modle.hidden_dim=3", ["modle: unknown key; did you mean model"]),
+        ("lr=1e-3", ["lr: unknown key; known here: ", "; did you mean optim.lr?"]),
+        ("training.epochs=3", ["training: unknown key; known here: ", "; did you mean train.epochs?"]),
+        ("modle.hidden_dim=3", ["modle: unknown key; known here: ", "; did you mean model"]),
         ("optim.learning_rate=1", ["optim.learning_rate: unknown key", "known here: lr,"]),
         ("evaluation.area_bins={tiny: 3}", ["evaluation.area_bins.tiny: expected a list of 2", "got 3"]),
     ],
@@ -96,8 +96,8 @@ def test_what_users_write_is_answered_with_what_they_meant(override: str, said: 
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"parametres": {}}, ["parametres: unknown key; did you mean parameters?"]),
-        ({"trials": 3}, ["trials: unknown key; did you mean budget.trials?"]),
+        ({"parametres": {}}, ["parametres: unknown key; known here: ", "; did you mean parameters?"]),
+        ({"trials": 3}, ["trials: unknown key; known here: ", "; did you mean budget.trials?"]),
         ({"scheduler": "asha"}, ["scheduler: expected a section", "scheduler: {algorithm: asha}"]),
         ({"search": {"algorithm": "bayes"}}, ["search.algorithm: expected 'tpe'", "search: {algorithm: tpe}"]),
         ({"parameters": {"optim.lr": {"choices": [1]}}}, ["did you mean parameters.optim.lr.choice?"]),

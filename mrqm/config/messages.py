@@ -164,8 +164,8 @@ def _near(place: _Place, given: Any, root: type[Section]) -> str:
     beside = [dotted((*place.keys[:-1], name)) for name in place.section.model_fields]
     own = difflib.get_close_matches(dotted(place.keys), [*beside, *known], n=1, cutoff=0.8)
     meant = own + [key for unknown in _leaves(place.keys, given) for key in _like(unknown, known)]
-    hint = f"did you mean {' or '.join(dict.fromkeys(meant[:2]))}? " if meant else ""
-    return f"{hint}known here: {', '.join(place.section.model_fields)}"
+    hint = f"; did you mean {' or '.join(dict.fromkeys(meant[:2]))}?" if meant else ""
+    return f"known here: {', '.join(place.section.model_fields)}{hint}"
 
 
 def _like(unknown: str, known: Sequence[str]) -> list[str]:
