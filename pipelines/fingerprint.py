@@ -1,4 +1,4 @@
-"""What a run or a sweep is: the same name continues the same thing, and is refused for anything else.
+"""The identity of a run or a sweep: its name continues the same thing, and is refused for anything else.
 
 A fingerprint is written to `fingerprint.json` when a run or sweep begins, and compared whenever it is continued. It is
 made of content, not of places: data counts by the digests of its images and annotations, pretrained weights by their
@@ -39,7 +39,7 @@ SHOWN_DIGITS = 12
 
 
 class Fingerprint(BaseModel):
-    """What a training is; `tune.fingerprint` adds what a sweep searches.
+    """The identity of a training; `tune.fingerprint` adds the space of a sweep.
 
     Attributes:
         kind: run or sweep.
@@ -77,14 +77,17 @@ class Fingerprint(BaseModel):
 
     @property
     def stamp(self) -> dict[str, str]:
-        """What every metric depends on, as tags: the protocol's version and the validation data's digest."""
+        """Tags of all that a metric depends on: the protocol's version and the validation data's digest."""
         return {f"protocol.{PROTOCOL}": self.protocol or "", "data.digest": self.content["data.val"]}
 
     def differences(self, former: Self) -> list[str]:
-        """What makes this something else than a former one, a line for each key or part.
+        """List all that makes this something else than a former one, a line for each key or part.
 
         What is not known of one of them is not compared: data that this command has not read yet, and what a version
         that wrote no fingerprint did not keep.
+
+        Args:
+            former: of the folder.
         """
         return [*self._setting_differences(former), *self._content_differences(former)]
 
@@ -124,7 +127,7 @@ class Fingerprint(BaseModel):
 
     @classmethod
     def read_former(cls, folder: RunFolder) -> Self | None:
-        """What a folder's run or sweep is, or None if there is none.
+        """Read the fingerprint of a folder's run or sweep; None if there is none.
 
         Raises:
             RunError: the folder is of the other kind, or what it says of itself cannot be read.
@@ -144,7 +147,7 @@ class Fingerprint(BaseModel):
 
     @classmethod
     def before_fingerprints(cls, folder: RunFolder) -> Self | None:
-        """What is known of a run that an earlier version began: its configuration, but not what its files held."""
+        """Gather all that is known of a run of an earlier version: its configuration, not the content of its files."""
         if folder.storage.read("space.yaml") is not None:
             raise RunError(f"{folder.storage.url} is a sweep, not a {cls.KIND}; choose another name")
         content = folder.storage.read("config.yaml")
@@ -160,7 +163,7 @@ class Kind(BaseModel):
 
 
 def fingerprint_of(config: Config) -> Fingerprint:
-    """What a training of a configuration is, as far as that is known before its data is read."""
+    """Make the fingerprint of a training, as far as it is known before its data is read."""
     return Fingerprint(**configured_fields(config))
 
 
@@ -186,10 +189,10 @@ def require_same(config: Config, folder: RunFolder, now: Fingerprint) -> Fingerp
     Args:
         config: of the command.
         folder: of the run.
-        now: what the command is about.
+        now: fingerprint of the command, with or without its data.
 
     Returns:
-        What the folder was until now; None if it is new.
+        The fingerprint that the folder had; None if it is new.
 
     Raises:
         RunError: it is something else, which the message tells, or `train.resume` is `never`.
@@ -212,7 +215,12 @@ def require_same(config: Config, folder: RunFolder, now: Fingerprint) -> Fingerp
 
 
 def begin(config: Config, folder: RunFolder, now: Fingerprint) -> None:
-    """Let the folder be this run or sweep: what was found wrong before that may be corrected.
+    """Let the folder be this run or sweep: settings that were refused before may be corrected.
+
+    Args:
+        config: of the command.
+        folder: of the run.
+        now: the whole fingerprint, data included.
 
     Raises:
         RunError: it is something else.

@@ -37,7 +37,7 @@ class RunError(ValueError):
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of a run.
+    """The outcome of a run.
 
     Attributes:
         name: of the run.
@@ -67,7 +67,7 @@ class Summary:
 
     @property
     def complete(self) -> bool:
-        """Whether MLflow has all of the run."""
+        """Tell whether MLflow has all of the run."""
         return self.model_uri is not None and not self.pending
 
 
@@ -141,7 +141,7 @@ class RunFolder:
             )
 
     def read_summary(self) -> Summary | None:
-        """What came of the run, if it is finished, by its places today: the folder may have been moved since."""
+        """Read the outcome of a finished run, by its places today: the folder may have been moved since."""
         content = self.storage.read("summary.json")
         if not content:
             return None
@@ -167,7 +167,7 @@ class RunFolder:
         self._write_json("mlflow.json", {tracking_uri: run_id})
 
     def picture(self, epoch: int, kind: str = "pictures") -> Path:
-        """Where the picture of an epoch is, or goes; `kind` is `pictures` or `queries`."""
+        """The path of an epoch's picture, there or not; `kind` is `pictures` or `queries`."""
         return self.path / kind / f"epoch_{epoch:04d}.png"
 
     def file_here(self, name: str) -> Path:

@@ -90,7 +90,7 @@ def train(
         data.enter_context(node_copy(config.data, display.phase))
         datasets = check_inputs(config, display)
         check_space(config, folder)
-        display.phase("reading images, to know the data again")
+        display.phase("computing the digests of the data")
         fingerprint = fingerprint.with_data(datasets)
         require_same(config, folder, fingerprint)
         if former and (unknown := describe_unknown(former)):

@@ -31,10 +31,10 @@ NOT_SEARCHED = (
 )  # fmt: skip
 """Keys, or beginnings of keys, that are no part of what is learned: all trials share them."""
 CHANGES_NO_WEIGHTS = ("optim.", "loss.")
-"""What may change while a trial goes on from another's weights; not weight decay, which comes with them."""
+"""Keys that may change while a trial goes on from another's weights; not weight decay, which comes with them."""
 Identity: TypeAlias = str
 BETWEEN = (3 - math.sqrt(5)) / 2
-"""Where within a range a value is tried that is no round number."""
+"""Place within a range at which a value is tried that is no round number."""
 
 
 class Candidates:
@@ -100,7 +100,7 @@ class Candidates:
         return list(unique.values())
 
     def objection(self, params: Mapping[str, Any]) -> str | None:
-        """Why a trial cannot be: the constraint or the configuration's rule that it breaks."""
+        """Name the constraint or the configuration's rule that a trial breaks; None if it breaks none."""
         values = self.values(params) if self._constraints else {}
         for constraint in self._constraints:
             if not constraint.holds(values):
@@ -182,7 +182,7 @@ class Candidates:
         return {key for params in ({}, *tried) for key in self.values(params)}
 
     def _computing_fault(self, expression: Expression) -> str | None:
-        """Why a comparison has no answer for some values of the searched keys that it names."""
+        """Find values of the searched keys for which a comparison has no answer; returns the message."""
         named = [key for key in self.space.parameters if any(lies_in(name, key) for name in expression.keys)]
         searched = {key: self.space.parameters[key].extremes for key in named}
         for values in itertools.islice(itertools.product(*searched.values()), DRAWS):
@@ -232,7 +232,7 @@ class Candidates:
         return None
 
     def _refusal(self, key: str, value: Any) -> str | None:
-        """What the configuration says of a value by itself; rules that join several keys are left to `objection`."""
+        """Message of the configuration about a value by itself; `objection` knows the rules that join several keys."""
         try:
             self.config({key: value})
         except ConfigError as error:

@@ -45,7 +45,7 @@ class Expression:
         self.keys = tuple(dict.fromkeys(_keys(self._tree, text)))
 
     def holds(self, values: Mapping[str, Any]) -> bool:
-        """Whether it is true of a configuration.
+        """Tell whether it is true of a configuration.
 
         Args:
             values: by dotted key; a key of a section that is off is null.

@@ -1,4 +1,4 @@
-"""What extends a sweep: a space with which all it learned still counts, and more trials once it has finished."""
+"""Extensions of a sweep: a space with which all it learned still counts, and more trials once it has finished."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ FREE = ("about", "budget", "fixed", "keep_trials", "paper", "parameters", "name"
 
 
 def find_differences(former: Space, space: Space) -> list[str]:
-    """What makes a space another one, a line for each part."""
+    """List all that makes a space another one, a line for each part.
+
+    Args:
+        former: of the sweep until now.
+        space: of the command.
+    """
     then, now = former.model_dump(mode="json"), space.model_dump(mode="json")
     lines = [
         f"{part}: {as_word(then[part])} there, {as_word(now[part])} now"
@@ -33,13 +38,16 @@ def find_differences(former: Space, space: Space) -> list[str]:
 
 
 def count_wanted(candidates: Candidates, history: History, more: int, gpus: int) -> int:
-    """How many trials a sweep shall have in the end.
+    """Count the trials that a sweep shall have in the end.
 
     Args:
         candidates: what trials may be.
         history: of the sweep.
         more: trials that are asked for beside those.
         gpus: that a trial takes.
+
+    Returns:
+        The number, trials that there were included.
 
     Raises:
         RunError: `more` cannot be added.

@@ -1,4 +1,4 @@
-"""What a sweep is: a training's fingerprint and the space; only if all it learned still counts it goes on."""
+"""The identity of a sweep: a training's fingerprint and the space; it goes on only if all it learned still counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tune.values import lies_in
 
 
 class SweepFingerprint(Fingerprint):
-    """What a sweep is.
+    """The identity of a sweep.
 
     Attributes:
         space: what it searches; None if that is not known.
@@ -34,7 +34,7 @@ class SweepFingerprint(Fingerprint):
         return self.space
 
     def differences(self, former: Self) -> list[str]:
-        """What makes this something else than a former sweep; more trials, hours and wider ranges do not."""
+        """List all that makes this another sweep; more trials, hours and wider ranges do not."""
         lines, space = super().differences(former), self.own_space
         if former.mrqm is None:  # what is known of it is of one trial
             searched = {key for params in (space.parameters, *space.start) for key in params}
@@ -43,7 +43,7 @@ class SweepFingerprint(Fingerprint):
 
     @classmethod
     def before_fingerprints(cls, folder: RunFolder) -> Self | None:
-        """What is known of a sweep that an earlier version began: its space, and the configuration of a trial."""
+        """Gather all that is known of a sweep of an earlier version: its space, and the configuration of a trial."""
         began = bool(read_history(folder.path / JOURNAL).trials)
         if not began and folder.storage.read("config.yaml") is not None:
             raise RunError(f"{folder.storage.url} is a run, not a sweep; choose another name")
@@ -60,12 +60,22 @@ class SweepFingerprint(Fingerprint):
 
 
 def fingerprint_of(config: Config, space: Space) -> SweepFingerprint:
-    """What a sweep is, as far as that is known before its data is read."""
+    """Make the fingerprint of a sweep, as far as it is known before its data is read.
+
+    Args:
+        config: that all trials share.
+        space: to be searched.
+    """
     return SweepFingerprint(**configured_fields(config), space=space)
 
 
 def begin_sweep(config: Config, folder: RunFolder, now: SweepFingerprint) -> None:
     """Let the folder be this sweep, perhaps with a wider space.
+
+    Args:
+        config: that all trials share.
+        folder: of the sweep.
+        now: the whole fingerprint, data included.
 
     Raises:
         RunError: it is something else.

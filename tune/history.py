@@ -162,7 +162,7 @@ class History:
         return total / 3600
 
     def is_spent(self, budget: Budget, gpus: int, more: float = 0.0) -> bool:
-        """Whether the hours of a budget are used up.
+        """Tell whether the hours of a budget are used up.
 
         Args:
             budget: of the sweep.

@@ -1,4 +1,4 @@
-"""What a searched key may be: choices, or a range."""
+"""Values that a searched key may have: choices, or a range."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ class Parameter(Section):
 
     @property
     def is_log(self) -> bool:
-        """Whether orders of magnitude count."""
+        """Tell whether orders of magnitude count."""
         return bool(self.loguniform or self.logint)
 
     @property
     def is_integer(self) -> bool:
-        """Whether it is a range of whole numbers."""
+        """Tell whether it is a range of whole numbers."""
         return bool(self.int or self.logint)
 
     @property
@@ -163,7 +163,7 @@ class Parameter(Section):
         return round(moved) if self.is_integer else self.neat(moved)
 
     def contains(self, other: Parameter) -> bool:
-        """Whether every value of another is one of this one's, so that what was learned there counts here."""
+        """Tell whether every value of another is one of this one's, so that what was learned there counts here."""
         if self._kind != other._kind:
             return False
         if self.grid is not None and other.grid is not None and not (self.int and self.step is None):

@@ -29,7 +29,7 @@ from tune.settings import Budget, Count, Objective, Paper, SchedulerSettings, Se
 from tune.values import as_word, lies_in, read_numbers
 
 Params = dict[str, Any]
-"""What a trial sets, by dotted key."""
+"""Values that a trial sets, by dotted key."""
 
 
 class SpaceError(ValueError):
@@ -37,7 +37,7 @@ class SpaceError(ValueError):
 
 
 class Space(Section):
-    """What a sweep searches."""
+    """The space of a sweep."""
 
     name: str = Field(default="space", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Part of the sweep's name; the file's name by default."""
@@ -118,17 +118,17 @@ class Space(Section):
 
     @property
     def prunes(self) -> bool:
-        """Whether trials may end before their last epoch because others do better."""
+        """Tell whether trials may end before their last epoch because others do better."""
         return self.scheduler.algorithm in ("asha", "hyperband", "median")
 
     @property
     def repeats(self) -> bool:
-        """Whether trials may be equal, as members of populations may."""
+        """Tell whether trials may be equal, as members of populations may."""
         return self.search.algorithm == "nsga2" or self.scheduler.algorithm == "pbt"
 
     @property
     def is_countable(self) -> bool:
-        """Whether there are only so many combinations."""
+        """Tell whether there are only so many combinations."""
         return all(parameter.grid is not None for parameter in self.parameters.values())
 
     @property
@@ -142,7 +142,7 @@ class Space(Section):
 
 
 def order_keys(parameters: Mapping[str, Parameter]) -> tuple[str, ...]:
-    """Searched keys by dependency: one whose `when` names others comes after them, wherever it stands in the file.
+    """Order searched keys by dependency: one whose `when` names others comes after them, wherever it stands.
 
     Raises:
         ValueError: conditions depend on each other in a circle.

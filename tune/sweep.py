@@ -107,7 +107,7 @@ def sweep(request: Request, console: Console) -> Outcome | None:
         with ray_session():
             _plan(candidates, config, found, console, wanted)
         return None
-    with folder.claimed(), storage_faults_explained(folder.storage.url), ExitStack() as data:
+    with storage_faults_explained(folder.storage.url), folder.claimed(), ExitStack() as data:
         former = require_same(config, folder, fingerprint)
         history = read_history(folder.path / JOURNAL)
         wanted = count_wanted(candidates, history, request.add_trials, _gpus(config))
@@ -145,7 +145,7 @@ def _read_inputs(config: Config, fingerprint: SweepFingerprint, console: Console
     with Display(console, []) as display:
         data.enter_context(node_copy(config.data, display.phase))
         datasets = check_inputs(config, display)
-        display.phase("reading images, to know the data again")
+        display.phase("computing the digests of the data")
         inputs = Inputs(datasets, fingerprint.with_data(datasets))
         display.phase("starting Ray")
         return inputs

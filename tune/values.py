@@ -38,7 +38,12 @@ def canonical(value: Any) -> str:
 
 
 def lies_in(key: str, section: str) -> bool:
-    """Whether a dotted key is another one or belongs to that section."""
+    """Tell whether a dotted key is another one or belongs to that section.
+
+    Args:
+        key: such as `data.tile.size`.
+        section: such as `data.tile`.
+    """
     return f"{key}.".startswith(f"{section}.")
 
 

@@ -18,7 +18,7 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
-from mrqm.config import Config
+from mrqm.config import Config, fill_defaults
 from mrqm.redaction import redact
 from pipelines.fingerprint import RUNTIME_KEYS
 from pipelines.mlflow_client import Client
@@ -39,12 +39,12 @@ NOT_COMPARED = (
 WEIGHTS = "model.backbone.weights"
 """A file that may lie in another folder there."""
 REASONS = 5
-"""Why runs were left out: at most so many are told."""
+"""Reasons that are told, at most, for which runs were left out."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What was found.
+    """Earlier runs that were found.
 
     Attributes:
         source: where it was looked for, in words.
@@ -136,7 +136,7 @@ def _all_runs(client: Client, experiment_id: str) -> Iterator[Run]:
 
 
 class _Comparison:
-    """Whether a run could have been a trial of the sweep."""
+    """Comparison of earlier runs: could one have been a trial of the sweep."""
 
     def __init__(self, candidates: Candidates, config: Config, stamp: Mapping[str, str], wanted: WarmStart) -> None:
         self._candidates, self._stamp = candidates, stamp
@@ -150,7 +150,7 @@ class _Comparison:
 
     def read(self, run: Run) -> Params | str:
         """The searched parameters of a run, or why it cannot be compared."""
-        tags, values = run.data.tags, run.data.params
+        tags, values = run.data.tags, _with_defaults(run.data.params)
         for key, value in self._stamp.items():
             if tags.get(key) != value:
                 return f"other {key}: {_short(tags.get(key))} there, {_short(value)} now"
@@ -182,10 +182,25 @@ class _Comparison:
         raise LookupError(f"{key} is not one of {parameter.describe()}")
 
     def _is_chosen(self, key: str, choice: Any, values: Mapping[str, str]) -> bool:
-        """Whether the texts are those of a choice: of each key in it, where it is a section."""
+        """Tell whether the texts are those of a choice: of each key in it, where it is a section."""
         wanted = self._candidates.values({key: choice}).items()
         leaves = {k: v for k, v in wanted if lies_in(k, key) and not isinstance(v, Mapping)}
         return all(k in values and _is_text_of(values[k], value) for k, value in leaves.items())
+
+
+def _with_defaults(params: Mapping[str, str]) -> dict[str, str]:
+    """MLflow's parameters of a run, with the defaults of keys that its version did not have."""
+    nested: dict[str, Any] = {}
+    for key, text in params.items():
+        *sections, leaf = key.split(".")
+        place = nested
+        for section in sections:
+            if not isinstance(place.get(section), dict):
+                place[section] = {}
+            place = place[section]
+        if not isinstance(place.get(leaf), dict):  # parameters of strangers may be called like a section
+            place[leaf] = text
+    return {key: str(value) for key, value in flatten(fill_defaults(nested)).items()}
 
 
 def _flat(config: Config) -> dict[str, Any]:
@@ -197,12 +212,12 @@ def _short(value: str | None) -> str:
 
 
 def _is_text_of(text: str, value: Any) -> bool:
-    """Whether MLflow's text of a parameter says a value, however it writes numbers."""
+    """Tell whether MLflow's text of a parameter says a value, however it writes numbers."""
     return text == str(list(value) if isinstance(value, tuple) else value) or canonical(text) == canonical(value)
 
 
 def _known(client: Client, run: Run, params: Params, candidates: Candidates) -> KnownRun | None:
-    """What a run found out; None if it did not measure what is sought."""
+    """Read the results of a run; None if it did not measure what is sought."""
     objectives = candidates.space.objective
     epochs = _history(client, run, "epoch")
     curves = [_history(client, run, metric_name(objective.metric)) for objective in objectives]

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Param
 
 from mrqm.config import Config
-from pipelines.runs import RunFolder
+from pipelines.runs import RunFolder, flatten
 from pipelines.tracking import Tracker
 from tune.candidates import Candidates
 from tune.entries import SessionBegan, WarmStarted
@@ -111,6 +113,28 @@ def test_a_section_that_was_chosen_is_known_again(make_config: TinyConfig) -> No
     found = find_known(Candidates(space, config), config, STAMP)
     assert found is not None
     assert [run.params for run in found.runs] == [{"data.tile": one} for one in tile["data.tile"]["choice"]]
+
+
+@pytest.mark.parametrize(("kept", "taken"), [({}, 1), ({"optim.warmup_steps": "7"}, 0), ({"optim": "foreign"}, 1)])
+def test_a_run_of_a_version_without_a_key_counts_with_its_default(
+    make_config: TinyConfig, tmp_path: Path, kept: dict[str, str], taken: int
+) -> None:
+    config = make_config(f"tracking.uri=sqlite:///{tmp_path}/old.db", "optim.lr=1e-3", "optim.warmup_steps=500")
+    params = {key: str(value) for key, value in flatten(config.model_dump(mode="json")).items()}
+    del params["optim.warmup_steps"], params["loss.mining.growth"]
+    client = MlflowClient(config.tracking.uri)
+    run = client.create_run(client.create_experiment("mrqm"), tags=STAMP).info.run_id
+    client.log_batch(run, params=[Param(*item) for item in (params | kept).items()])
+    client.log_metric(run, "epoch", 1, step=10)
+    client.log_metric(run, "coco/AP", 0.5, step=10)
+    client.set_terminated(run)
+    candidates = Candidates(make_space(SPACE | {"warm_start": {}}), config)
+    if taken:
+        found = find_known(candidates, config, STAMP)
+        assert found is not None and len(found.runs) == taken
+    else:
+        with pytest.raises(SpaceError, match=r"optim\.warmup_steps=7 there, 500 now"):
+            find_known(candidates, config, STAMP)
 
 
 def test_a_sweep_is_named(find: Callable[..., Found]) -> None:
