@@ -63,13 +63,15 @@ def describe_model(model: str) -> str:
 
 
 def read_tracking(config: Path | None, overrides: Sequence[str]) -> TrackingConfig:
-    """The tracking section of a file, by default of the defaults, with the overrides that concern it.
+    """The tracking section of a file or, without one, of the defaults, with overrides.
 
     Raises:
         ConfigError: the file or an override cannot be used.
     """
-    own = [override for override in overrides if override.startswith("tracking.")]
-    return (load_config(config, own) if config else make_config({}, own, source="the command line")).tracking
+    if config is not None:
+        return load_config(config, overrides).tracking
+    own = [override for override in overrides if override.startswith("tracking.")]  # others may be of a checkpoint only
+    return make_config({}, own, source="the command line").tracking
 
 
 def _fetch(model: str, folder: Path) -> None:

@@ -85,8 +85,10 @@ def _find_origin(client: Client, assessment: Assessment, shown_uri: str) -> _Ori
     versions = client.versions(equals("tags.`checkpoint.sha256`", assessment.weights))
     if version := next(versions, None):
         return _Origin(version.run_id or None, version)
-    known = Path(assessment.subject).parent / "mlflow.json"
-    return _Origin(json.loads(known.read_text()).get(shown_uri)) if known.is_file() else _Origin()
+    for folder in (Path(assessment.subject), Path(assessment.subject).parent):  # a run's own, or a checkpoint's in it
+        if (known := folder / "mlflow.json").is_file():
+            return _Origin(json.loads(known.read_text()).get(shown_uri))
+    return _Origin()
 
 
 def _tags(assessment: Assessment, origin: _Origin) -> dict[str, str]:
