@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from pipelines.report import ui_command
 from pipelines.tracking import metric_name
 
 SOURCE = "mrqm evaluate"
+LOGGED_MODEL = re.compile("models:/(m-[0-9a-f]{32})")
 OF_PREDICTIONS = ("data.", "evaluation.")
 """Settings on which the figures of somebody's predictions depend."""
 
@@ -45,7 +47,9 @@ class _Origin:
 
     @property
     def model_id(self) -> str | None:
-        return getattr(self.version, "model_id", None)
+        """Of the logged model that was registered."""
+        logged = LOGGED_MODEL.fullmatch(self.version.source) if self.version else None
+        return logged and logged[1]
 
     def tags(self) -> dict[str, str]:
         known = {"evaluated.run_id": self.run_id or ""}

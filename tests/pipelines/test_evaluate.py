@@ -354,7 +354,7 @@ def test_an_evaluation_in_mlflow_names_data_model_run_user_and_parameters(
     assert assessment.data_digest.startswith(data.dataset.digest)
     assert json.loads(data.dataset.profile)["images"] == 4
     (model,) = run.inputs.model_inputs
-    assert version.model_id == model.model_id
+    assert version.source == f"models:/{model.model_id}"
     assert "coco/AP" in {metric.key for metric in client.get_logged_model(model.model_id).metrics}
     logged = {file.path for file in client.list_artifacts(run.info.run_id, "report")}
     assert logged == {f"report/{file.name}" for file in files}
