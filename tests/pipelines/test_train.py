@@ -49,7 +49,7 @@ def test_the_run_is_in_mlflow(finished: "subprocess.CompletedProcess[str]", work
     assert run.info.status == "FINISHED"
     assert run.data.params["scaling.num_workers"] == "2"
     assert {"train/loss", "train/images_per_second", "coco/AP", "coco/AP50", "epoch"} <= run.data.metrics.keys()
-    assert run.data.tags["protocol.coco"].startswith("1 ")
+    assert run.data.tags["protocol.coco"].startswith("2 maxDets=1,10,100,500 ")
     assert len(run.data.tags["data.digest"]) == 64
     client = MlflowClient(f"sqlite:///{workplace.folder}/mlflow.db")
     pictures = {file.path for file in client.list_artifacts(run.info.run_id, "pictures")}
