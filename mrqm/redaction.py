@@ -21,7 +21,9 @@ _END = r"\s\"<>`\\"
 """Characters that end a URI in a text; JSON and YAML stay what they are. An apostrophe ends it only where all ends."""
 _SCHEME = r"\b[A-Za-z][A-Za-z0-9+.-]{0,30}"
 _INSIDE = rf"(?!{_SCHEME}://)"
-_URI = re.compile(rf"(?P<scheme>{_SCHEME})://(?P<rest>(?:{_INSIDE}[^{_END}])*{_INSIDE}[^{_END}'])")
+_USER = rf"[^{_END}@/?#:]{{0,100}}:(?!:)[^{_END}@]{{0,200}}@"
+"""A user with a password, which may hold `://` too; two colons chain file systems, as in `zip://a.zip::s3://…`."""
+_URI = re.compile(rf"(?P<scheme>{_SCHEME})://(?P<rest>(?:{_USER})?(?:{_INSIDE}[^{_END}])*{_INSIDE}[^{_END}'])")
 _ANY_USER = re.compile(r"://[^/?#\s]*:[^/?#\s]*@")
 _PARAMETER = re.compile(rf"(?P<begin>[?&;#])(?P<name>[^?&;#={_END}]+)=(?P<value>[^&;#{_END}]*[^&;#{_END}'])")
 _SECRET_NAME = re.compile(
@@ -29,7 +31,7 @@ _SECRET_NAME = re.compile(
     r"|(api|access|account|private|shared|storage|master|subscription|encryption)key|awsaccesskeyid|googleaccessid"
 )
 """In the name of a query parameter, in small letters without punctuation."""
-_PORT = re.compile(r":\d+(?=[/?#]|$)")
+_HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:]+):\d+")
 
 
 def redact(text: str) -> str:
@@ -67,7 +69,7 @@ def _split_user(rest: str) -> tuple[str, str]:
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     if "@" in authority:
         cut = authority.rindex("@")
-    elif ":" in authority and "@" in rest and not _PORT.search(authority):
+    elif ":" in authority and "@" in rest and not _HOST_AND_PORT.fullmatch(authority):
         cut = rest.rindex("@")
     else:
         return "", rest

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mrqm.config import ConfigError, make_config
@@ -66,6 +66,8 @@ def test_what_holds_no_secret_stays_as_it_is(text: str) -> None:
     password=st.text("abc019-_.~!$&'()*+,;=%:@/?#", min_size=1, max_size=12),
     around=st.sampled_from(["{}", "{} is away", 'say "{}"', "({})", "a={} b", "'{}'"]),
 )
+@example(scheme="http", user="", password=":0#", around="{}")  # its first part looks like a port
+@example(scheme="s3", user="me", password="a://b", around="{}")
 def test_no_password_passes_wherever_it_stands(scheme: str, user: str, password: str, around: str) -> None:
     secret = f"<{password}>".replace("<", "x1Q").replace(">", "Q1x")
     text = around.format(f"{scheme}://{user}:{secret}@host/path")
