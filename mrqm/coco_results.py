@@ -8,7 +8,7 @@ An `image_id` is the annotations' own id or, as Ultralytics writes it, the name 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NotRequired
 
@@ -35,7 +35,12 @@ _ENTRIES = TypeAdapter(list[_Entry])
 
 
 def read_coco_results(
-    path: Path, records: Sequence[ImageRecord], labels: Mapping[Id, int | None], *, covers_all: bool = False
+    path: Path,
+    records: Sequence[ImageRecord],
+    labels: Mapping[Id, int | None],
+    *,
+    covers_all: bool = False,
+    other_images: Collection[Id] = (),
 ) -> Results:
     """Read a COCO result file.
 
@@ -45,6 +50,7 @@ def read_coco_results(
         labels: label of each category's id; None for a category that is annotated but not among the classes, whose
             detections are passed over.
         covers_all: in images without an entry nothing was found, for sure; else that is noted.
+        other_images: ids of images without annotations, whose detections are passed over.
 
     Returns:
         Detections of every record, and notes on images without any, ids that are file names, and categories that were
@@ -54,7 +60,8 @@ def read_coco_results(
         DataError: no file, an empty one or one that does not parse, NaN, negative sizes, or images or categories that
             the annotations do not have.
     """
-    entries = _parse(path)
+    others = set(map(str, other_images))
+    entries = [entry for entry in _parse(path) if str(entry["image_id"]) not in others]
     images, notes = _find_images(path, entries, records)
     chosen, label, passed_over = _find_labels(path, entries, labels)
     xywh = np.array([entry["bbox"] for entry in entries], dtype=np.float64).reshape(-1, 4)

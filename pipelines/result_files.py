@@ -91,7 +91,10 @@ def _read_predicted(folder: Path, records: Sequence[ImageRecord], classes: tuple
     content = json.loads(listing.read_text())
     labels, notes = _match_classes(listing, content["categories"], classes)
     renumbered = _renumbered(listing, content["images"], records)
-    results = read_coco_results(folder / "detections.json", renumbered, labels, covers_all=True)
+    others = {image["id"] for image in content["images"]} - {record.image_id for record in renumbered}
+    if others:
+        notes.append(f"{listing}: {len(others)} predicted images have no annotations and are passed over")
+    results = read_coco_results(folder / "detections.json", renumbered, labels, covers_all=True, other_images=others)
     return replace(results, notes=(*notes, *results.notes))
 
 

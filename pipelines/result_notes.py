@@ -57,7 +57,11 @@ def note_order(
     changed = [name for name in shown if abs(official[name] - metrics[f"visdrone/{name}"]) > 1e-9]
     if not changed:
         return ()
-    figures = ", ".join(f"{name} {official[name]:.4f} instead of {metrics[f'visdrone/{name}']:.4f}" for name in changed)
+    differences = {name: (official[name], metrics[f"visdrone/{name}"]) for name in changed}
+    figures = ", ".join(
+        f"{name} {theirs:.4f} instead of {ours:.4f} ({theirs - ours:+.4f})"
+        for name, (theirs, ours) in differences.items()
+    )
     return (
         f"{path}: the rows of {unsorted} texts are not sorted by score; sorted here. The official toolkit counts the "
         f"first rows as they stand: {figures}",

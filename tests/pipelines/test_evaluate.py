@@ -145,6 +145,18 @@ def test_predictions_with_the_categories_in_another_order_keep_their_names(
     assert evaluate(Request(predictions=path, config=config_file), progress).metrics["coco/AP"] == pytest.approx(1)
 
 
+def test_predicted_images_without_annotations_are_passed_over_aloud(
+    root: Path, config_file: Path, progress: ImageProgress
+) -> None:
+    path = write_results("predict", root)
+    for part in ("images", "annotations"):
+        for file in (root / "val" / part).glob("3.*"):
+            file.unlink()
+    scored = evaluate(Request(predictions=path, config=config_file), progress)
+    assert (len(scored.found.records), scored.metrics["coco/AP"]) == (3, pytest.approx(1))
+    assert "1 predicted images have no annotations and are passed over" in scored.notes[0]
+
+
 def test_classes_of_predictions_go_by_their_names(root: Path, config_file: Path, progress: ImageProgress) -> None:
     path = write_results("predict", root)
     listing = json.loads((path / "images.json").read_text())
