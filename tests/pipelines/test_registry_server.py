@@ -33,7 +33,6 @@ def test_everything_works_against_a_server_and_its_password_is_nowhere_to_be_rea
     for name in ("one", "two"):
         register_run(tiny_config(f"output={tmp_path}/runs", f"name={name}"), spotter_checkpoint)
     told = "".join(capfd.readouterr())
-    assert server.uri in told, "MLflow prints where its runs are"
     assert "hunter2" not in told
     files = [path for folder in (tmp_path, server.artifacts.parent) for path in folder.rglob("*") if path.is_file()]
     assert not [path for path in files if b"hunter2" in path.read_bytes()]
