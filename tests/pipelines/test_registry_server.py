@@ -29,13 +29,13 @@ def test_everything_works_against_a_server_and_its_password_is_nowhere_to_be_rea
 ) -> None:
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.setenv(name, "")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri.replace("://", "://me:hunter2@"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri.replace("://", "://me:pA55-only-here@"))
     for name in ("one", "two"):
         register_run(tiny_config(f"output={tmp_path}/runs", f"name={name}"), spotter_checkpoint)
     told = "".join(capfd.readouterr())
-    assert "hunter2" not in told
+    assert "pA55-only-here" not in told
     files = [path for folder in (tmp_path, server.artifacts.parent) for path in folder.rglob("*") if path.is_file()]
-    assert not [path for path in files if b"hunter2" in path.read_bytes()]
+    assert not [path for path in files if b"pA55-only-here" in path.read_bytes()]
     shutil.rmtree(tmp_path / "runs")
     succeed("promote", "spotter/1")
     assert "instead of version 1" in succeed("promote", "spotter/2")
