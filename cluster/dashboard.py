@@ -85,7 +85,7 @@ def open_dashboard(address: Address) -> Dashboard:
         if token is None:
             raise ClusterError(
                 f"{url} asks for a token, and none is at hand; put the cluster's (`ray get-auth-token` on its head) "
-                "into ~/.ray/auth_token, or name its file: export RAY_AUTH_TOKEN_PATH=FILE"
+                "into ~/.ray/auth_token, or name its file: export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE"
             )
         status, body = _ask(url, "/api/version", {"Authorization": f"Bearer {token.value}"})
     if status in (401, 403):

@@ -10,6 +10,8 @@ import atexit
 import gc
 import os
 
+from cluster.loopback import bypass_proxies
+
 # Torch, Ray and MLflow make half a million objects that stay. To look for garbage among them again and again takes a
 # third of the time in which they are imported, and to take them apart takes two seconds when a process ends.
 gc.set_threshold(10_000)
@@ -27,3 +29,9 @@ _ENVIRONMENT = {
 }
 for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
+
+TRAIN_V2 = "RAY_TRAIN_V2_ENABLED"
+TRAIN_V1_WANTED = os.environ.get(TRAIN_V2, "1") not in ("1", "true", "True")
+"""The environment asks for a Ray Train that this package cannot use; `ray_session` says so."""
+os.environ[TRAIN_V2] = "1"
+bypass_proxies()

@@ -21,26 +21,27 @@ from mrqm.config import Config, TrackingConfig
 from mrqm.redaction import redact
 from pipelines.mlflow_client import Client
 from pipelines.mlflow_errors import TrackingError, explain
-from pipelines.mlflow_store import first_contact, require_active, resolve_uri, sqlite_path
+from pipelines.mlflow_store import first_contact, require_active, resolve_experiment, resolve_uri, sqlite_path
 
 PROBE = "mrqm.plan"
 
 
 def check_mlflow(config: Config) -> list[Check]:
     """Whether the store answers, and runs, artifacts and models may be written."""
-    settings, uri = config.tracking, resolve_uri(config.tracking)
-    database = sqlite_path(uri)
-    if database is not None and not database.exists():
-        return [_new_database(database)]
+    settings, name = config.tracking, resolve_experiment(config.tracking)
     try:
+        uri = resolve_uri(settings)
+        database = sqlite_path(uri)
+        if database is not None and not database.exists():
+            return [_new_database(database)]
         with first_contact(uri):
             client = Client(uri)
-            experiment = client.get_experiment_by_name(settings.experiment)
+            experiment = client.get_experiment_by_name(name)
             if experiment is not None:
                 require_active(experiment, uri)
     except TrackingError as error:
         return [Check.refused("mlflow", error)]
-    what = f"experiment {settings.experiment}"
+    what = f"experiment {name}"
     checks = [Check("mlflow", "ok", f"{redact(uri)} answers; {what} {'is there' if experiment else 'will be made'}")]
     with first_contact(uri):
         checks += _check_experiment(client, experiment, uri) if experiment else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 
 from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,6 +14,8 @@ from mrqm.redaction import redact
 LONGEST = 300
 """Characters of a message that nobody foresaw."""
 USE_ANOTHER = "set tracking.uri or MLFLOW_TRACKING_URI to a store that answers, such as sqlite:///mlflow.db"
+
+TRUST_IT = "name the file of its certificate, or of who signed it: export MLFLOW_TRACKING_SERVER_CERT_PATH=FILE.pem"
 
 
 class TrackingError(ValueError):
@@ -32,6 +35,10 @@ def explain(error: BaseException) -> tuple[str, str]:
     match _root(error):
         case ConnectionRefusedError():
             return "nothing listens there", f"start the server, or {USE_ANOTHER}"
+        case ssl.SSLCertVerificationError(verify_message=reason):
+            return f"its certificate is not trusted ({reason})", TRUST_IT
+        case ssl.SSLError():
+            return "it does not speak TLS as this machine does", "correct https:// or http:// in the address"
         case ConnectionError():
             return "the connection broke", f"look whether it is well, or {USE_ANOTHER}"
         case socket.gaierror():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,17 +23,30 @@ from pipelines.mlflow_client import Client
 from pipelines.mlflow_errors import TrackingError, UnreachableError, explain, is_away
 
 URI = "MLFLOW_TRACKING_URI"
+EXPERIMENT = "MLFLOW_EXPERIMENT_NAME"
+HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
 FIRST_CONTACT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 
 
 def resolve_uri(settings: TrackingConfig) -> str:
     """The tracking URI: MLFLOW_TRACKING_URI if set, else the configuration's; SQLite files by absolute path.
 
+    Raises:
+        TrackingError: it is an address without its scheme.
+
     A server's credentials in MLFLOW_TRACKING_URI move to the variables that MLflow has for them: it would print them.
     """
     uri = _without_credentials(os.environ.get(URI, "")) or settings.uri
+    if HOST_AND_PORT.match(uri):
+        where = URI if os.environ.get(URI) else "tracking.uri"
+        raise TrackingError(f"{where}={uri}: MLflow would take that for a folder; write http://{uri}")
     path = sqlite_path(uri)
     return uri.replace(f":///{path}", f":///{path.resolve()}", 1) if path else uri
+
+
+def resolve_experiment(settings: TrackingConfig) -> str:
+    """The name of the experiment: MLFLOW_EXPERIMENT_NAME if set, as for MLflow itself, else the configuration's."""
+    return os.environ.get(EXPERIMENT) or settings.experiment
 
 
 @contextmanager
@@ -86,7 +100,7 @@ def require_experiment(settings: TrackingConfig) -> None:
         _require_place(uri, database)
         return
     with first_contact(uri):
-        find_experiment(Client(uri), settings.experiment, uri)
+        find_experiment(Client(uri), resolve_experiment(settings), uri)
 
 
 def _require_place(uri: str, database: Path) -> None:

@@ -11,9 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import ray
+from ray.exceptions import AuthenticationError
 from ray.util import placement_group_table
 
 from mrqm.config import ScalingConfig
+from pipelines import TRAIN_V1_WANTED, TRAIN_V2
+from pipelines.ray_errors import SilentAddressError, explain_start
 from pipelines.ray_start import isolated_from_signals
 from pipelines.stopping import kept_handlers
 
@@ -27,6 +30,9 @@ OWN_SESSION = {"RAY_AUTH_MODE": "disabled", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER
 """A session of our own serves nobody else: no token, and nobody who takes its machine away."""
 
 
+logger = logging.getLogger(__name__)
+
+
 class ResourceError(ValueError):
     """A cluster that does not answer, or is too small for what is asked."""
 
@@ -38,6 +44,8 @@ def ray_session() -> Iterator[None]:
     Raises:
         ResourceError: nothing answers at RAY_ADDRESS.
     """
+    if TRAIN_V1_WANTED:
+        logger.warning("%s=0 is ignored: mrqm trains by the second version of Ray Train", TRAIN_V2)
     if ray.is_initialized():
         with _defaults(TRAIN_SETTINGS):
             yield
@@ -68,25 +76,25 @@ def _defaults(variables: Mapping[str, str]) -> Iterator[None]:
 def _connect(address: str | None) -> None:
     # Workers speak to the user through `pipelines.events`; everything else they print is in Ray's own log files.
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        with isolated_from_signals():
-            ray.init(address="local", include_dashboard=False, **quiet)
-        return
     try:
-        _knock(address)
-        ray.init(address=address, **quiet)
-    except (ConnectionError, TimeoutError, socket.gaierror) as error:
-        raise ResourceError(
-            f"RAY_ADDRESS={address}: no Ray cluster answers there; start it, or unset RAY_ADDRESS to train on this "
-            f"machine alone ({error})"
-        ) from error
+        if address is None:
+            with isolated_from_signals():
+                ray.init(address="local", include_dashboard=False, **quiet)
+        else:
+            _knock(address)
+            ray.init(address=address, **quiet)
+    except (OSError, RuntimeError, AuthenticationError) as error:
+        raise ResourceError(explain_start(address, error)) from error
 
 
 def _knock(address: str) -> None:
     """Raise within seconds what Ray would raise after minutes: an address may also be a word, such as `auto`."""
     host, _, port = address.rpartition("/")[2].rpartition(":")
     if host and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        except OSError as error:
+            raise SilentAddressError(error) from error
 
 
 def describe_resources(scaling: ScalingConfig) -> str:

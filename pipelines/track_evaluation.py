@@ -20,7 +20,7 @@ from pipelines.evaluate import Assessment
 from pipelines.journal import DatasetUsed
 from pipelines.mlflow_client import Client, equals
 from pipelines.mlflow_errors import STORE_ERRORS, TrackingError, explain
-from pipelines.mlflow_store import find_experiment, first_contact, resolve_uri
+from pipelines.mlflow_store import find_experiment, first_contact, resolve_experiment, resolve_uri
 from pipelines.model_version import DATA
 from pipelines.new_run import log_config, origin_tags
 from pipelines.provenance import VIEW
@@ -70,7 +70,7 @@ def track_evaluation(assessment: Assessment, report: Sequence[Path]) -> str:
     uri = resolve_uri(settings)
     with first_contact(uri):
         client = Client(uri)
-        experiment = find_experiment(client, settings.experiment, uri)
+        experiment = find_experiment(client, resolve_experiment(settings), uri)
     try:
         origin = _find_origin(client, assessment, redact(uri))
         run_id = client.create_run(experiment, f"evaluate {assessment.subject}", _tags(assessment, origin)).info.run_id

@@ -26,7 +26,7 @@ from pipelines.events import PROTOCOL, EpochReport, SetAside, SystemSample
 from pipelines.journal import Artifact, DatasetUsed, EndStatus, Journal, Metrics, Status, Tags, now
 from pipelines.mlflow_client import Client
 from pipelines.mlflow_errors import UnreachableError
-from pipelines.mlflow_store import find_experiment, first_contact, require_experiment, resolve_uri
+from pipelines.mlflow_store import find_experiment, first_contact, require_experiment, resolve_experiment, resolve_uri
 from pipelines.new_run import create_run
 from pipelines.runs import RunFolder
 from pipelines.storage_wait import write_patiently
@@ -78,7 +78,7 @@ class Tracker:
         try:
             with first_contact(self.uri):
                 self.client = Client(self.uri)
-                experiment = find_experiment(self.client, config.tracking.experiment, self.uri)
+                experiment = find_experiment(self.client, resolve_experiment(config.tracking), self.uri)
                 if not self.run_id or not _exists(self.client, self.run_id):
                     self.run_id = create_run(self.client, experiment, config, parent, tags)
         except UnreachableError as error:

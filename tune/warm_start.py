@@ -22,7 +22,7 @@ from mrqm.config import Config, fill_defaults
 from mrqm.redaction import redact
 from pipelines.fingerprint import RUNTIME_KEYS
 from pipelines.mlflow_client import Client
-from pipelines.mlflow_store import first_contact, resolve_uri, sqlite_path
+from pipelines.mlflow_store import first_contact, resolve_experiment, resolve_uri, sqlite_path
 from pipelines.runs import flatten
 from pipelines.tracking import metric_name
 from tune.candidates import Candidates
@@ -77,7 +77,7 @@ def find_known(candidates: Candidates, config: Config, stamp: Mapping[str, str])
     if wanted is None:
         return None
     uri = resolve_uri(config.tracking)
-    experiment = wanted.experiment or config.tracking.experiment
+    experiment = wanted.experiment or resolve_experiment(config.tracking)
     source = f"sweep {' and '.join(wanted.sweeps)}" if wanted.sweeps else f"experiment {experiment}"
     database = sqlite_path(uri)
     if database is not None and not database.exists():

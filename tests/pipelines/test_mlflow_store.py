@@ -5,17 +5,25 @@ from __future__ import annotations
 import http.server
 import os
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from mrqm.config import TrackingConfig
 from pipelines.mlflow_client import Client
 from pipelines.mlflow_errors import TrackingError, UnreachableError
-from pipelines.mlflow_store import find_experiment, first_contact, resolve_uri
+from pipelines.mlflow_store import find_experiment, first_contact, resolve_experiment, resolve_uri
 
 from .mlflow_server import MlflowServer
 from .registered import free_port
@@ -138,3 +146,62 @@ def test_a_databases_password_stays_where_it_is_needed(monkeypatch: pytest.Monke
     uri = "postgresql://me:pass@host/db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert resolve_uri(TrackingConfig()) == uri
+
+
+@pytest.fixture
+def secure_website(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """The address of a server that signed its certificate itself, and the certificate."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    _sign(certificate, key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Website)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"https://127.0.0.1:{server.server_port}", certificate
+    server.shutdown()
+    server.server_close()
+
+
+def _sign(certificate: Path, key: Path) -> None:
+    private, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    signed = (
+        x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .sign(private, hashes.SHA256())
+    )
+    certificate.write_bytes(signed.public_bytes(Encoding.PEM))
+    key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+def test_a_certificate_that_nobody_trusts_is_asked_for(
+    secure_website: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, certificate = secure_website
+    monkeypatch.delenv("MLFLOW_TRACKING_SERVER_CERT_PATH", raising=False)
+    said = r"its certificate is not trusted \(self.signed certificate\); .* MLFLOW_TRACKING_SERVER_CERT_PATH=FILE\.pem"
+    with pytest.raises(TrackingError, match=said):
+        contact(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificate))
+    with pytest.raises(TrackingError, match="what answers there is no MLflow server"):
+        contact(uri)
+
+
+def test_an_address_without_a_scheme_is_given_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for uri in ("127.0.0.1:5000", "mlflow.example:80/team"):
+        with pytest.raises(TrackingError, match=rf"^tracking.uri={uri}: .* write http://{uri}$"):
+            resolve_uri(TrackingConfig(uri=uri))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "localhost:5000")
+    with pytest.raises(TrackingError, match=r"^MLFLOW_TRACKING_URI=localhost:5000: .* write http://localhost:5000$"):
+        resolve_uri(TrackingConfig())
+
+
+def test_the_environment_names_the_experiment_as_it_names_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    assert resolve_experiment(TrackingConfig(experiment="own")) == "own"
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "shared")
+    assert resolve_experiment(TrackingConfig(experiment="own")) == "shared"

@@ -1,0 +1,64 @@
+"""Addresses of this machine, in an environment that names a proxy for all the others."""
+
+from __future__ import annotations
+
+import os
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+import requests
+
+from cluster.loopback import HOSTS, bypass_proxies
+
+
+class Answer(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None: ...
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def behind_a_proxy_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "")
+
+
+def test_loopback_needs_no_proxy(address: str) -> None:
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"http://{address}", timeout=10)
+    bypass_proxies()
+    port = address.rpartition(":")[2]
+    for host in ("127.0.0.1", "localhost"):
+        assert urllib.request.urlopen(f"http://{host}:{port}", timeout=10).status == 204
+        assert requests.get(f"http://{host}:{port}", timeout=10).status_code == 204
+
+
+def test_other_addresses_go_through_the_proxy() -> None:
+    bypass_proxies()
+    with pytest.raises(requests.exceptions.ProxyError):
+        requests.get("http://192.0.2.1", timeout=10)
+
+
+def test_hosts_that_were_listed_stay_and_none_is_listed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "store.example,localhost")
+    monkeypatch.setenv("NO_PROXY", ".internal")
+    bypass_proxies()
+    bypass_proxies()
+    expected = ["store.example", "localhost", ".internal", *HOSTS[1:]]
+    assert os.environ["no_proxy"].split(",") == os.environ["NO_PROXY"].split(",") == expected
