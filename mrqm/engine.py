@@ -19,7 +19,7 @@ from mrqm.data import DetectionLoader
 from mrqm.data.loader import Batch
 from mrqm.evaluation import Evaluator, build_protocol
 from mrqm.faults import Fault, not_finite, save_fault
-from mrqm.learner import Learner, autocast, place, to_device, unwrap
+from mrqm.learner import Learner, autocast, place, to_device, uncompiled, unwrap
 from mrqm.postprocess import postprocess
 from mrqm.progress import DivergenceError, Progress
 
@@ -173,7 +173,7 @@ def evaluate(model: nn.Module, loader: DetectionLoader, config: Config, device: 
 def detect(model: nn.Module, batch: Batch, config: Config, device: torch.device) -> list[dict[str, Tensor]]:
     """Detections of one batch, on the host, in px of each target's `orig_size`."""
     images, masks, targets = to_device(batch, device)
-    with autocast(config, device):
+    with autocast(config, device), uncompiled(config):
         outputs = model(images, masks)
     sizes = torch.stack([target["orig_size"] for target in targets])
     found = postprocess(outputs, sizes, config.evaluation.max_detections, config.evaluation.nms_iou)

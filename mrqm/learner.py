@@ -84,6 +84,11 @@ def autocast(config: Config, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=config.train.precision == "bfloat16")
 
 
+def uncompiled(config: Config) -> AbstractContextManager[None]:
+    """Run a model as it is where images differ in size: a compiled one would be traced anew for each."""
+    return torch.compiler.set_stance("force_eager") if config.model.compile else nullcontext()
+
+
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """A batch on the model's device."""
     images, masks, targets = batch

@@ -25,7 +25,8 @@ from mrqm.checkpoint import build_unloaded
 from mrqm.config import Config
 from mrqm.criterion import build_criterion, total_loss
 from mrqm.data.dataset import DetectionDataset
-from mrqm.data.loader import STRIDE, Batch
+from mrqm.data.loader import STRIDE, Batch, to_stride
+from mrqm.data.view_sizes import view_sizes
 from mrqm.learner import Learner, autocast
 from mrqm.optim import Schedule, build_optimizer
 
@@ -81,12 +82,9 @@ def heaviest_batch(config: Config, data: DetectionDataset) -> HeaviestBatch:
         config: of the training.
         data: its training data.
     """
-    zoom, tile, limit = config.data.augment.scale_jitter[1], config.data.tile, config.data.longest_side
-    sizes = {(item.window.height, item.window.width) for item in data.items}
-    grown = {_zoomed(size, zoom, tile.size if tile else None, limit) for size in sizes}
-    images = config.micro_batch_size
-    padded = {(_to_stride(height), _to_stride(width)) for height, width in grown}
-    if images == 1:
+    grown, images = view_sizes(config, data), config.micro_batch_size
+    padded = {(to_stride(height), to_stride(width)) for height, width in grown}
+    if images == 1 and not config.model.compile:
         size = max(padded, key=math.prod)
     else:
         size = max(height for height, _ in padded), max(width for _, width in padded)
@@ -106,9 +104,8 @@ def predict_step_memory(config: Config, num_classes: int, batch: HeaviestBatch) 
         num_classes: of the data.
         batch: the heaviest.
     """
-    eager = config.model_copy(update={"model": config.model.model_copy(update={"compile": False})})
-    learner = build_learner(eager, num_classes)
-    side = max(LEAST_SIDE, _to_stride(math.ceil(math.sqrt(PX_PER_TOKEN * config.model.num_queries))))
+    learner = build_learner(config, num_classes)
+    side = max(LEAST_SIDE, to_stride(math.ceil(math.sqrt(PX_PER_TOKEN * config.model.num_queries))))
     small, larger = (side, side), (side + 2 * STRIDE, side + 2 * STRIDE)
     if math.prod(batch.size) <= math.prod(larger):
         an_image = _kept_bytes(learner, num_classes, batch.size, batch)
@@ -190,16 +187,3 @@ def _model_bytes(learner: Learner) -> int:
 
 def _address(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
-
-
-def _zoomed(size: tuple[int, int], zoom: float, tile: int | None, limit: int | None) -> tuple[int, int]:
-    """The largest view of an item, as `Augmentation` makes it."""
-    if tile is not None:
-        factor = max(1.0, zoom)
-        return min(tile, round(size[0] * factor)), min(tile, round(size[1] * factor))
-    factor = zoom if limit is None else min(zoom, limit / max(size))
-    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
-
-
-def _to_stride(side: int) -> int:
-    return -(-side // STRIDE) * STRIDE

@@ -18,7 +18,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from mrqm.config import Config
 from mrqm.data.loader import Batch
-from mrqm.learner import autocast, to_device
+from mrqm.learner import autocast, to_device, uncompiled
 from mrqm.pictures import LEAST_SIDE, MOST_SIDE, sheet
 
 HEAT = np.array([(10, 0, 30), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], dtype=np.float32)
@@ -45,7 +45,7 @@ def locate_queries(model: nn.Module, batch: Batch, config: Config, device: torch
         device: of the model.
     """
     images, masks, targets = to_device(batch, device)
-    with autocast(config, device):
+    with autocast(config, device), uncompiled(config):
         outputs = model(images, masks, targets)
     selected = outputs["encoder_outputs"]["pred_boxes"][..., :2].float().cpu()
     found = {f"{selected.shape[1]} selected queries": list(selected)}

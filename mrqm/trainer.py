@@ -29,7 +29,7 @@ from mrqm.data.loader import Batch
 from mrqm.engine import StepReport, detect, evaluate, train_one_epoch
 from mrqm.faults import Fault
 from mrqm.learner import Learner, place, unwrap
-from mrqm.models.mrqm import build_model
+from mrqm.models.mrqm import build_model, compile_parts
 from mrqm.optim import Schedule, build_optimizer
 from mrqm.pictures import draw_comparison
 from mrqm.progress import Progress
@@ -94,6 +94,8 @@ class Trainer:
             device=device,
             faults=faults or Path(config.output) / config.name / "faults",
         )
+        if config.model.compile:
+            compile_parts(model)
         self.epoch = 0
         steps = config.train.epochs * (len(self.train_loader) // config.train.accumulate)
         self.progress = Progress(steps, 60 * (config.train.max_minutes or math.inf))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import mrqm
 from mrqm import engine, progress
@@ -278,3 +280,29 @@ def test_accumulated_parts_make_one_step(config: Any) -> None:
 
 def test_the_picture_shows_validation_images(config: Any) -> None:
     assert isinstance(Trainer(config(), CPU).picture(), Image.Image)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_compiled_model_is_traced_for_no_further_size_of_images(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def count(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        traced.append(trainer.step)
+        return graph.forward
+
+    traced: list[int] = []
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=count))
+    settings = config("model.compile=true", "train.epochs=2", "train.batch_size=1", "model.denoising.enabled=false")
+    root = settings.data.root
+    for split in ("train", "val"):
+        for number in range(4):
+            path = root / split / "images" / f"{number}.png"
+            Image.open(path).crop((0, 0, 64 - 9 * number, 64)).resize((64 + 40 * number, 96)).save(path)
+    trainer = Trainer(settings, CPU)
+    trainer.train_epoch()
+    trainer.evaluate()
+    once = len(traced)
+    assert once > 0
+    trainer.train_epoch()
+    trainer.evaluate()
+    assert len(traced) == once
+    assert all(math.isfinite(loss["loss"]) for loss in run(trainer))

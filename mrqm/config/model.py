@@ -103,7 +103,7 @@ class ModelConfig(Section):
     channels_last: bool = True
     """Memory format of the backbone; faster convolutions on most CPUs and GPUs."""
     compile: bool = False
-    """Whether torch.compile compiles backbone, encoder and decoder."""
+    """Whether torch.compile compiles backbone, encoder and decoder for training, which pads all images to one size."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 from mrqm.config import Config
 from mrqm.data.dataset import DetectionDataset, Sample, Target
 from mrqm.data.records import DataError
+from mrqm.data.view_sizes import largest_view
 
 STRIDE = 32
 """Batches are padded to a multiple of this, the coarsest stride of the backbone."""
@@ -23,20 +25,22 @@ STRIDE = 32
 Batch = tuple[Tensor, Tensor | None, list[Target]]
 
 
-def collate(samples: Sequence[Sample | None]) -> Batch:
+def collate(samples: Sequence[Sample | None], least: tuple[int, int] | None = None) -> Batch:
     """Join samples into a batch, padded right and bottom with 0 to a common multiple of 32.
 
     Args:
         samples: (uint8 image (3, H, W), target) pairs, at least one; None, an image that did not decode, is left out.
+        least: height and width in px that the batch is padded to at least.
 
     Returns:
-        images (B, 3, H, W) uint8, masks (B, H, W) bool that are True on padding, or None when nothing is padded, and
-        the targets.
+        images (B, 3, H, W) uint8, masks (B, H, W) bool that are True on padding, or None when nothing is padded and
+        `least` not given, and the targets.
     """
     readable = [sample for sample in samples if sample is not None]
     images, targets = [image for image, _ in readable], [target for _, target in readable]
-    height, width = (-(-max(image.shape[axis] for image in images) // STRIDE) * STRIDE for axis in (1, 2))
-    if all(image.shape[1:] == (height, width) for image in images):
+    sizes = [tuple(image.shape[1:]) for image in images] + ([] if least is None else [least])
+    height, width = (to_stride(max(sides)) for sides in zip(*sizes, strict=True))
+    if least is None and all(image.shape[1:] == (height, width) for image in images):
         return torch.stack(images), None, targets
     batch = torch.zeros(len(images), 3, height, width, dtype=torch.uint8)
     masks = torch.ones(len(images), height, width, dtype=torch.bool)
@@ -44,6 +48,11 @@ def collate(samples: Sequence[Sample | None]) -> Batch:
         row[:, : image.shape[1], : image.shape[2]] = image
         mask[: image.shape[1], : image.shape[2]] = False
     return batch, masks, targets
+
+
+def to_stride(side: int) -> int:
+    """The side of a batch, in px, that holds images with that side."""
+    return -(-side // STRIDE) * STRIDE
 
 
 class TrainingSampler(Sampler[list[tuple[int, int]]]):
@@ -132,11 +141,13 @@ class DetectionLoader(DataLoader[Sample | None]):
             raise DataError(str(error).rpartition("DataError: ")[2].strip()) from None
 
 
-def _pack(samples: Sequence[Sample | None]) -> tuple[Tensor, Tensor | None, list[dict[str, NDArray[Any]]]] | None:
+def _pack(
+    samples: Sequence[Sample | None], least: tuple[int, int] | None
+) -> tuple[Tensor, Tensor | None, list[dict[str, NDArray[Any]]]] | None:
     """`collate` with targets in numpy: processes send arrays through a pipe, but every tensor as a shared file."""
     if not any(samples):
         return None
-    images, masks, targets = collate(samples)
+    images, masks, targets = collate(samples, least)
     return images, masks, [{key: value.numpy() for key, value in target.items()} for target in targets]
 
 
@@ -170,7 +181,7 @@ def build_loader(
         **batches,
         num_workers=config.data.loader_workers,
         persistent_workers=config.data.loader_workers > 0,
-        collate_fn=_pack,
+        collate_fn=partial(_pack, least=largest_view(config, dataset) if training and config.model.compile else None),
         worker_init_fn=_leave_group,
         pin_memory=config.scaling.use_gpu,
         generator=torch.Generator(),  # its own: loading leaves the model's random numbers alone

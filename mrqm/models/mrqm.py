@@ -100,7 +100,7 @@ def build_model(config: Config, num_classes: int) -> MRQM:
     backbone = build_backbone(model.backbone, channels_last=model.channels_last)
     dim, heads, levels = model.hidden_dim, model.num_heads, len(STRIDES)
     attention = (dim, heads, levels, model.num_points, model.ffn_dim)
-    detector = MRQM(
+    return MRQM(
         backbone=backbone,
         bifpn=BiFPN(backbone.channels, dim, model.bifpn.repeats),
         encoder=_build_encoder(model, attention),
@@ -109,10 +109,15 @@ def build_model(config: Config, num_classes: int) -> MRQM:
         denoising=_build_denoising(model, num_classes),
         iou_aware_head=_build_iou_aware_head(model, loss, num_classes),
     )
-    if model.compile:
-        for part in (detector.backbone, detector.encoder, detector.decoder):
-            part.compile()
-    return detector
+
+
+def compile_parts(model: MRQM) -> None:
+    """Have torch.compile compile backbone, encoder and decoder when they are first called.
+
+    It traces them anew for images of another size, which takes minutes: feed images of one size.
+    """
+    for part in (model.backbone, model.encoder, model.decoder):
+        part.compile()
 
 
 def _build_encoder(model: ModelConfig, attention: tuple[int, int, int, int, int]) -> nn.Module:

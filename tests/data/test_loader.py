@@ -258,3 +258,23 @@ class _Threads(torch.utils.data.Dataset[int]):
 def test_worker_processes_compute_with_one_thread() -> None:
     threads, *_ = torch.utils.data.DataLoader(_Threads(), num_workers=1)
     assert threads.tolist() == [1]
+
+
+@pytest.mark.parametrize("jitter", [(1, 1), (0.5, 1.5)])
+def test_a_compiled_training_gets_images_of_one_size(
+    jitter: tuple[float, float], tmp_path: Path, write_visdrone: WriteVisDrone
+) -> None:
+    for number, size in enumerate([(40, 90), (90, 40), (64, 64), (50, 61)]):
+        write_visdrone({f"{number:02}": "5,5,20,20,1,4,0,0\n"}, size=size)
+    config = configure(tmp_path, batch_size=1)
+    augment = config.data.augment.model_copy(update={"scale_jitter": jitter})
+    config = config.model_copy(update={"data": config.data.model_copy(update={"augment": augment})})
+    compiled = config.model_copy(update={"model": config.model.model_copy(update={"compile": True})})
+    dataset = build_dataset(config, "train")
+    assert len({images.shape for images, _, _ in build_loader(config, dataset, training=True)}) > 1
+    padded = list(build_loader(compiled, dataset, training=True))
+    assert len({images.shape for images, _, _ in padded}) == 1
+    for images, masks, targets in padded:
+        assert masks is not None and masks.shape[1:] == images.shape[2:]
+        assert (~masks).sum() == targets[0]["size"].prod()
+        assert not images.permute(0, 2, 3, 1)[masks].any()
