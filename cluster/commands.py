@@ -6,13 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
-jobs = typer.Typer(help="Look at a cluster's jobs, follow and stop them.", no_args_is_help=True)
-cluster = typer.Typer(help="A Ray head and an MLflow server on this machine, for this folder.", no_args_is_help=True)
+jobs = typer.Typer(help="Look at a cluster's jobs, follow and stop them.", no_args_is_help=True, rich_markup_mode=None)
+cluster = typer.Typer(
+    help="A Ray head and an MLflow server on this machine, for this folder.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 Address = Annotated[
     str | None,
     typer.Option(
-        help="Of the cluster's dashboard, such as http://127.0.0.1:8265.  [default: RAY_API_SERVER_ADDRESS, "
-        "RAY_ADDRESS, the cluster started in this folder]"
+        help="Address of the cluster's dashboard, such as http://127.0.0.1:8265.",
+        show_default="RAY_API_SERVER_ADDRESS, RAY_ADDRESS, the cluster started in this folder",
     ),
 ]
 Job = Annotated[str, typer.Argument(metavar="JOB", help="Its id, or a beginning of it that no other has.")]
@@ -36,7 +40,7 @@ def make_submit(
             bool, typer.Option(help="Stay until the job ends, with its output and its exit code.")
         ] = True,
         submission_id: Annotated[
-            str | None, typer.Option(help="Of the job.  [default: from the configuration's name and the time]")
+            str | None, typer.Option(help="Name of the job.", show_default="from the configuration's name and the time")
         ] = None,
         working_dir: Annotated[Path, typer.Option(help="What travels; .gitignore and .rayignore count.")] = Path(),
         env: Annotated[
@@ -118,9 +122,13 @@ def stop(job: Job, address: Address = None) -> None:
 
 @cluster.command()
 def up(
-    dashboard_port: Annotated[int, typer.Option(min=1, help="Of Ray's dashboard; a free one if it is taken.")] = 8265,
-    mlflow_port: Annotated[int, typer.Option(min=1, help="Of the MLflow server; a free one if it is taken.")] = 5000,
-    num_cpus: Annotated[int | None, typer.Option(min=1, help="That jobs may use.  [default: all]")] = None,
+    dashboard_port: Annotated[
+        int, typer.Option(min=1, help="Port of Ray's dashboard; a free one if it is taken.")
+    ] = 8265,
+    mlflow_port: Annotated[
+        int, typer.Option(min=1, help="Port of the MLflow server; a free one if it is taken.")
+    ] = 5000,
+    num_cpus: Annotated[int | None, typer.Option(min=1, help="CPUs that jobs may use.", show_default="all")] = None,
 ) -> None:
     """Start both, on loopback, Ray behind a token; if they run, say so."""
     from cluster.local import describe, start

@@ -8,12 +8,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from cluster import commands as clusters
 from cluster.place import JOB
@@ -22,7 +23,19 @@ from pipelines.registry_commands import app as registry
 from pipelines.stopping import stoppable_command
 
 
-class Commands(TyperGroup):
+class Listing(TyperGroup):
+    """Lists its commands with the whole first sentence of each one's help."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the commands into help."""
+        helps = {name: (command.help or "").split("\n\n")[0] for name, command in self.commands.items()}
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, f"{text.partition('. ')[0].strip().rstrip('.')}.") for name, text in helps.items()]
+            )
+
+
+class Commands(Listing):
     """Says a user's error in one message instead of a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -38,17 +51,35 @@ class Commands(TyperGroup):
             raise typer.Exit(2) from error
 
 
+class ConfiguredCommand(TyperCommand):
+    """Tells who names a YAML file without the option for it which option that is."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words of the command."""
+        positional = [word for before, word in pairwise(["", *args]) if not before.startswith("-")]
+        files = [word for word in positional if word.endswith((".yaml", ".yml")) and "=" not in word]
+        given = {word.partition("=")[0] if word.startswith("--") else word[:2] for word in args if word[:1] == "-"}
+        if files and not given & {"-c", "--config", "-h", "--help"}:
+            options = ("-c", "-s") if any(name == "space" for name in (p.name for p in self.params)) else ("-c",)
+            named = " ".join(f"{option} {file}" for option, file in zip(options, files, strict=False))
+            rest = [word for word in args if word not in files]
+            meant = " ".join([ctx.command_path, named, *rest])
+            raise typer.BadParameter(f"-c names the configuration; did you mean: {meant}", ctx=ctx)
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
     cls=Commands,
     help="Train and evaluate MRQM, a detector of small objects.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its tables cut off long options where a terminal has 80 columns
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(registry, name="registry")
-app.add_typer(clusters.jobs, name="jobs")
-app.add_typer(clusters.cluster, name="cluster")
+app.add_typer(registry, name="registry", cls=Listing)
+app.add_typer(clusters.jobs, name="jobs", cls=Listing)
+app.add_typer(clusters.cluster, name="cluster", cls=Listing)
 MODEL = "A run's folder (its best checkpoint), RUN/last, a checkpoint's, models:/NAME@ALIAS or runs:/RUN_ID/model"
 Overrides = Annotated[
     list[str] | None,
@@ -65,11 +96,13 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show where in the code an error comes from.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None: ...
 
 
-@app.command()
+@app.command(cls=ConfiguredCommand)
 def train(
     config: Annotated[Path, typer.Option("--config", "-c", help="A YAML file such as configs/demo.yaml.")],
     overrides: Overrides = None,
@@ -88,7 +121,7 @@ def train(
         print_summary(run(settings, console), console)
 
 
-@app.command()
+@app.command(cls=ConfiguredCommand)
 def tune(
     config: Annotated[Path, typer.Option("--config", "-c", help="A YAML file such as configs/demo.yaml.")],
     space: Annotated[Path, typer.Option("--space", "-s", help="What is searched, such as tune/spaces/mrqm.yaml.")],
@@ -114,15 +147,15 @@ def tune(
             print_outcome(outcome, console)
 
 
-@app.command()
+@app.command(cls=ConfiguredCommand)
 def plan(
     config: Annotated[Path, typer.Option("--config", "-c", help="A YAML file such as configs/demo.yaml.")],
     overrides: Overrides = None,
-    space: Annotated[Path | None, typer.Option("--space", "-s", help="Of a sweep.")] = None,
+    space: Annotated[Path | None, typer.Option("--space", "-s", help="The search space, to plan a sweep.")] = None,
     gpu_memory: Annotated[
-        str | None, typer.Option(help="Of a GPU, such as 24GB.  [default: as the cluster's nodes say]")
+        str | None, typer.Option(help="Memory of a GPU, such as 24GB.", show_default="as the cluster's nodes say")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Check what a training or sweep needs: data, memory, cluster, storage, MLflow; exit with 1 if it would fail."""
     from rich.console import Console
@@ -168,18 +201,22 @@ def evaluate(
     ] = None,
     protocol: Annotated[
         list[str] | None,
-        typer.Option(help="coco, coco-drop-ignored, visdrone, soda-d; may be given several times.  [default: coco]"),
+        typer.Option(
+            help="coco, coco-drop-ignored, visdrone, soda-d; may be given several times.", show_default="coco"
+        ),
     ] = None,
     view: Annotated[
         str | None,
-        typer.Option(help="tiles, sliced (images through windows) or full.  [default: as in training]"),
+        typer.Option(help="tiles, sliced (images through windows) or full.", show_default="as in training"),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Write metrics, curves and the worst images here.")] = None,
     track: Annotated[bool, typer.Option("--track", help="Log to MLflow.")] = False,
     sizes: Annotated[
         Path | None, typer.Option(help="For --predictions without images: lines of name,width,height, or a COCO json.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, or cuda:1.", show_default="the GPU if there is one")
+    ] = None,
 ) -> None:
     """Score a model, or anybody's predictions, by the rules of one or several benchmarks."""
     from rich.console import Console
@@ -219,7 +256,9 @@ def evaluate(
 @app.command()
 def replay(
     folder: Annotated[Path, typer.Argument(help="A kept step, such as runs/demo/faults/step_000123/rank_0.")],
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, or cuda:1.", show_default="the GPU if there is one")
+    ] = None,
 ) -> None:
     """Run a training step again whose loss or gradient was not finite or exploded, and say where that begins."""
     from rich.console import Console
@@ -275,7 +314,9 @@ def predict(
         typer.Argument(metavar="IMAGES... [KEY=VALUE]...", help="Files, folders, globs, URIs; settings: data.scale=2"),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")],
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, or cuda:1.", show_default="the GPU if there is one")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Windows that the model sees at once.")] = None,
     merge: Annotated[str | None, typer.Option(help="Of windows: window_nms, nms, wbf, soft_nms or plain_nms.")] = None,
     score_threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score of what pictures show.")] = 0.3,
@@ -311,12 +352,16 @@ def export(
     overrides: Overrides = None,
     size: Annotated[
         tuple[int, int] | None,
-        typer.Option(metavar="HEIGHT WIDTH", help="Of batches, in px.  [default: training's tiles or longest side]"),
+        typer.Option(
+            metavar="HEIGHT WIDTH",
+            help="Height and width of batches, in px.",
+            show_default="training's tiles or longest side",
+        ),
     ] = None,
     images: Annotated[
         list[str] | None,
         typer.Option(
-            help="Images to check with: a file, folder or pattern.  [default: the training's validation data]"
+            help="Images to check with: a file, folder or pattern.", show_default="the training's validation data"
         ),
     ] = None,
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -16,6 +17,8 @@ from pipelines.events import PROTOCOL, EpochReport, Evaluating, NoteHandler, Sta
 from pipelines.report import SECONDS_BETWEEN_LINES, duration, number
 
 WARNERS = ("mrqm", "pipelines")
+BAR = 10
+"""Columns of a bar."""
 
 
 class Display:
@@ -30,7 +33,7 @@ class Display:
         self._console = console
         self._columns = columns
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[detail]}"),
+            TextColumn("{task.description}"), BarColumn(BAR), TextColumn("{task.fields[detail]}"),
             console=console, transient=True, disable=not console.is_terminal,
         )  # fmt: skip
         self._task: TaskID = self._bar.add_task("", total=None, detail="")
@@ -84,16 +87,13 @@ class Display:
         """Progress within an epoch."""
         self._last_step, self._phase = report, ""
         epoch = f"epoch {report.epoch}/{report.epochs}"
-        detail = (
-            f"step {report.epoch_step}/{report.epoch_steps} · {report.images_per_second:.1f} img/s · "
-            f"loss {_describe_losses(report.losses)} · ETA {duration(report.eta_seconds)}"
-        )
+        detail = _describe_step(report, self._console.width - len(epoch) - BAR - 2)
         self._bar.update(
             self._task, description=epoch, completed=report.epoch_step, total=report.epoch_steps, detail=detail
         )
         if not self._console.is_terminal and time.monotonic() - self._printed >= SECONDS_BETWEEN_LINES:
             self._printed = time.monotonic()
-            self.line(f"{epoch} · {detail}")
+            self.line(f"{epoch} · {_describe_step(report)}")
 
     def evaluating(self, event: Evaluating) -> None:
         """Validation begins."""
@@ -111,6 +111,12 @@ class Display:
         self.line(row + "".join(f"{'' if value is None else number(value):>10}" for value in values))
 
 
-def _describe_losses(losses: dict[str, float]) -> str:
-    parts = " ".join(f"{n} {losses[f'loss_{n}']:.2f}" for n in ("class", "bbox", "giou") if f"loss_{n}" in losses)
-    return f"{losses['loss']:.2f}" + (f" ({parts})" if parts else "")
+def _describe_step(report: StepReport, width: float = math.inf) -> str:
+    """What is known of a step, or what matters most of it where it has to fit into so many characters."""
+    step, speed = f"step {report.epoch_step}/{report.epoch_steps}", f"{report.images_per_second:.1f} img/s"
+    losses, eta = report.losses, f"ETA {duration(report.eta_seconds)}"
+    loss = f"loss {losses['loss']:.2f}"
+    named = " ".join(f"{n} {losses[f'loss_{n}']:.2f}" for n in ("class", "bbox", "giou") if f"loss_{n}" in losses)
+    whole = f"{loss} ({named})" if named else loss
+    texts = [" · ".join(parts) for parts in ((step, speed, whole, eta), (step, speed, loss, eta), (step, loss, eta))]
+    return next((text for text in texts if len(text) <= width), f"{step} · {eta}")

@@ -194,12 +194,12 @@ def failed(checks: Sequence[Check]) -> bool:
 def print_checks(checks: Sequence[Check], console: Console) -> None:
     """All of it as a table, and what it comes to."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("", "check", "finding", "remedy"):
-        table.add_column(column, overflow="fold")
+    for column in ("", "check"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("finding, and → remedy", overflow="fold")
     for found in checks:
-        table.add_row(
-            MARKS[found.status], escape(found.name), escape(redact(found.finding)), escape(redact(found.remedy))
-        )
+        words = redact(f"{found.finding}\n→ {found.remedy}" if found.remedy else found.finding)
+        table.add_row(MARKS[found.status], escape(found.name), escape(words))
     console.print(table)
     counts = {status: sum(found.status == status for found in checks) for status in ("error", "warning")}
     verdict = "it would fail" if counts["error"] else "ready"

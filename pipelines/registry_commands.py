@@ -12,7 +12,9 @@ import typer
 if TYPE_CHECKING:
     from pipelines.registry import Registry
 
-app = typer.Typer(help="Look at registered models, compare, promote and fetch them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at registered models, compare, promote and fetch them.", no_args_is_help=True, rich_markup_mode=None
+)
 Model = Annotated[
     str,
     typer.Argument(help="NAME/VERSION, NAME@ALIAS, NAME for its latest version, or runs:/RUN_ID.", show_default=False),

@@ -14,7 +14,7 @@ from mrqm.redaction import redact
 from pipelines.model_version import DATA, DIGEST_DIGITS, Version, differences, printable
 from pipelines.registry import Registry, RegistryError
 from pipelines.registry_files import read_config
-from pipelines.report import metrics_tables, number, ui_command
+from pipelines.report import metrics_tables, number, ui_lines
 
 HEADLINE = ("coco/AP", "coco/AP50")
 ABSENT = "–"
@@ -57,7 +57,7 @@ def print_version(version: Version, registry: Registry, console: Console) -> Non
     console.print()
     facts = {key: value for key, value in sorted(version.tags.items()) if key not in version.metrics}
     facts["run"] = version.run_id or ABSENT
-    facts["look at the run"] = _way_to_run(version, registry)
+    facts |= _way_to_run(version, registry)
     width = max(min(len(printable(key)), WIDEST) for key in facts) + 2
     for key, value in facts.items():
         _line(console, f"{printable(key):<{width}}{printable(redact(value))}")
@@ -99,12 +99,12 @@ def differing_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> l
     ]
 
 
-def _way_to_run(version: Version, registry: Registry) -> str:
+def _way_to_run(version: Version, registry: Registry) -> dict[str, str]:
     try:
         run = registry.run(version)
     except RegistryError as error:
-        return str(error)
-    return ui_command(redact(registry.uri), run.info.run_id)
+        return {"look at the run": str(error)}
+    return ui_lines(redact(registry.uri), run.info.run_id)
 
 
 def _metrics_table(

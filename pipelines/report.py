@@ -74,7 +74,7 @@ def print_summary(summary: Summary, console: Console) -> None:
         "best checkpoint": f"{relative(summary.checkpoint)} (epoch {summary.epoch})",
         "picture": relative(summary.picture) if summary.picture else "none",
         "model": summary.registered_as or summary.model_uri or "not in MLflow yet",
-        "look at the run": ui_command(summary.tracking_uri, summary.run_id),
+        **ui_lines(summary.tracking_uri, summary.run_id),
         "evaluate again": f"{command('mrqm')} evaluate {relative(summary.checkpoint)}",
     }
     if not summary.complete:
@@ -109,11 +109,18 @@ def print_replay(result: Replay, console: Console) -> None:
     console.print(f"first part whose output is not finite: {result.first_bad_module or 'none'}")
 
 
+def ui_lines(tracking_uri: str, run_id: str) -> dict[str, str]:
+    """How to look at a run, by what it is called: its page on a server, else a command and the page that it opens."""
+    if tracking_uri.startswith("http"):
+        return {"look at the run": ui_command(tracking_uri, run_id)}
+    return {"look at the run": ui_command(tracking_uri, run_id), "and open": run_place(UI_ADDRESS, run_id)}
+
+
 def ui_command(tracking_uri: str, run_id: str) -> str:
-    """How to look at a run: its page on a server; the command for a database, and what to open then."""
+    """The page of a run on a server, or the command that serves the pages of a database."""
     if tracking_uri.startswith("http"):
         return run_place(tracking_uri, run_id)
-    return f"{command('mlflow')} ui --backend-store-uri {tracking_uri}  # then {run_place(UI_ADDRESS, run_id)}"
+    return f"{command('mlflow')} ui --backend-store-uri {tracking_uri}"
 
 
 def run_place(tracking_uri: str, run_id: str) -> str:

@@ -24,7 +24,7 @@ from pipelines.mlflow_store import find_experiment, first_contact, resolve_exper
 from pipelines.model_version import DATA
 from pipelines.new_run import log_config, origin_tags
 from pipelines.provenance import VIEW
-from pipelines.report import ui_command
+from pipelines.report import ui_lines
 from pipelines.tracking import metric_name
 
 SOURCE = "mrqm evaluate"
@@ -79,7 +79,7 @@ def track_evaluation(assessment: Assessment, report: Sequence[Path]) -> str:
     except STORE_ERRORS as error:
         reason, remedy = explain(error)
         raise TrackingError(f"MLflow at {redact(uri)} did not take the evaluation: {reason}; {remedy}") from error
-    return f"MLflow run {run_id}: {ui_command(redact(uri), run_id)}"
+    return "\n".join(f"{name:<17}{text}" for name, text in ui_lines(redact(uri), run_id).items())
 
 
 def _find_origin(client: Client, assessment: Assessment, shown_uri: str) -> _Origin:

@@ -10,13 +10,15 @@ from rich.table import Table
 
 from pipelines.events import PROTOCOL
 from pipelines.register import RegisteredModel
-from pipelines.report import duration, number, relative, ui_command
+from pipelines.report import duration, number, relative, ui_lines
 from tune.history import History, Trial
 from tune.outcome import Outcome
 from tune.settings import Objective, Paper
 from tune.space import Space, describe_params
 from tune.values import canonical
 
+GAP = 2
+"""Blanks between columns."""
 SHOWN = 10
 """Trials on the terminal; the report has all."""
 
@@ -25,7 +27,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     """The leaderboard, the paper's table if there is one, and the commands that go on from there."""
     space, history = outcome.space, outcome.history
     console.print()
-    console.print(leaderboard(space, history, SHOWN))
+    console.print(leaderboard(space, history, SHOWN, console.width))
     console.print()
     for trial, _ in itertools.islice(board_rows(space, history), SHOWN):  # too long for a column
         text = f"trial {trial.number:<12}{describe_params(trial.params)}"
@@ -42,7 +44,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
         "train it again": outcome.reproduce or "its parameters changed while it trained: go on from its checkpoint",
         "model": describe_model(outcome.model),
         "report": relative(outcome.report),
-        "look at the runs": ui_command(outcome.tracking_uri, outcome.run_id),
+        **ui_lines(outcome.tracking_uri, outcome.run_id),
     }
     for name, text in lines.items():
         console.print(f"{name:<18}{text}", soft_wrap=True, highlight=False, markup=False)
@@ -61,12 +63,18 @@ def describe_model(model: RegisteredModel | None) -> str:
     return f"{model.name} version {model.version}" if model.name else model.uri
 
 
-def leaderboard(space: Space, history: History, shown: int) -> Table:
-    """The best trials with what each of them cost."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in board_header(space, history):
+def leaderboard(space: Space, history: History, shown: int, width: int = 1000) -> Table:
+    """The best trials with what each of them cost; of AP by size, as many columns as there is room for."""
+    header, rows = board_header(space, history), [cells for _, cells in board_rows(space, history)][:shown]
+    bins = len(_bins(space, history))
+    last = 1 + len(space.objective) + bins  # the first column after those of sizes
+    while bins and sum(max(len(row[i]) for row in [header, *rows]) + GAP for i in range(len(header))) - GAP > width:
+        last, bins = last - 1, bins - 1
+        header, rows = [*header[:last], *header[last + 1 :]], [[*row[:last], *row[last + 1 :]] for row in rows]
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    for name in header:
         table.add_column(name, no_wrap=True)
-    for _, cells in itertools.islice(board_rows(space, history), shown):
+    for cells in rows:
         table.add_row(*cells)
     return table
 

@@ -1,5 +1,6 @@
 import io
 import logging
+import re
 from collections.abc import Callable
 
 import pytest
@@ -113,3 +114,22 @@ def test_a_terminal_shows_a_live_line(make_step: MakeStep) -> None:
         display.line("kept")
     assert "step 12/40" in log.getvalue()
     assert "kept" in log.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_the_live_line_keeps_epoch_bar_step_and_the_time_left_in_any_width(width: int) -> None:
+    losses = {"loss": 123.456, "loss_class": 0.5, "loss_bbox": 0.25, "loss_giou": 0.75}
+    report = StepReport(
+        epoch=100, epochs=100, step=123456, epoch_step=1234, epoch_steps=1234, losses=losses, lr=1e-4,
+        images_per_second=1234.5, images_seen=900, elapsed_seconds=62.0, eta_seconds=45_296.0,
+    )  # fmt: skip
+    log = io.StringIO()
+    with Display(Console(file=log, force_terminal=True, width=width, color_system=None), COLUMNS) as display:
+        display.step(report)
+    shown = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in re.split(r"[\r\n]", log.getvalue())]
+    (live,) = {line.rstrip() for line in shown if "step 1234" in line}
+    assert len(live) <= width
+    assert live.startswith("epoch 100/100 ━━━━━━━━━━ step 1234/1234 · ")
+    assert live.endswith("ETA 12:34:56")
+    parts = ("loss 123.46", "img/s", "giou 0.75")
+    assert [part in live for part in parts] == [width > 60, width > 80, width > 100]

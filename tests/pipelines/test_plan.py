@@ -141,3 +141,12 @@ def test_memory_is_said_as_people_say_it(text: str, size: int) -> None:
 def test_memory_that_is_none_is_refused() -> None:
     with pytest.raises(PlanError, match="--gpu-memory many"):
         parse_bytes("many")
+
+
+def test_a_narrow_terminal_shows_names_whole_and_each_remedy_under_its_finding() -> None:
+    console = Console(record=True, width=80, file=io.StringIO())
+    print_checks([Check("mlflow artifacts", "error", "a finding " * 9, "make room on the disk")], console)
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("mlflow artifacts" in line for line in lines)
+    assert any(line.strip() == "→ make room on the disk" for line in lines)

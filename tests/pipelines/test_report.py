@@ -52,7 +52,8 @@ def test_the_summary_says_where_everything_is(tmp_path: Path, monkeypatch: pytes
         "runs/demo/epoch_0007 (epoch 7)",
         "runs/demo/pictures/epoch_0007.png",
         "mrqm version 3",
-        "mlflow ui --backend-store-uri sqlite:////data/mlflow.db  # then http://127.0.0.1:5000/#/runs/1",
+        "mlflow ui --backend-store-uri sqlite:////data/mlflow.db\n",
+        "and open         http://127.0.0.1:5000/#/runs/1\n",
         "mrqm evaluate runs/demo/epoch_0007",
     ):
         assert words in log.getvalue()

@@ -14,7 +14,7 @@ from tune.figures import figures, learning_curves, over_keys
 from tune.history import History
 from tune.outcome import Outcome
 from tune.report import write_report
-from tune.results import print_outcome
+from tune.results import leaderboard, print_outcome
 
 from .simulation import EPOCHS, Simulation
 
@@ -123,3 +123,14 @@ def test_the_terminal_gets_the_same(simulate: Callable[..., Outcome]) -> None:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     for words in ("AP_very_tiny  AP_tiny  AP_small", "AP/hour", "detector version 7", "mrqm train -c tiny.yaml a=1"):
         assert words in text
+
+
+def test_the_leaderboard_is_whole_in_80_columns(simulate: Callable[..., Outcome]) -> None:
+    log = io.StringIO()
+    outcome = simulate(search={"algorithm": "random"}, scheduler={"algorithm": "none"})
+    Console(file=log, width=80).print(leaderboard(outcome.space, outcome.history, 10, 80))
+    head, first, *_ = log.getvalue().splitlines()
+    assert "…" not in log.getvalue()
+    assert max(map(len, log.getvalue().splitlines())) <= 80
+    assert head.split()[:2] == ["trial", "AP"] and head.split()[-1] == "AP/hour"
+    assert len(head.split()) == len(first.split())
