@@ -71,6 +71,7 @@ def _fork_workers(listener: socket.socket) -> None:
 
 def _become_worker(files: Sequence[int], given: Mapping[str, Any]) -> None:
     """What Ray's setup_worker.py does, and then the worker itself."""
+    os.setpgid(0, 0)  # a raylet that is out of reach of signals to this group ends the whole group of a worker
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for number, file in enumerate(files):
         os.dup2(file, number)
