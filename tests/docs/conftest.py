@@ -35,7 +35,7 @@ VERSIONS = 7
 """Of the registered model; the third is the champion."""
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def large_cluster() -> Iterator[None]:
     """A Ray session that takes this machine for one with eight GPUs."""
     with forked_workers(), pytest.MonkeyPatch.context() as patch:
@@ -49,7 +49,7 @@ def large_cluster() -> Iterator[None]:
         ray.shutdown()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def named_files(
     tmp_path_factory: pytest.TempPathFactory,
     tiny_config: TinyConfig,
@@ -112,7 +112,7 @@ def _write_kept_step(folder: Path, model: torch.nn.Module, config: Config, targe
     save_fault(folder / KEPT_STEP, model, [batch], config, fault)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def store(named_files: Path, tiny_config: TinyConfig, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A database with the versions of the model `mrqm`."""
     folder = tmp_path_factory.mktemp("store")
