@@ -138,7 +138,7 @@ def test_evaluation_beside_training_scores_every_checkpoint_at_its_step(
 
 
 def test_a_folder_that_is_no_checkpoint_cannot_be_resumed(inside: Workplace) -> None:
-    with pytest.raises(ConfigError, match=r"train\.resume=.*data: no checkpoint's folder"):
+    with pytest.raises(ConfigError, match=r"train\.resume .*data: not a checkpoint folder"):
         train(load_config(inside.config_file, ["name=nothing", "train.resume=data"]))
 
 
