@@ -21,7 +21,7 @@ from tune.cost import COSTS
 from tune.expressions import Expression, ExpressionError
 from tune.parameters import Parameter
 from tune.space import Params, Space, SpaceError, overrides
-from tune.values import as_word, canonical, dotted, lies_in
+from tune.values import as_word, canonical, dotted, lies_in, section_of
 
 DRAWS = 1000
 """Random trials that are tried out before a sweep, and at most for each trial of it."""
@@ -65,13 +65,8 @@ class Candidates:
         """Every key and section of a trial's configuration, which need not be allowed, by dotted key."""
         nested = copy.deepcopy(self._plain_values)
         for key, value in params.items():
-            *sections, leaf = key.split(".")
-            place = nested
-            for section in sections:
-                if not isinstance(place.get(section), dict):
-                    place[section] = {}
-                place = place[section]
-            place[leaf] = value
+            section, leaf = section_of(nested, key)
+            section[leaf] = value
         return dict(dotted(fill_defaults(nested)))
 
     def identity(self, params: Params) -> Identity:

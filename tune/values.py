@@ -55,6 +55,24 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield from dotted(value, f"{prefix}{key}.")
 
 
+def section_of(nested: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """Find the place of a dotted key; sections on the way to it that are none are made.
+
+    Args:
+        nested: values by section, changed in place.
+        key: such as `data.tile.size`.
+
+    Returns:
+        The section that holds the key, and the key's last part.
+    """
+    *sections, leaf = key.split(".")
+    for section in sections:
+        if not isinstance(nested.get(section), dict):
+            nested[section] = {}
+        nested = nested[section]
+    return nested, leaf
+
+
 def as_word(value: Any) -> str:
     """A value as short YAML, as the command line takes it: text without quotes where that says the same."""
     with suppress(YamlError):

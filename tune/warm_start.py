@@ -29,7 +29,7 @@ from tune.candidates import Candidates
 from tune.entries import KnownRun
 from tune.settings import WarmStart
 from tune.space import Params, SpaceError
-from tune.values import canonical, lies_in
+from tune.values import canonical, lies_in, section_of
 
 NOT_COMPARED = (
     "data.root", "data.format", "scaling.cpus_per_worker", "scaling.use_gpu",
@@ -192,14 +192,9 @@ def _with_defaults(params: Mapping[str, str]) -> dict[str, str]:
     """MLflow's parameters of a run, with the defaults of keys that its version did not have."""
     nested: dict[str, Any] = {}
     for key, text in params.items():
-        *sections, leaf = key.split(".")
-        place = nested
-        for section in sections:
-            if not isinstance(place.get(section), dict):
-                place[section] = {}
-            place = place[section]
-        if not isinstance(place.get(leaf), dict):  # parameters of strangers may be called like a section
-            place[leaf] = text
+        section, leaf = section_of(nested, key)
+        if not isinstance(section.get(leaf), dict):  # parameters of strangers may be called like a section
+            section[leaf] = text
     return {key: str(value) for key, value in flatten(fill_defaults(nested)).items()}
 
 
