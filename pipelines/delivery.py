@@ -20,7 +20,7 @@ from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE, MAX_METRICS_PER_BAT
 from mrqm.files import write_whole
 from pipelines.journal import Artifact, DatasetUsed, Entry, Journal, Metrics, Status, Tags
 from pipelines.mlflow_client import Client
-from pipelines.mlflow_errors import STORE_ERRORS, explain, is_away
+from pipelines.mlflow_errors import STORE_ERRORS, explain, is_away, is_refusal
 
 SECONDS_BETWEEN_REQUESTS = 10.0
 
@@ -41,6 +41,7 @@ class Delivery:
         self._receipt = journal.path.with_suffix(".sent")
         self._sent = _read_receipt(self._receipt, run_id)
         self._answers = True
+        self._refused = False
         self._closed = False
         self._due, self._tried = threading.Event(), threading.Condition()
         self._thread = self._start()
@@ -62,10 +63,11 @@ class Delivery:
         self._due.set()
 
     def flush(self, patience: float) -> int:
-        """Wait at most so many seconds until everything has arrived; returns how many entries have not."""
+        """Wait until everything has arrived or is refused, or so many seconds; returns how many entries have not."""
+        self._refused = False
         self.hurry()
         with self._tried:
-            self._tried.wait_for(lambda: self._sent == self._journal.size, patience)
+            self._tried.wait_for(lambda: self._refused or self._sent == self._journal.size, patience)
         return self.pending
 
     def close(self, patience: float) -> int:
@@ -99,6 +101,7 @@ class Delivery:
                     self._answers = True
                     logger.warning("MLflow answers again; sending what was kept in %s", self._journal.path)
         except STORE_ERRORS as error:
+            self._refused = is_refusal(error)
             if self._answers:
                 self._answers = False
                 logger.warning(

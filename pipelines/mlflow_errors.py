@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from http import HTTPStatus
 
 from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import SQLAlchemyError
@@ -57,6 +58,14 @@ def is_away(error: BaseException) -> bool:
     if isinstance(_root(error), ConnectionError | TimeoutError):
         return True
     return isinstance(error, MlflowException) and error.error_code in ("TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED")
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Tell an answer that will be the same until somebody acts, such as that a run is deleted, from one that passes."""
+    if not isinstance(error, MlflowException):
+        return False
+    status = error.get_http_status_code()
+    return 400 <= status < 500 and status not in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 
 
 def _explain_answer(error: MlflowException) -> tuple[str, str]:

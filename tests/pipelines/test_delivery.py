@@ -70,6 +70,21 @@ def test_a_server_that_is_away_for_a_while_gets_everything_in_order(
     assert (info.status, info.end_time) == ("FINISHED", 9000)
 
 
+def test_a_store_that_refuses_is_not_waited_for(
+    client: MlflowClient, journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Days of patience are for one that may take it; a run that is restored meanwhile gets everything."""
+    run_id = make_run(client)
+    delivery = Delivery(journal, client, run_id)
+    client.delete_run(run_id)
+    note_losses(journal, 1, 2)
+    assert delivery.flush(1e5) == 2
+    assert "MLflow does not take them" in caplog.text
+    client.restore_run(run_id)
+    assert delivery.close(1e5) == 0
+    assert losses(client, run_id) == [(1, 1.0), (2, 0.5)]
+
+
 def test_what_a_killed_process_could_not_send_is_sent_by_the_next(client: MlflowClient, journal: Journal) -> None:
     run_id = make_run(client)
     note_losses(journal, 1, 2)
