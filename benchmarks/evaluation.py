@@ -109,7 +109,9 @@ def subjects() -> dict[str, Callable[[Data], float]]:
         protocol.name: lambda data, protocol=protocol: protocol.score(*data, VISDRONE_CLASSES)["AP"]
         for protocol in PROTOCOLS
     }
-    scorers["errors (TIDE)"] = lambda data: decompose(judge(*data, len(VISDRONE_CLASSES))).mean_ap50[0]
+    scorers["errors (TIDE)"] = lambda data: decompose(
+        judge(*data, len(VISDRONE_CLASSES), PROTOCOLS[0].limit)
+    ).mean_ap50[0]
     scorers["plain pycocotools"] = lambda data: plain_pycocotools(*data)
     return scorers
 

@@ -23,6 +23,7 @@ from mrqm.data.digest import data_digest, file_digest
 from mrqm.detector import Detector
 from mrqm.evaluation import ProtocolName, build_protocol, score_under
 from mrqm.evaluation.diagnosis import Diagnosis
+from mrqm.evaluation.protocols import DetectionLimit
 from mrqm.evaluation.remarks import describe_ground_truth
 from mrqm.predictions import Results
 from pipelines.device import pick_device
@@ -74,6 +75,7 @@ class Assessment:
         found: the detections beside the annotations.
         metrics: as `coco/AP`.
         versions: of each protocol's rules, by its name.
+        limit: the detections that the first protocol's AP counts.
         comparable: what else counts like each protocol, by its name.
         data_digest: of the images and annotations; see `mrqm.data.digest`.
         config: of the evaluation; its `tracking` says where the outcome goes.
@@ -87,6 +89,7 @@ class Assessment:
     found: Found
     metrics: dict[str, float]
     versions: dict[str, str]
+    limit: DetectionLimit
     comparable: dict[str, str]
     data_digest: str
     config: Config
@@ -133,6 +136,7 @@ def _score(subject: _Subject, names: Sequence[str]) -> Assessment:
         subject.name, subject.view, found,
         score_under(protocols, found.records, found.detections, found.classes),
         versions={protocol.name: protocol.version for protocol in protocols},
+        limit=protocols[0].limit,
         comparable={protocol.name: protocol.comparable_with for protocol in protocols},
         data_digest=digest,
         config=subject.config,

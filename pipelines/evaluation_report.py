@@ -41,17 +41,26 @@ DIAGNOSIS = "AP is near 0. The best IoU that each object has with a detection, o
 
 
 class Analysis(NamedTuple):
-    """What became of every detection and object, and where AP50 is lost."""
+    """What became of every detection and object, and where AP50 is lost.
+
+    Attributes:
+        outcomes: under the first protocol's limit of detections.
+        errors: what they cost.
+        notes: what a reader of the table should know, each a sentence.
+    """
 
     outcomes: Outcomes
     errors: ErrorAnalysis
+    notes: tuple[str, ...]
 
 
 def analyse(assessment: Assessment) -> Analysis:
     """Judge every detection once, for the console and the report."""
     found = assessment.found
-    outcomes = judge(found.records, found.detections, len(found.classes))
-    return Analysis(outcomes, decompose(outcomes))
+    outcomes = judge(found.records, found.detections, len(found.classes), assessment.limit)
+    errors = decompose(outcomes)
+    notes = (_describe_cut(assessment), _describe_left_out(errors))
+    return Analysis(outcomes, errors, tuple(note for note in notes if note))
 
 
 def print_assessment(assessment: Assessment, analysis: Analysis, console: Console) -> None:
@@ -64,8 +73,8 @@ def print_assessment(assessment: Assessment, analysis: Analysis, console: Consol
         console.print(f"{name} is comparable with {tool}", highlight=False)
     console.print()
     console.print(_errors_table(analysis.errors))
-    if left_out := _left_out(analysis.errors):
-        console.print(left_out, highlight=False)
+    for note in analysis.notes:
+        console.print(note, highlight=False)
     console.print(f"\ndata {assessment.data_digest[:16]}, {len(assessment.found.records)} images", highlight=False)
     for note in assessment.notes:
         console.print(f"note: {note}", markup=False, highlight=False)
@@ -87,15 +96,15 @@ def _print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
 def write_report(assessment: Assessment, analysis: Analysis, folder: Path) -> tuple[Path, ...]:
     """Write the folder, where files of the same names are replaced; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    outcomes, errors = analysis
+    outcomes, errors, _ = analysis
     report, metrics, worst = (folder / name for name in ("report.md", "metrics.json", "worst_images.jpg"))
     precision, recall, losses = (folder / f"{name}.png" for name in ("precision_recall", "recall_by_size", "errors"))
     plot_precision_recall(precision, precision_over_recall(outcomes), errors.ap50[0], assessment.found.classes)
     plot_recall_by_size(recall, recall_by_size(outcomes))
     plot_errors(losses, errors)
     draw_worst(assessment).save(worst, quality=90)
-    metrics.write_text(json.dumps(_document(assessment, errors), indent=1))
-    report.write_text(_markdown(assessment, errors))
+    metrics.write_text(json.dumps(_document(assessment, analysis), indent=1))
+    report.write_text(_markdown(assessment, analysis))
     return report, metrics, precision, recall, losses, worst
 
 
@@ -156,22 +165,36 @@ def _error_rows(analysis: ErrorAnalysis) -> list[list[str]]:
     ]
 
 
-def _left_out(analysis: ErrorAnalysis) -> str:
+def _describe_cut(assessment: Assessment) -> str:
+    """The detections that the table does not count because AP does not; empty if it counts all."""
+    limit, detections = assessment.limit, assessment.found.detections
+    beyond = [len(found.labels) - int(limit.keep(found.labels).sum()) for found in detections]
+    total = sum(len(found.labels) for found in detections)
+    return (
+        f"counted here are the best {limit}, as for {next(iter(assessment.versions))}/AP: {sum(beyond):,} of {total:,} "
+        f"detections are left out, in {sum(map(bool, beyond)):,} of {len(beyond):,} images"
+        if any(beyond)
+        else ""
+    )
+
+
+def _describe_left_out(analysis: ErrorAnalysis) -> str:
     """The classes that misses cost nothing, because nothing of them is found; empty if there are none."""
     counts = zip((ALL_SIZES, *SIZE_BINS), analysis.without_find.tolist(), analysis.with_objects.tolist(), strict=True)
     parts = [f"{name}: {missed} of {classes}" for name, missed, classes in counts if missed]
     return f"classes of which nothing is found count 0 under FN, and under Miss ({', '.join(parts)})" if parts else ""
 
 
-def _document(assessment: Assessment, analysis: ErrorAnalysis) -> dict[str, object]:
+def _document(assessment: Assessment, analysis: Analysis) -> dict[str, object]:
+    errors = analysis.errors
     lost = {
         name: {"AP50": ap50, **dict(zip(ERRORS, row, strict=True)), "classes": classes, "classes_without_find": missed}
         for name, ap50, row, classes, missed in zip(
             (ALL_SIZES, *SIZE_BINS),
-            analysis.mean_ap50.tolist(),
-            analysis.mean_lost.tolist(),
-            analysis.with_objects.tolist(),
-            analysis.without_find.tolist(),
+            errors.mean_ap50.tolist(),
+            errors.mean_lost.tolist(),
+            errors.with_objects.tolist(),
+            errors.without_find.tolist(),
             strict=True,
         )
     }
@@ -180,7 +203,7 @@ def _document(assessment: Assessment, analysis: ErrorAnalysis) -> dict[str, obje
         "view": assessment.view,
         "images": len(assessment.found.records),
         "data_digest": assessment.data_digest,
-        "notes": list(assessment.notes),
+        "notes": [*assessment.notes, *analysis.notes],
         "diagnosis": None if assessment.diagnosis is None else _diagnosis_document(assessment.diagnosis),
         "protocols": assessment.versions,
         "comparable_with": assessment.comparable,
@@ -196,7 +219,7 @@ def _diagnosis_document(diagnosis: Diagnosis) -> dict[str, object]:
     return {"advice": diagnosis.advice, "best_iou": {fit.what: fit.iou for fit in diagnosis.fits}}
 
 
-def _markdown(assessment: Assessment, analysis: ErrorAnalysis) -> str:
+def _markdown(assessment: Assessment, analysis: Analysis) -> str:
     parts = [
         f"# {assessment.subject}",
         f"{len(assessment.found.records)} images, data `{assessment.data_digest[:16]}`"
@@ -220,8 +243,8 @@ def _markdown(assessment: Assessment, analysis: ErrorAnalysis) -> str:
     parts += [
         "## Where AP50 is lost",
         "What mending each kind of error alone would add (TIDE, Bolya et al., 2020), by size of object.",
-        markdown_table(["", "AP50", *ERRORS], _error_rows(analysis)),
-        *filter(None, [_left_out(analysis)]),
+        markdown_table(["", "AP50", *ERRORS], _error_rows(analysis.errors)),
+        *analysis.notes,
         "![Precision over recall](precision_recall.png)",
         "![Recall by size](recall_by_size.png)",
         "![Errors by size](errors.png)",

@@ -9,7 +9,7 @@ from typing import Literal
 from mrqm.data.records import ImageRecord
 from mrqm.evaluation.cocoeval import AreaRange, accumulate
 from mrqm.evaluation.matching import ScoredImage
-from mrqm.evaluation.protocols import Protocol, pair_all
+from mrqm.evaluation.protocols import DetectionLimit, Protocol, pair_all
 from mrqm.predictions import ImageDetections
 
 ALL_AREAS: AreaRange = (0.0, 1e10)  # px², the range of the headline figures
@@ -57,6 +57,11 @@ class CocoProtocol(Protocol):
             else "ignored regions and others left out, as COCO json converted from VisDrone for mmdetection has them"
         )
         return f"pycocotools with maxDets {limits} and {regions}"
+
+    @property
+    def limit(self) -> DetectionLimit:
+        """The detections that AP counts."""
+        return DetectionLimit(self.max_detections[-1], per_class=True)
 
     @property
     def _limits(self) -> tuple[int, ...]:

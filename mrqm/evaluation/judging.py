@@ -10,6 +10,7 @@ import numpy as np
 from mrqm.data.ground_truth import GroundTruth
 from mrqm.data.records import ImageRecord
 from mrqm.evaluation.matching import Array, ScoredImage, match, overlaps, pair
+from mrqm.evaluation.protocols import DetectionLimit
 from mrqm.predictions import ImageDetections
 
 ENOUGH, NOTHING = 0.5, 0.1
@@ -60,9 +61,9 @@ def judge(
     records: Sequence[ImageRecord],
     detections: Sequence[ImageDetections],
     num_classes: int,
-    max_detections: int = 500,
+    limit: DetectionLimit | None = None,
 ) -> Outcomes:
-    """Judge the best detections of each image.
+    """Judge the detections of each image.
 
     A wrong detection of which half lies in an ignored box that concerns its class does not count.
 
@@ -70,19 +71,20 @@ def judge(
         records: annotated images.
         detections: what was found in each of them.
         num_classes: of the data.
-        max_detections: per image, over all classes.
+        limit: of the protocol whose scores are explained; None: every detection counts.
 
     Raises:
         ValueError: records and detections differ in number.
     """
-    images = [_judge_image(pair(r, d), max_detections) for r, d in zip(records, detections, strict=True)]
+    images = [_judge_image(pair(r, d), limit) for r, d in zip(records, detections, strict=True)]
     empty = [np.zeros(0, dtype) for dtype in ("f8", "i8", "i8", "f8", "i8", "?", "i8", "f8", "?", "?")]
     return Outcomes(num_classes, *(np.concatenate(columns) for columns in zip(empty, *images, strict=True)))
 
 
-def _judge_image(image: ScoredImage, max_detections: int) -> tuple[Array, ...]:
+def _judge_image(image: ScoredImage, limit: DetectionLimit | None) -> tuple[Array, ...]:
     """The columns of `Outcomes`."""
-    boxes, scores, labels = (column[:max_detections] for column in image[:3])
+    kept = np.ones(len(image.labels), dtype=bool) if limit is None else limit.keep(image.labels)
+    boxes, scores, labels = (column[kept] for column in image[:3])
     objects = image.truth.take(image.truth.is_object)
     ious = overlaps(boxes, objects.boxes_xywh, np.zeros(len(objects), dtype=bool))
     same = labels[:, None] == objects.labels

@@ -4,11 +4,46 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from mrqm.data.coco_json import id_order
 from mrqm.data.records import ImageRecord
-from mrqm.evaluation.matching import ScoredImage, pair
+from mrqm.evaluation.matching import Array, ScoredImage, pair
 from mrqm.predictions import ImageDetections
+
+
+@dataclass(frozen=True)
+class DetectionLimit:
+    """The number of detections that count, best first.
+
+    Attributes:
+        count: of an image.
+        per_class: whether each class has as many; otherwise all classes share them.
+    """
+
+    count: int
+    per_class: bool
+
+    def keep(self, labels: Array) -> Array:
+        """Choose the detections of one image that count.
+
+        Args:
+            labels: (K,), by falling score.
+
+        Returns:
+            (K,) bool.
+        """
+        if not self.per_class:
+            return np.arange(len(labels)) < self.count
+        kept = np.zeros(len(labels), dtype=bool)
+        for label in np.unique(labels):
+            kept[np.flatnonzero(labels == label)[: self.count]] = True
+        return kept
+
+    def __str__(self) -> str:
+        return f"{self.count} detections per image{' and class' if self.per_class else ''}"
 
 
 class Protocol(ABC):
@@ -28,6 +63,11 @@ class Protocol(ABC):
     @abstractmethod
     def comparable_with(self) -> str:
         """What else counts the same, in one sentence."""
+
+    @property
+    @abstractmethod
+    def limit(self) -> DetectionLimit:
+        """The detections that AP counts."""
 
     @abstractmethod
     def score(

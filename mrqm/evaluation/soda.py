@@ -10,7 +10,7 @@ import numpy as np
 from mrqm.data.records import ImageRecord
 from mrqm.evaluation.cocoeval import AreaRange, accumulate
 from mrqm.evaluation.matching import ScoredImage
-from mrqm.evaluation.protocols import Protocol, pair_all
+from mrqm.evaluation.protocols import DetectionLimit, Protocol, pair_all
 from mrqm.predictions import ImageDetections
 
 AREAS: dict[str, AreaRange] = {
@@ -47,6 +47,11 @@ class SodaProtocol(Protocol):
     def comparable_with(self) -> str:
         """The benchmark's own tool."""
         return "SODA-D's own tool (sodadeval): objects up to 1,024 px², 100 detections per image and class"
+
+    @property
+    def limit(self) -> DetectionLimit:
+        """The detections that AP counts."""
+        return DetectionLimit(LIMITS[0], per_class=True)
 
     def score(
         self, records: Sequence[ImageRecord], detections: Sequence[ImageDetections], classes: Sequence[str]

@@ -10,7 +10,7 @@ import numpy as np
 from mrqm.data.records import IGNORED_REGION, ImageRecord
 from mrqm.evaluation.ignored_regions import outside
 from mrqm.evaluation.matching import IOU_THRESHOLDS, Array, ScoredImage, match, overlaps, pair
-from mrqm.evaluation.protocols import Protocol
+from mrqm.evaluation.protocols import DetectionLimit, Protocol
 from mrqm.predictions import ImageDetections
 
 LIMITS = (1, 10, 100, 500)
@@ -42,6 +42,11 @@ class VisDroneProtocol(Protocol):
     def comparable_with(self) -> str:
         """The official toolkit."""
         return "the VisDrone2018-DET-toolkit: 500 detections per image, classes weighted by the images that have them"
+
+    @property
+    def limit(self) -> DetectionLimit:
+        """The detections that AP counts."""
+        return DetectionLimit(LIMITS[-1], per_class=False)
 
     def score(
         self, records: Sequence[ImageRecord], detections: Sequence[ImageDetections], classes: Sequence[str]

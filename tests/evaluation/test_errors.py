@@ -10,6 +10,7 @@ from mrqm.evaluation import CocoProtocol
 from mrqm.evaluation.curves import precision_over_recall, recall_by_size
 from mrqm.evaluation.errors import ERRORS, SIZE_BINS, ErrorAnalysis, decompose
 from mrqm.evaluation.judging import judge
+from mrqm.evaluation.protocols import DetectionLimit
 from mrqm.predictions import ImageDetections
 
 from .scenes import CLASSES, found, perfect, random_images, truth
@@ -125,12 +126,14 @@ def test_a_size_on_a_border_is_in_the_upper_bin(side: int, name: str) -> None:
     assert [bin_name for bin_name, is_there in zip(SIZE_BINS, there, strict=True) if is_there] == [name]
 
 
+@pytest.mark.parametrize("limit", [5, 500])
 @pytest.mark.parametrize("seed", range(3))
-def test_ap50_is_that_of_coco(seed: int) -> None:
+def test_ap50_is_that_of_coco(seed: int, limit: int) -> None:
+    protocol = CocoProtocol(max_detections=(limit,))
     images = sorted(zip(*random_images(seed), strict=True), key=lambda image: image[0].image_id)  # as equal scores are
     records, detections = zip(*images, strict=True)
-    coco = CocoProtocol(max_detections=(500,)).score(records, detections, CLASSES)
-    outcomes = judge(records, detections, len(CLASSES))
+    coco = protocol.score(records, detections, CLASSES)
+    outcomes = judge(records, detections, len(CLASSES), protocol.limit)
     assert decompose(outcomes).mean_ap50[0] == pytest.approx(coco["AP50"], abs=1e-6)
     assert np.nanmean(precision_over_recall(outcomes)) == pytest.approx(coco["AP50"], abs=1e-6)
 
@@ -166,10 +169,18 @@ def test_without_images_there_is_nothing() -> None:
     assert np.isnan(analysis.mean_ap50).all() and analysis.counts.sum() == 0
 
 
-def test_the_limit_is_per_image() -> None:
-    rows = [(NOWHERE, CAR, 0.9)] * 3 + [(PLACE, CAR, 0.5)]
-    outcomes = judge([truth([(PLACE, CAR)])], [found(*rows)], len(CLASSES), max_detections=3)
-    assert (len(outcomes.scores), outcomes.found.tolist()) == (3, [False])
+@pytest.mark.parametrize(("per_class", "left"), [(True, 4), (False, 3)])
+def test_the_limit_is_per_image_and_maybe_per_class(per_class: bool, left: int) -> None:
+    rows = [(NOWHERE, CAR, 0.9)] * 3 + [(NOWHERE, BUS, 0.7), (PLACE, CAR, 0.5)]
+    limit = DetectionLimit(3, per_class)
+    outcomes = judge([truth([(PLACE, CAR)])], [found(*rows)], len(CLASSES), limit)
+    assert (len(outcomes.scores), outcomes.found.tolist()) == (left, [False])
+
+
+def test_without_a_limit_every_detection_of_an_image_counts() -> None:
+    rows = [(NOWHERE, CAR, 0.9)] * 2000 + [(PLACE, CAR, 0.5)]
+    outcomes = judge([truth([(PLACE, CAR)])], [found(*rows)], len(CLASSES))
+    assert (len(outcomes.scores), outcomes.found.tolist()) == (2001, [True])
 
 
 def test_recall_is_counted_between_edges() -> None:

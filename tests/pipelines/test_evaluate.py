@@ -268,6 +268,25 @@ def test_the_console_shows_every_protocol_and_the_errors(assessment: Assessment)
     assert "visdrone is comparable with the VisDrone2018-DET-toolkit" in text
 
 
+def test_errors_are_counted_within_the_limit_of_the_first_protocol_and_what_it_leaves_out_is_told(
+    root: Path, config_file: Path, progress: ImageProgress, tmp_path: Path
+) -> None:
+    path = write_results("coco", root)
+    results = json.loads(path.read_text())
+    first = results[0] | {"bbox": [0, 0, 1, 1], "score": 0.9}
+    path.write_text(json.dumps([*results, *(first for _ in range(600))]))
+    for protocol, expected in (("coco", 500), ("visdrone", 100)):
+        scored = evaluate(Request(predictions=path, config=config_file, protocols=(protocol,)), progress)
+        (note,) = analyse(scored).notes
+        limit, left_out = str(scored.limit), int(note.partition("/AP: ")[2].partition(" of ")[0])
+        assert note.startswith(f"counted here are the best {limit}, as for {protocol}/AP: ")
+        assert note.endswith(" detections are left out, in 1 of 4 images")
+        assert expected <= left_out < expected + 10
+        write_report(scored, analyse(scored), tmp_path)
+        assert note in (tmp_path / "report.md").read_text()
+        assert note in json.loads((tmp_path / "metrics.json").read_text())["notes"]
+
+
 def test_the_report_holds_metrics_curves_and_the_worst_images(assessment: Assessment, tmp_path: Path) -> None:
     folder = tmp_path / "report"
     files = write_report(assessment, analyse(assessment), folder)
