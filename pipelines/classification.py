@@ -11,13 +11,14 @@ import torch.distributed as dist
 from ray.exceptions import OutOfDiskError, OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.train import ControllerError, WorkerGroupError
 
+from mrqm.progress import DivergenceError
 from pipelines.errors import is_users_error
 from pipelines.failures import Failure, FailureKind, root_cause
 from pipelines.storage import StorageError
 
 LONGEST = 500
 """Characters of the sentence that stands for an error."""
-FINAL = (FailureKind.INPUT, FailureKind.PROGRAM)
+FINAL = (FailureKind.INPUT, FailureKind.DIVERGED, FailureKind.PROGRAM)
 
 _NOT_STORAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ECHILD, errno.EAGAIN, errno.EINTR})
 """Errors of the operating system that say nothing about a disk or a store."""
@@ -99,6 +100,8 @@ def _kind_of(error: BaseException) -> FailureKind:
     match error:
         case StorageError() | OutOfDiskError():
             return FailureKind.STORAGE
+        case DivergenceError():
+            return FailureKind.DIVERGED
         case _ if is_users_error(error):
             return FailureKind.INPUT
         case RayActorError(actor_init_failed=True):

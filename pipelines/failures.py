@@ -1,7 +1,7 @@
 """One taxonomy of failures for trainings and sweeps.
 
 A passing failure (a full disk, a store that is away, a lost process, a reclaimed node, too little memory) is retried
-from the last good checkpoint; a final one (configuration, data, code) would only come again.
+from the last good checkpoint; a final one (configuration, data, code, a loss that diverges) would only come again.
 `pipelines.classification` says of what kind an error is, `pipelines.failure_policy` what follows.
 """
 
@@ -30,6 +30,8 @@ class FailureKind(StrEnum):
     """The node was reclaimed, as announced."""
     INPUT = "input"
     """The configuration or the data are wrong: the user mends them."""
+    DIVERGED = "diverged"
+    """A loss or gradient was not finite, or a loss exploded, under this configuration."""
     PROGRAM = "program"
     """The code raised an error."""
     OUT_OF_MEMORY = "out_of_memory"

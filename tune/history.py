@@ -24,6 +24,8 @@ from tune.entries import (
 from tune.settings import Budget, Objective
 from tune.space import Params
 
+INFEASIBLE = frozenset({FailureKind.OUT_OF_MEMORY, FailureKind.DIVERGED})
+"""Failures that a trial's own parameters bring about, so that the search has to keep away from them."""
 State = Literal["running", "finished", "pruned", "stopped", "failed"]
 
 
@@ -76,9 +78,9 @@ class Trial:
         return self.failure.message if self.failure else None
 
     @property
-    def is_infeasible(self) -> bool:
-        """Whether it failed because it takes more memory than there is."""
-        return self.failure is not None and self.failure.kind is FailureKind.OUT_OF_MEMORY
+    def violation(self) -> str | None:
+        """The constraint that its parameters break: they took too much memory, or its loss diverged; None if none."""
+        return self.failure.kind.value if self.failure is not None and self.failure.kind in INFEASIBLE else None
 
     def curve(self, objective: Objective) -> dict[int, float]:
         """The objective by epoch, where it was measured."""
@@ -179,7 +181,7 @@ class History:
     def failures(self) -> list[str]:
         """Why trials failed, a line for each, and the remedy for those that ran out of memory."""
         lines = [f"trial {trial.number} failed: {trial.error}" for trial in self.trials if trial.error]
-        if any(trial.is_infeasible for trial in self.trials):
+        if any(trial.failure and trial.failure.kind is FailureKind.OUT_OF_MEMORY for trial in self.trials):
             lines.append(f"for too little memory: {OUT_OF_MEMORY_REMEDY}")
         return lines
 

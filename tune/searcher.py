@@ -28,8 +28,6 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 PRUNED = ("pruned", "stopped")
-MEMORY = "memory"
-"""The constraint that a trial violates which ran out of memory."""
 REPEATS = 50
 """So many suggestions in a row that there were before, and others are looked for in another way."""
 
@@ -125,7 +123,8 @@ def make_study(space: Space, history: History, sampler: BaseSampler | None = Non
     study = optuna.create_study(directions=directions, sampler=sampler)
     known = [*(_known_to_optuna(space, run) for run in history.known), *(to_optuna(space, t) for t in history.trials)]
     study.add_trials([trial for trial in known if trial is not None])
-    study.add_trials([_infeasible(study, space, trial) for trial in history.trials if trial.is_infeasible])
+    infeasible = [(trial, trial.violation) for trial in history.trials if trial.violation]
+    study.add_trials([_infeasible(study, space, *each) for each in infeasible])
     return study
 
 
@@ -140,7 +139,7 @@ def _known_to_optuna(space: Space, run: KnownRun) -> FrozenTrial:
 def to_optuna(space: Space, trial: Trial) -> FrozenTrial | None:
     """A trial as Optuna describes it; None if nothing can be learned from it."""
     values = trial.values(space.objective)
-    about = encode(space, trial.params) | {"system_attrs": trial.attributes, "user_attrs": {"trial": trial.number}}
+    about = _identify(space, trial)
     curve = trial.curve(space.objective[0])
     if trial.state == "running":
         return create_trial(state=TrialState.RUNNING, **about)
@@ -151,12 +150,18 @@ def to_optuna(space: Space, trial: Trial) -> FrozenTrial | None:
     return create_trial(values=values, intermediate_values=curve, **about)
 
 
-def _infeasible(study: optuna.Study, space: Space, trial: Trial) -> FrozenTrial:
-    """A trial that had too little memory: it violates a constraint, and has the worst of all known values."""
+def _infeasible(study: optuna.Study, space: Space, trial: Trial, violation: str) -> FrozenTrial:
+    """A trial whose parameters cannot work: it violates a constraint, and has the worst of all known values."""
     known = [other.values for other in study.trials if other.values is not None] or [[0.0] * len(space.objective)]
     worst = [(min if o.mode == "max" else max)(values[i] for values in known) for i, o in enumerate(space.objective)]
-    about = encode(space, trial.params) | {"system_attrs": trial.attributes, "user_attrs": {"trial": trial.number}}
-    return create_trial(values=worst, constraints={MEMORY: 1.0}, **about)
+    about = _identify(space, trial)
+    return create_trial(values=worst, constraints={violation: 1.0}, **about)
+
+
+def _identify(space: Space, trial: Trial) -> dict[str, Any]:
+    """A trial's parameters and attributes as `create_trial` takes them, which adds constraints to the attributes."""
+    attributes = {"system_attrs": dict(trial.attributes), "user_attrs": {"trial": trial.number}}
+    return encode(space, trial.params) | attributes
 
 
 def encode(space: Space, params: Params) -> dict[str, Any]:

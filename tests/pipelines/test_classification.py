@@ -14,6 +14,7 @@ from ray.train import ControllerError, WorkerGroupError
 from torch.utils.data import DataLoader, Dataset
 
 from mrqm.config import ConfigError
+from mrqm.progress import DivergenceError
 from pipelines.classification import WorkerFailure, classify, classify_text
 from pipelines.failures import FailureKind, TrainingError
 from pipelines.storage import StorageError
@@ -45,6 +46,7 @@ PASSING = [
 FINAL = [
     (ConfigError("optim.lr: too large"), K.INPUT),
     (TrainingError("no checkpoint was evaluated"), K.INPUT),
+    (DivergenceError("step 7: loss not finite"), K.DIVERGED),
     (KeyError("boxes"), K.PROGRAM),
     (ValueError("too many values to unpack"), K.PROGRAM),
     (AssertionError(), K.PROGRAM),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mrqm.config import Config
-from pipelines.classification import classify
+from pipelines.classification import FINAL, classify
 from pipelines.failure_policy import PATIENCE, FailurePolicy
 from pipelines.failures import Failure, FailureKind
 from pipelines.storage import StorageError
@@ -162,9 +162,7 @@ def test_a_finished_sweep_is_extended(make: Callable[..., Simulation]) -> None:
 DEATH = Failure(FailureKind.PROCESS_LOST, "the actor died")
 FULL = Failure(FailureKind.STORAGE, "OSError: No space left on device")
 BROKEN = Failure(FailureKind.PROGRAM, "KeyError: 'boxes'", final=True)
-FAILURES = [
-    Failure(kind, "what happened", final=kind in (FailureKind.INPUT, FailureKind.PROGRAM)) for kind in FailureKind
-]
+FAILURES = [Failure(kind, "what happened", final=kind in FINAL) for kind in FailureKind]
 RETRIES = FailurePolicy().max_failures
 
 

@@ -12,7 +12,7 @@ from mrqm.config import Config
 from pipelines.failures import FailureKind
 from tune.candidates import Candidates
 from tune.entries import Failed, Reported, Retried, SessionBegan, TrialBegan
-from tune.history import History
+from tune.history import INFEASIBLE, History
 from tune.journal import read_history
 from tune.searcher import Searcher, make_study
 from tune.space import make_space
@@ -25,6 +25,9 @@ NSGA2: dict[str, Any] = {
     "scheduler": {"algorithm": "none"},
     "objective": ["coco/AP", {"metric": "train/loss", "mode": "min"}],
 }
+
+
+OF_PARAMETERS = pytest.mark.parametrize("kind", [FailureKind.OUT_OF_MEMORY, FailureKind.DIVERGED])
 
 
 @pytest.fixture
@@ -61,31 +64,46 @@ def failed(history: History) -> int:
     return sum(trial.state == "failed" for trial in history.trials)
 
 
-def test_a_search_that_is_told_of_too_little_memory_keeps_away_from_it(make: Callable[..., Candidates]) -> None:
-    told, untold = (search(make(**TPE), kind) for kind in (FailureKind.OUT_OF_MEMORY, FailureKind.PROGRAM))
+@OF_PARAMETERS
+def test_a_search_keeps_away_from_parameters_that_cannot_work(
+    make: Callable[..., Candidates], kind: FailureKind
+) -> None:
+    told, untold = (search(make(**TPE), each) for each in (kind, FailureKind.PROGRAM))
     assert failed(told) < 0.7 * failed(untold)
 
 
+@OF_PARAMETERS
 @pytest.mark.parametrize("space", [TPE, NSGA2], ids=["tpe", "nsga2"])
-def test_a_trial_out_of_memory_is_infeasible_and_worst(make: Callable[..., Candidates], space: dict[str, Any]) -> None:
+def test_a_trial_out_of_memory_or_diverged_is_infeasible_and_worst(
+    make: Callable[..., Candidates], space: dict[str, Any], kind: FailureKind
+) -> None:
     candidates = make(**space)
-    history = search(candidates, FailureKind.OUT_OF_MEMORY)
+    history = search(candidates, kind)
     study = make_study(candidates.space, history)
     infeasible = [trial for trial in study.trials if any(value > 0 for value in trial.constraints.values())]
     feasible = [trial for trial in study.trials if trial not in infeasible]
-    assert {trial.user_attrs["trial"] for trial in infeasible} == {t.number for t in history.trials if t.is_infeasible}
+    assert {trial.user_attrs["trial"] for trial in infeasible} == {t.number for t in history.trials if t.violation}
+    assert all(trial.constraints == {kind.value: 1.0} for trial in infeasible)
     assert infeasible and all(trial.values[0] == min(other.values[0] for other in feasible) for trial in infeasible)
     assert not {trial.number for trial in infeasible} & {trial.number for trial in study.best_trials}
 
 
-def test_all_trials_may_be_out_of_memory(make: Callable[..., Candidates]) -> None:
+@pytest.mark.parametrize("kind", [kind for kind in FailureKind if kind not in INFEASIBLE])
+def test_no_other_failure_says_anything_of_the_parameters(make: Callable[..., Candidates], kind: FailureKind) -> None:
+    candidates = make(**TPE)
+    study = make_study(candidates.space, search(candidates, kind, trials=8))
+    assert not any(trial.constraints for trial in study.trials)
+
+
+@OF_PARAMETERS
+def test_all_trials_may_be_infeasible(make: Callable[..., Candidates], kind: FailureKind) -> None:
     candidates = make(**TPE, parameters={QUERIES: {"int": [501, 1000]}})
-    assert failed(search(candidates, FailureKind.OUT_OF_MEMORY, trials=8)) == 8
+    assert failed(search(candidates, kind, trials=8)) == 8
 
 
 def test_a_trial_that_runs_again_is_infeasible_no_more(make: Callable[..., Candidates]) -> None:
     candidates = make(**TPE)
-    history = History([TrialBegan(trial=0, params={QUERIES: 900})])
+    history = History([TrialBegan(trial=0, params={QUERIES: 900}, attributes={"tpe:relative_params": "{}"})])
     history.follow(Failed(trial=0, error="out of memory", kind=FailureKind.OUT_OF_MEMORY))
     assert make_study(candidates.space, history).trials[0].constraints
     history.follow(Retried(trial=0))

@@ -151,6 +151,7 @@ def test_a_trial_that_diverges_is_told_and_the_sweep_goes_on(outcome: Outcome, l
     assert "trial 0   failed: DivergenceError" in log.getvalue()
     states = [trial.state for trial in outcome.history.trials]
     assert states[0] == "failed"
+    assert outcome.history.trials[0].violation == "diverged"
     assert set(states[1:]) == {"finished", "pruned"}
 
 
