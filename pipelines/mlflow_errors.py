@@ -16,6 +16,7 @@ LONGEST = 300
 """Characters of a message that nobody foresaw."""
 USE_ANOTHER = "set tracking.uri or MLFLOW_TRACKING_URI to a store that answers, such as sqlite:///mlflow.db"
 
+GIVE_CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 TRUST_IT = "name the file of its certificate, or of who signed it: export MLFLOW_TRACKING_SERVER_CERT_PATH=FILE.pem"
 
 
@@ -72,16 +73,24 @@ def _explain_answer(error: MlflowException) -> tuple[str, str]:
     """Explain the answer of a server, or of somebody who is no MLflow server."""
     match error.get_http_status_code():
         case 401:
-            known = "MLFLOW_TRACKING_USERNAME" in os.environ
-            what = "it does not accept these credentials" if known else "it asks for a user and a password"
-            return what, "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+            known = _has_credentials()
+            return (
+                "it does not accept these credentials" if known else "it asks for a user and a password",
+                GIVE_CREDENTIALS,
+            )
         case 403 if "Host" in error.message:
             return "it refuses this host name", "start it with --allowed-hosts HOST, or use an address that it allows"
+        case 403 if not _has_credentials():  # as gateways answer that ask for a token
+            return "it permits this to nobody without credentials", GIVE_CREDENTIALS
         case 403:
             return "it does not permit this", "ask whoever runs it for the right to edit the experiment and the model"
     if _is_foreign(error):
         return "what answers there is no MLflow server", f"correct the address, or {USE_ANOTHER}"
     return _first_line(error.message), USE_ANOTHER
+
+
+def _has_credentials() -> bool:
+    return any(os.environ.get(name) for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_TOKEN"))
 
 
 def _is_foreign(error: MlflowException) -> bool:

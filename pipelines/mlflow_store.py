@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -24,6 +25,8 @@ from pipelines.mlflow_errors import TrackingError, UnreachableError, explain, is
 
 URI = "MLFLOW_TRACKING_URI"
 EXPERIMENT = "MLFLOW_EXPERIMENT_NAME"
+DEFAULT_EXPERIMENT = "mrqm"
+logger = logging.getLogger(__name__)
 HOST_AND_PORT = re.compile(r"[\w.-]+:\d+(/|$)")
 FIRST_CONTACT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 
@@ -45,8 +48,23 @@ def resolve_uri(settings: TrackingConfig) -> str:
 
 
 def resolve_experiment(settings: TrackingConfig) -> str:
-    """The name of the experiment: MLFLOW_EXPERIMENT_NAME if set, as for MLflow itself, else the configuration's."""
-    return os.environ.get(EXPERIMENT) or settings.experiment
+    """The name of the experiment: the configuration's if it has one, else MLFLOW_EXPERIMENT_NAME, as for MLflow itself.
+
+    A variable that says something else than the configuration is passed over, which is told once.
+    """
+    named = os.environ.get(EXPERIMENT)
+    if settings.experiment is None:
+        return named or DEFAULT_EXPERIMENT
+    if named and named != settings.experiment:
+        _warn_once(
+            f"{EXPERIMENT}={named} is passed over: the configuration says tracking.experiment={settings.experiment}"
+        )
+    return settings.experiment
+
+
+@cache
+def _warn_once(text: str) -> None:
+    logger.warning("%s", text)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -20,10 +21,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from mrqm.config import TrackingConfig
+from mrqm.config import TrackingConfig, make_config
 from pipelines.mlflow_client import Client
 from pipelines.mlflow_errors import TrackingError, UnreachableError
-from pipelines.mlflow_store import find_experiment, first_contact, resolve_experiment, resolve_uri
+from pipelines.mlflow_store import (
+    find_experiment,
+    first_contact,
+    require_experiment,
+    resolve_experiment,
+    resolve_uri,
+)
+from pipelines.registry import open_registry
 
 from .mlflow_server import MlflowServer
 from .registered import free_port
@@ -38,8 +46,10 @@ class _Website(http.server.BaseHTTPRequestHandler):
     """Answers every question with one status and a page."""
 
     status = 200
+    asked = 0
 
     def do_GET(self) -> None:
+        type(self).asked += 1
         self.send_response(self.status)
         self.end_headers()
         self.wfile.write(b"<html>Welcome</html>")
@@ -73,10 +83,34 @@ def test_a_server_of_something_else_is_named_so(website: str, status: int, monke
         contact(website)
 
 
-def test_missing_credentials_are_asked_for(website: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_Website, "status", 401)
-    monkeypatch.delenv("MLFLOW_TRACKING_USERNAME", raising=False)
-    with pytest.raises(TrackingError, match="asks for a user and a password; set MLFLOW_TRACKING_USERNAME"):
+@pytest.mark.parametrize("command", ["training", "registry"])
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(401, "it asks for a user and a password"), (403, "it permits this to nobody without credentials")],
+)
+def test_missing_credentials_are_asked_for_after_a_single_request(
+    website: str, command: str, status: int, said: str, tiny_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal is no fault that passes: nothing is tried again."""
+    monkeypatch.setattr(_Website, "status", status)
+    monkeypatch.setattr(_Website, "asked", 0)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", website)
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+    with pytest.raises(TrackingError, match=f"^MLflow at {website} cannot be used: {said}; {remedy}$") as raised:
+        if command == "training":
+            require_experiment(tiny_config().tracking)
+        with open_registry(tiny_config().tracking):
+            pass
+    assert not isinstance(raised.value, UnreachableError)
+    assert _Website.asked == 1
+
+
+def test_an_account_without_the_right_is_told_whom_to_ask(website: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Website, "status", 403)
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "t")
+    with pytest.raises(TrackingError, match="it does not permit this; ask whoever runs it for the right"):
         contact(website)
 
 
@@ -200,8 +234,33 @@ def test_an_address_without_a_scheme_is_given_one(monkeypatch: pytest.MonkeyPatc
         resolve_uri(TrackingConfig())
 
 
-def test_the_environment_names_the_experiment_as_it_names_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_names_the_experiment_that_the_configuration_leaves_open(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    assert resolve_experiment(TrackingConfig()) == "mrqm"
     assert resolve_experiment(TrackingConfig(experiment="own")) == "own"
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "shared")
-    assert resolve_experiment(TrackingConfig(experiment="own")) == "shared"
+    assert resolve_experiment(TrackingConfig()) == "shared"
+    assert resolve_experiment(TrackingConfig(experiment="shared")) == "shared"
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("experiment", ["own", "mrqm"])
+def test_an_experiment_that_the_configuration_names_wins_over_the_environment_and_that_is_told_once(
+    experiment: str, tiny_config: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "shared")
+    config = tiny_config(f"tracking.experiment={experiment}")
+    copies = [config, make_config(config.model_dump())]  # as a trial and a checkpoint have it
+    assert [resolve_experiment(copy.tracking) for copy in copies] == [experiment] * 2
+    assert caplog.messages == [
+        f"MLFLOW_EXPERIMENT_NAME=shared is passed over: the configuration says tracking.experiment={experiment}"
+    ]
+
+
+def test_a_kept_configuration_that_names_no_experiment_leaves_it_open(
+    tiny_config: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "shared")
+    assert resolve_experiment(make_config(tiny_config().model_dump()).tracking) == "shared"

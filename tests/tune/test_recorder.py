@@ -10,6 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mrqm.config import Config
+from pipelines.mlflow_store import resolve_experiment
 from tune.entries import Reported, TrialBegan, Verdict
 from tune.journal import Journal
 from tune.recorder import Recorder
@@ -64,7 +65,7 @@ def test_epochs_that_came_while_mlflow_was_away_are_written_with_the_next(
     recorder.sweep.__exit__(None, None, None)
 
     client = MlflowClient(server.uri)
-    runs = client.search_runs([client.get_experiment_by_name(config.tracking.experiment).experiment_id])
+    runs = client.search_runs([client.get_experiment_by_name(resolve_experiment(config.tracking)).experiment_id])
     epochs = {
         run.info.run_name: sorted(metric.value for metric in client.get_metric_history(run.info.run_id, "epoch"))
         for run in runs
@@ -98,7 +99,7 @@ def test_a_sweep_of_more_trials_than_a_page_recognises_all_of_them(
 
     def ends() -> dict[str, int]:
         client = MlflowClient(server.uri)
-        runs = client.search_runs([client.get_experiment_by_name(config.tracking.experiment).experiment_id])
+        runs = client.search_runs([client.get_experiment_by_name(resolve_experiment(config.tracking)).experiment_id])
         own = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == recorder.sweep.run_id]
         return {run.info.run_name: run.info.end_time for run in own}
 
@@ -127,7 +128,7 @@ def test_a_deleted_experiment_costs_a_sweep_nothing_that_does_not_come_when_it_i
     recorder = record()
     journal.listeners.append(recorder)
     client = recorder.sweep.client
-    experiment = client.get_experiment_by_name(config.tracking.experiment).experiment_id
+    experiment = client.get_experiment_by_name(resolve_experiment(config.tracking)).experiment_id
     client.delete_experiment(experiment)
     journal.write(TrialBegan(trial=0, params={"optim.lr": 1e-3}))
     journal.write(
