@@ -47,9 +47,12 @@ MakeGrid = Callable[..., TokenGrid]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that start Ray go first: they take longest, and the processes that share the tests should end together."""
-    with_ray = {item.path for item in items if item.get_closest_marker("ray")}
-    items.sort(key=lambda item: item.path not in with_ray)
+    """Order files by what they have: Ray, else slow tests, else neither.
+
+    The processes that share the files end together only if the last of them are short.
+    """
+    marked = {mark: {item.path for item in items if item.get_closest_marker(mark)} for mark in ("ray", "slow")}
+    items.sort(key=lambda item: (item.path not in marked["ray"], item.path not in marked["slow"]))
 
 
 def shared_data(name: str) -> Path:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 PATIENCE = 300.0
 """Until a test gives up."""
+WATCHFUL = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
+"""Ray's settings by which a node that does not answer is dead after seconds, not a quarter of a minute."""
 
 
 def wait_until(holds: Callable[[], object], what: str, detail: Callable[[], str] = lambda: "") -> None:

@@ -20,7 +20,7 @@ from pipelines.resources import ray_session
 from pipelines.runs import Summary
 
 from ..forked_workers import forked_workers
-from ..waiting import wait_until
+from ..waiting import WATCHFUL, wait_until
 from .histories import assert_told_once_and_in_order
 from .processes import running
 from .reservations import states_of_reservations
@@ -30,8 +30,6 @@ from .workplace import UNHURRIED, Workplace
 
 pytestmark = pytest.mark.ray
 
-QUICK = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
-"""After seconds a node that does not answer is dead."""
 CONTROLLER = re.compile("TrainController")
 IMAGES = 8
 
@@ -45,7 +43,7 @@ def head() -> Iterator[Cluster]:
         patch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "5")
         cluster = Cluster(
             initialize_head=True,
-            head_node_args={"num_cpus": 1, "include_dashboard": False, "_system_config": QUICK},
+            head_node_args={"num_cpus": 1, "include_dashboard": False, "_system_config": WATCHFUL},
             shutdown_at_exit=False,  # would need signal handlers, which only the main thread may set
         )
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -11,6 +12,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from ..waiting import WATCHFUL
 
 ROOT = Path(__file__).parents[2]
 HEAD, WORKER = "10.213.77.1", "10.213.77.2"
@@ -63,6 +66,7 @@ class TwoHosts:
         ray = Path(sys.executable).with_name("ray")
         common = ["--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats", "--block"]
         head = ["--head", f"--port={PORT}", "--include-dashboard=false", f"--temp-dir={self.sessions}"]
+        head += [f"--system-config={json.dumps(WATCHFUL)}"]
         self.start(HEAD, ray, "start", *head, f"--node-ip-address={HEAD}", *common)
         self._wait_for_port()
         self.start(WORKER, ray, "start", f"--address={HEAD}:{PORT}", f"--node-ip-address={WORKER}", *common)

@@ -26,7 +26,7 @@ from tune.sweep import Request, sweep
 from ..pipelines.mlflow_server import MlflowServer
 from ..pipelines.processes import WORKER, running
 from ..pipelines.reservations import occupied, states_of_reservations
-from ..waiting import wait_until
+from ..waiting import WATCHFUL, wait_until
 from .workplace import TRIAL, Workplace, leaves_nothing, start_cluster
 
 TinyConfig = Callable[..., Config]
@@ -45,8 +45,6 @@ parameters:
   loss.one_to_many.dense_loss_weight: {{uniform: [0.5, 2]}}
 """
 EPOCHS = 20
-# A node's death is noticed within seconds.
-WATCHFUL = {"health_check_period_ms": 500, "health_check_failure_threshold": 3, "health_check_initial_delay_ms": 0}
 
 
 @pytest.fixture(scope="module")
