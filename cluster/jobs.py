@@ -8,13 +8,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from cluster.client import open_client, request_stop
 from cluster.dashboard import Dashboard
 from cluster.errors import ClusterError, UnknownJobError
 from cluster.follow import ENDED
 
+WIDE = 160
+"""Columns of a terminal that has room for a table of jobs."""
 STOPPING = 60.0
 """Seconds that a job has to stop."""
 
@@ -28,22 +32,33 @@ def list_jobs(dashboard: Dashboard) -> list[dict[str, Any]]:
 
 
 def print_jobs(jobs: list[dict[str, Any]], console: Console) -> None:
-    """A table of jobs."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in ("job", "status", "started", "took", "by", "command"):
-        table.add_column(column, no_wrap=column != "command", overflow="fold")
-    for job in jobs:
-        code = job["driver_exit_code"]
-        begin, end = job["start_time"] / 1000, (job["end_time"] or time.time() * 1000) / 1000
-        table.add_row(
-            job["submission_id"],
-            job["status"].lower() + (f" ({code})" if code else ""),
-            f"{datetime.fromtimestamp(begin):%Y-%m-%d %H:%M}",
-            str(timedelta(seconds=round(end - begin))),
-            (job["metadata"] or {}).get("user", "–"),
-            job["entrypoint"].removeprefix("python -m "),
-        )
-    console.print(table)
+    """Print a table of jobs or, where there is no room for one, some lines for each job."""
+    if console.width >= WIDE:
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        for column in ("job", "status", "started", "took", "by", "command"):
+            table.add_column(column, no_wrap=column != "command", overflow="fold")
+        for job in jobs:
+            table.add_row(*map(Text, _cells(job)))
+        console.print(table)
+        return
+    for name, status, started, took, user, command in map(_cells, jobs):
+        console.print(Text(name, style="bold", overflow="fold"))
+        for line in (f"{status}, started {started}, took {took}, by {user}", command):
+            console.print(Padding(Text(line, overflow="fold"), (0, 0, 0, 2)))
+
+
+def _cells(job: dict[str, Any]) -> tuple[str, str, str, str, str, str]:
+    """A job's id, status, start, duration, user and command."""
+    code = job["driver_exit_code"]
+    begin, end = job["start_time"] / 1000, (job["end_time"] or time.time() * 1000) / 1000
+    return (
+        job["submission_id"],
+        job["status"].lower() + (f" ({code})" if code else ""),
+        f"{datetime.fromtimestamp(begin):%Y-%m-%d %H:%M}",
+        str(timedelta(seconds=round(end - begin))),
+        (job["metadata"] or {}).get("user", "–"),
+        job["entrypoint"].removeprefix("python -m "),
+    )
 
 
 def find_job(dashboard: Dashboard, name: str) -> str:

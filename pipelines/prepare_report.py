@@ -21,9 +21,9 @@ def print_report(reports: Reports, console: Console) -> None:
     """Print the splits side by side, then what was found wrong."""
     for title, rows in _tables(reports).items():
         table = Table(title=title, title_justify="left", box=None, header_style="dim")
-        table.add_column("")
+        table.add_column("", overflow="fold")
         for name in reports:
-            table.add_column(name, justify="right")
+            table.add_column(Text(name), justify="right", no_wrap=True)
         for row in rows:
             table.add_row(*map(Text, row))  # names of classes are whatever their annotators wrote
         console.print(table, "")

@@ -30,7 +30,10 @@ def metrics_tables(metrics: Mapping[str, float]) -> list[Table]:
     for titles, rows in metrics_grids(metrics):
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
         for column, title in enumerate(titles):
-            table.add_column(Text(title), justify="right" if column % 2 else "left")
+            if column % 2:
+                table.add_column(Text(title), justify="right", no_wrap=True)
+            else:
+                table.add_column(Text(title), overflow="fold")
         for row in rows:
             table.add_row(*map(Text, row))  # names of classes are whatever their annotators wrote
         tables.append(table)

@@ -91,8 +91,9 @@ class LiveTable:
         running, best = history.running(), history.best_trials(self._objective)
         others = [trial for trial in best if trial.state != "running"]
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-        for name in ("trial", "epoch", self._objective.metric, "best", "state", "left", "parameters"):
-            table.add_column(name, overflow="ellipsis", no_wrap=True)
+        for name in ("trial", "epoch", self._objective.metric, "best", "state", "left"):
+            table.add_column(name, no_wrap=True)
+        table.add_column("parameters", overflow="fold")
         for trial in [*running, *others][:SHOWN]:
             table.add_row(
                 str(trial.number), f"{trial.epoch}/{self._plan.epochs}", self._latest(trial), self._best(trial),

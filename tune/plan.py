@@ -120,8 +120,8 @@ def print_plan(plan: Plan, candidates: Candidates, base: Config, console: Consol
     for name, text in lines.items():
         console.print(f"{name:<10}{text}", soft_wrap=True, highlight=False, markup=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("searched")
-    table.add_column("values")
+    for column in ("searched", "values"):
+        table.add_column(column, overflow="fold")
     for key, parameter in space.parameters.items():
         table.add_row(key, parameter.describe())
     for number, start in enumerate(candidates.start):

@@ -116,7 +116,7 @@ def paper_table(paper: Paper, objective: Objective, history: History) -> Table:
     """The paper's column beside one's own."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in (paper.source, paper.column, f"here: {objective.metric}"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for row in paper_rows(paper, objective, history):
         table.add_row(*row)
     return table
