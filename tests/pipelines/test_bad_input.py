@@ -23,6 +23,7 @@ from .registered import free_port
 from .workplace import Workplace
 
 Refused = Callable[..., str]
+UNTRAINED = ("model.backbone.weights=none", "model.backbone.frozen_batch_norm=false")
 
 
 def contents(folder: Path) -> dict[Path, bytes | None]:
@@ -157,3 +158,19 @@ def test_the_same_run_twice_at_once(refused: Refused, inside: Workplace) -> None
     with RunFolder(config).claimed():
         assert "run twice in" in (said := refused("name=twice"))
         assert "is being trained by another process" in said
+
+
+@pytest.mark.parametrize("command", ["train", "tune"])
+def test_a_backbone_that_does_not_take_the_images_is_refused_without_a_lock_or_a_folder(
+    command: str, inside: Workplace, tmp_path: Path
+) -> None:
+    (tmp_path / "space.yaml").write_text("{parameters: {optim.lr: {uniform: [0.1, 1]}}, budget: {trials: 2}}")
+    words = [command, "-c", str(inside.config_file), *(["-s", f"{tmp_path}/space.yaml"] if command == "tune" else [])]
+    words += [f"output={tmp_path}/runs", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", "name=windows"]
+    before = set(inside.folder.rglob("*"))
+    result = CliRunner().invoke(app, [*words, "model.backbone.name=swin_tiny_patch4_window7_224", *UNTRAINED])
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    assert "swin_tiny_patch4_window7_224: it does not take images of any size" in " ".join(result.output.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["space.yaml"]
+    assert set(inside.folder.rglob("*")) == before
