@@ -13,8 +13,9 @@ from typing import Any
 
 from cluster.errors import ClusterError
 from cluster.package import Package
-from cluster.place import FILES
 
+FILES = ("-c", "--config", "-s", "--space")
+"""Options whose files travel with the job."""
 ON_THE_CLUSTER = ("data.root", "model.backbone.weights")
 """Settings that name what the cluster reads."""
 READERS = ("evaluate", "predict", "prepare")

@@ -11,23 +11,30 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from cluster.errors import ClusterError
-
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """In the environment of what Ray's job server starts."""
-FILES = ("-c", "--config", "-s", "--space")
-"""Options whose files travel with the job."""
 CAME_IN = "MRQM_CAME_IN"
 """In the environment of a job that left it: the folder that came with it."""
 
 
-def enter_place(arguments: Sequence[str]) -> list[str]:
-    """Make the cluster's folder the current one; returns the arguments with files that came with the job.
+class JobDirectoryError(ValueError):
+    """The folder of a job's relative paths cannot be entered on its node."""
+
+
+def enter_place(arguments: Sequence[str], file_options: Sequence[str]) -> list[str]:
+    """Make the cluster's folder the current one.
+
+    Args:
+        arguments: words of the command.
+        file_options: options whose files came with the job.
+
+    Returns:
+        The arguments, with absolute paths of files that came with the job.
 
     Raises:
-        ClusterError: the folder is not there, or cannot be entered.
+        JobDirectoryError: the folder is not there, or cannot be entered.
     """
-    came_with_the_job = [_find(option, argument) for option, argument in pairwise(["", *arguments])]
+    came_with_the_job = [_find(option, argument, file_options) for option, argument in pairwise(["", *arguments])]
     os.environ[CAME_IN] = str(Path.cwd())
     root = os.environ.get("MRQM_ROOT")
     place = Path(root or "~/mrqm").expanduser()
@@ -37,7 +44,7 @@ def enter_place(arguments: Sequence[str]) -> list[str]:
             print(f"MRQM_ROOT is not set on this cluster: relative paths lie in {place}", flush=True)
         os.chdir(place)
     except OSError as error:
-        raise ClusterError(
+        raise JobDirectoryError(
             f"{'MRQM_ROOT=' if root else ''}{place}: the folder of jobs cannot be entered on this node: "
             f"{error.strerror}; mount what all nodes share there"
         ) from error
@@ -50,8 +57,8 @@ def as_submitted(path: Path) -> Path:
     return path.relative_to(came_in) if came_in and path.is_relative_to(came_in) else path
 
 
-def _find(option: str, argument: str) -> str:
-    if option in FILES and Path(argument).exists():
+def _find(option: str, argument: str, file_options: Sequence[str]) -> str:
+    if option in file_options and Path(argument).exists():
         return str(Path(argument).absolute())
     name, equals, value = argument.partition("=")
-    return f"{name}={Path(value).absolute()}" if name in FILES and equals and Path(value).exists() else argument
+    return f"{name}={Path(value).absolute()}" if name in file_options and equals and Path(value).exists() else argument

@@ -437,12 +437,12 @@ def main() -> None:
     guard_output()
     arguments = sys.argv[1:]
     if JOB in os.environ:
-        from cluster.errors import ClusterError
-        from cluster.place import enter_place
+        from cluster.command_line import FILES
+        from cluster.place import JobDirectoryError, enter_place
 
         try:
-            arguments = enter_place(arguments)
-        except ClusterError as error:
+            arguments = enter_place(arguments, FILES)
+        except JobDirectoryError as error:
             typer.echo(f"error: {error}", err=True)
             sys.exit(2)
     app(arguments, prog_name="mrqm")

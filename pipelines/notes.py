@@ -34,7 +34,7 @@ def describe_run(config: Config, datasets: Mapping[str, DetectionDataset]) -> st
 def describe_outcome(summary: Summary) -> str:
     """Describe the outcome of a run."""
     model = summary.registered_as or summary.model_uri or "the model is not registered yet"
-    return f"Best checkpoint: epoch {summary.epoch}, {model}.\n\n{_tables(summary.metrics)}"
+    return f"Best checkpoint: epoch {summary.epoch}, {model}.\n\n{metrics_tables(summary.metrics)}"
 
 
 def describe_version(tags: Mapping[str, str], metrics: Mapping[str, float]) -> str:
@@ -49,10 +49,11 @@ def describe_version(tags: Mapping[str, str], metrics: Mapping[str, float]) -> s
     known = [f"{name} `{value}`" for name, value in conditions.items() if value]
     if known:
         parts.append(f"Measured on {', '.join(known)}; figures under other conditions are not comparable.")
-    return "\n\n".join([*parts, _tables(metrics)])
+    return "\n\n".join([*parts, metrics_tables(metrics)])
 
 
-def _tables(metrics: Mapping[str, float]) -> str:
+def metrics_tables(metrics: Mapping[str, float]) -> str:
+    """Tables of metrics as MLflow's pages can show them, by kind."""
     return "\n\n".join(spaced_table(titles, rows[:MOST_ROWS]) for titles, rows in metrics_grids(metrics))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.command_line import FILES
 from cluster.place import CAME_IN, JOB, as_submitted, enter_place
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +34,7 @@ def test_relative_paths_are_the_clusters_and_configurations_came_along(
     monkeypatch.setenv("MRQM_ROOT", str(root))
     monkeypatch.setenv(CAME_IN, "")
     words = ["tune", "-c", "mine.yaml", "--space=space.yaml", "mine.yaml", "data.root=data"]
-    assert enter_place(words) == ["tune", "-c", f"{came}/mine.yaml", f"--space={came}/space.yaml", *words[4:]]
+    assert enter_place(words, FILES) == ["tune", "-c", f"{came}/mine.yaml", f"--space={came}/space.yaml", *words[4:]]
     assert Path.cwd() == root
     assert as_submitted(came / "mine.yaml") == Path("mine.yaml")
     assert as_submitted(root / "other.yaml") == root / "other.yaml"
