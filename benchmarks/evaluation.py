@@ -29,13 +29,13 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from mrqm.data.ground_truth import IGNORED_REGION, make_ground_truth
-from mrqm.data.records import ImageRecord
-from mrqm.data.visdrone import VISDRONE_CLASSES
+from mrqm.data.formats.visdrone import VISDRONE_CLASSES
 from mrqm.evaluation import CocoProtocol, Protocol, SodaProtocol, VisDroneProtocol
-from mrqm.evaluation.errors import decompose
-from mrqm.evaluation.judging import judge
-from mrqm.predictions import ImageDetections
+from mrqm.evaluation.analysis.errors import decompose
+from mrqm.evaluation.analysis.outcomes import judge
+from mrqm.structures.annotations import ImageRecord
+from mrqm.structures.detections import ImageDetections
+from mrqm.structures.ground_truth import IGNORED_REGION, make_ground_truth
 
 SIZE = (765, 1360)
 OBJECTS, REGIONS, DETECTIONS = 70, 3, 500

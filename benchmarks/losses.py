@@ -27,8 +27,8 @@ from rich.table import Table
 
 from mrqm.config import Config, ConfigError, load_config
 from mrqm.data import DataError
-from mrqm.progress import DivergenceError
-from mrqm.trainer import Trainer
+from mrqm.engine.progress import DivergenceError
+from mrqm.engine.trainer import Trainer
 
 METRICS = ("AP", "AP50", "AP_small")
 

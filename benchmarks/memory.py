@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mrqm.config import Config, ConfigError, load_config
-from mrqm.memory import HeaviestBatch, build_learner, make_batch, predict_step_memory
+from mrqm.engine.memory import HeaviestBatch, build_learner, make_batch, predict_step_memory
 
 COUNTS = (10, 100, 1000, 2000)
 CLASSES = 10

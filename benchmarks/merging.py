@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mrqm.data.tiling import Window, grid
-from mrqm.fragments import WindowDetections
-from mrqm.merging import merge
+from mrqm.data.images.tiling import grid
+from mrqm.inference.tile_merging import merge
+from mrqm.structures.detections import WindowDetections
+from mrqm.structures.window import Window
 
 IMAGE_SIZE = (3000, 4000)
 

@@ -4,7 +4,7 @@
     python benchmarks/overhead.py -c configs/demo.yaml --steps 100 data.root=data/many train.checkpoint_minutes=0.25
 
 plain     one process with the threads of all workers together
-torchrun  a process for each worker, `mrqm.trainer` alone
+torchrun  a process for each worker, `mrqm.engine.trainer` alone
 bare ray  the same in Ray Train's workers
 mrqm      `mrqm train`: events to the driver, MLflow (SQLite), system metrics, checkpoints within the epoch
 
@@ -104,7 +104,7 @@ def main() -> None:
         run_on_ray(config, out, last) if mode == "bare ray" else train(config, out, last)
         return
     from mrqm.config import load_config
-    from pipelines.runs import with_absolute_paths
+    from pipelines.storage.absolute_paths import with_absolute_paths
 
     config = load_config(arguments.config, ["scaling.num_workers=1", *arguments.overrides])
     config = with_absolute_paths(config)  # workers have a folder of their own
@@ -196,7 +196,7 @@ def train(config_file: str, out: str, last: int) -> None:
     import torch
 
     from mrqm.config import load_config
-    from mrqm.trainer import Trainer
+    from mrqm.engine.trainer import Trainer
 
     if "WORLD_SIZE" in os.environ and not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")
@@ -225,7 +225,7 @@ def run_on_ray(config_file: str, out: str, last: int) -> None:
     from ray.train.torch import TorchTrainer
 
     from mrqm.config import load_config
-    from pipelines.resources import ray_session
+    from pipelines.compute.session import ray_session
 
     scaling = load_config(Path(config_file)).scaling
     with ray_session():

@@ -30,12 +30,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from mrqm.config import Config, ConfigError, load_config
 from mrqm.data import DataError, DetectionLoader, build_dataset, build_loader
+from mrqm.engine.optim import Schedule, build_optimizer
+from mrqm.engine.progress import DivergenceError, Progress
+from mrqm.engine.trainer import Trainer
 from mrqm.evaluation import Evaluator, build_protocol
-from mrqm.learner import to_device
 from mrqm.models.backbone import build_backbone
-from mrqm.optim import Schedule, build_optimizer
-from mrqm.progress import DivergenceError, Progress
-from mrqm.trainer import Trainer
+from mrqm.ops.distributed import to_device
 
 OF_TRANSFORMERS = ("rtdetrv2", "dfine", "deformable_detr")
 MODELS = ("mrqm", *OF_TRANSFORMERS, "fcos")

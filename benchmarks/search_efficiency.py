@@ -29,11 +29,12 @@ from scipy.stats import spearmanr
 from search_surrogate import Array, Surrogate
 from search_table import TABLE, Row, load_grid, read_table
 
-from tune.candidates import Candidates
-from tune.conductor import Conductor, Epoch, Task
-from tune.entries import SessionBegan
-from tune.journal import Journal
-from tune.space import Space, make_space
+from tune.search.trial_scheduler import Conductor
+from tune.space.sampling import Candidates
+from tune.space.schema import Space, make_space
+from tune.state.journal import Journal
+from tune.state.messages import Epoch, Task
+from tune.state.records import SessionBegan
 
 SEARCHES = (("tpe", "asha"), ("random", "asha"), ("tpe", "none"), ("random", "none"))
 """Algorithm and scheduler."""

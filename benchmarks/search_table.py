@@ -21,9 +21,9 @@ from typing import Any, TypedDict
 import torch
 
 from mrqm.config import Config
-from mrqm.trainer import Trainer
-from tune.candidates import Candidates
-from tune.space import Space, load_space, sweep_config
+from mrqm.engine.trainer import Trainer
+from tune.space.sampling import Candidates
+from tune.space.schema import Space, load_space, sweep_config
 
 FOLDER = Path(__file__).parent
 SPACE, TABLE = FOLDER / "search_space.yaml", FOLDER / "search_table.jsonl"

@@ -27,21 +27,22 @@ import ray.tune
 from rich.console import Console
 
 from mrqm.config import Config, load_config
-from tune.candidates import Candidates
-from tune.conductor import Conductor, Epoch, Task
-from tune.entries import Reported, SessionBegan, TrialBegan
-from tune.history import History
-from tune.journal import Journal
-from tune.live import LiveTable
-from tune.on_ray import run_trials
-from tune.plan import Plan
-from tune.recorder import Recorder
-from tune.space import Space, make_space
-from tune.trial import SweepTrial
+from tune.execution.ray_tune import run_trials
+from tune.execution.trainable import SweepTrial
+from tune.report.live_table import LiveTable
+from tune.report.mlflow_recorder import Recorder
+from tune.report.plan import Plan
+from tune.search.trial_scheduler import Conductor
+from tune.space.sampling import Candidates
+from tune.space.schema import Space, make_space
+from tune.state.history import History
+from tune.state.journal import Journal
+from tune.state.messages import Epoch, Task
+from tune.state.records import Reported, SessionBegan, TrialBegan
 
 CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"
 IMPORTS = {
-    "imports of a trial": "import tune.trial",
+    "imports of a trial": "import tune.execution.trainable",
     "  of its libraries alone": "import ray.tune, ray.train.torch, torchvision, timm, scipy.optimize",
 }
 
@@ -66,7 +67,7 @@ class BareTrial(ray.tune.Trainable):
 
     def setup(self, config: dict[str, Any], seconds: float, epochs: int) -> None:
         """Import what a training would."""
-        import tune.trial  # noqa: F401
+        import tune.execution.trainable  # noqa: F401
 
         self.seconds, self.number = seconds, epochs
 

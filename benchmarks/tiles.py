@@ -25,12 +25,12 @@ from rich.table import Table
 
 from mrqm.config import Config, make_config
 from mrqm.data import DetectionDataset, build_loader
-from mrqm.data.images import decode
-from mrqm.data.items import Item, drop_empty, tile_items, whole_items, window_truth
-from mrqm.data.readers import read_annotations
-from mrqm.data.records import AnnotationSet, ImageRecord
-from mrqm.data.resizing import scaled_size
-from mrqm.data.tiling import cut
+from mrqm.data.formats.readers import read_annotations
+from mrqm.data.images.decoding import decode
+from mrqm.data.images.resizing import scaled_size
+from mrqm.data.images.tiling import cut
+from mrqm.data.images.windows import Item, drop_empty, tile_items, whole_items, window_truth
+from mrqm.structures.annotations import AnnotationSet, ImageRecord
 
 EPOCHS = 8
 """Later epochs."""

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cluster.errors import ClusterError
-from cluster.package import Package
+from cluster.jobs.package import Package
 
 FILES = ("-c", "--config", "-s", "--space")
 """Options whose files travel with the job."""

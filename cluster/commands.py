@@ -59,7 +59,7 @@ def make_submit(
         request = Request(words, address, working_dir, submission_id, env or (), resources, read, redact=redact)
         sent = send(request, typer.echo)
 
-        from cluster.attend import attend, how_to_go_on
+        from cluster.jobs.follow_job import attend, how_to_go_on
 
         if not follow:
             typer.echo(how_to_go_on(sent.submission_id))
@@ -76,8 +76,8 @@ def list_jobs(address: Address = None) -> None:
 
     from cluster.address import find_address
     from cluster.dashboard import open_dashboard
-    from cluster.jobs import list_jobs as find
-    from cluster.jobs import print_jobs
+    from cluster.jobs.listing import list_jobs as find
+    from cluster.jobs.listing import print_jobs
 
     dashboard = open_dashboard(find_address(address))
     if found := find(dashboard):
@@ -96,7 +96,7 @@ def logs(
     """What a job prints."""
     from cluster.address import find_address
     from cluster.dashboard import open_dashboard
-    from cluster.jobs import find_job, print_logs
+    from cluster.jobs.listing import find_job, print_logs
 
     dashboard = open_dashboard(find_address(address))
     submission_id = find_job(dashboard, job)
@@ -104,7 +104,7 @@ def logs(
         print_logs(dashboard, submission_id, typer.echo)
         return
 
-    from cluster.attend import attend
+    from cluster.jobs.follow_job import attend
 
     raise typer.Exit(attend(dashboard, submission_id, typer.echo))
 
@@ -114,7 +114,7 @@ def stop(job: Job, address: Address = None) -> None:
     """Ask a job to end: a training keeps its state, and the same command continues it."""
     from cluster.address import find_address
     from cluster.dashboard import open_dashboard
-    from cluster.jobs import find_job, stop_job
+    from cluster.jobs.listing import find_job, stop_job
 
     dashboard = open_dashboard(find_address(address))
     stop_job(dashboard, find_job(dashboard, job), typer.echo)

@@ -240,8 +240,8 @@ def _stop_jobs(state: State, say: Say) -> None:
     """End what runs as `mrqm jobs stop` does, so that trainings keep their state."""
     try:
         dashboard = open_dashboard(Address(state.dashboard, state))
-        from cluster.follow import ENDED
-        from cluster.jobs import list_jobs, stop_job
+        from cluster.jobs.follow import ENDED
+        from cluster.jobs.listing import list_jobs, stop_job
 
         for job in list_jobs(dashboard):
             if job["status"] not in ENDED:

@@ -23,8 +23,8 @@ from cluster.address import find_address
 from cluster.command_line import CommandLine, ReadFile, read_command_line
 from cluster.dashboard import Dashboard, open_dashboard
 from cluster.errors import ClusterError
-from cluster.handover import hand_over
-from cluster.package import Package, pack
+from cluster.jobs.job_env import hand_over
+from cluster.jobs.package import Package, pack
 
 LEAST_RAY = (2, 60)
 
@@ -95,7 +95,7 @@ def _send(
     request: Request, command: CommandLine, package: Package, variables: Mapping[str, str], dashboard: Dashboard
 ) -> str:
     """Upload and submit; returns the job's id."""
-    from cluster.client import open_client  # imports Ray, which takes seconds
+    from cluster.jobs.client import open_client  # imports Ray, which takes seconds
 
     client = open_client(dashboard)
     with tempfile.TemporaryDirectory(prefix="mrqm-") as folder:

@@ -8,7 +8,7 @@ Tensor vocabulary, the same everywhere:
 
 - images: (B, 3, H, W) uint8, or float in [0, 1]; the model normalises. masks: (B, H, W) bool, True = padding, or None.
 - target, one dict per image: `boxes` (N, 4) normalised cxcywh of the unpadded image, `labels` (N,) from 0,
-  `ignore_boxes` (M, 4) what costs nothing, found or not, with `ignore_labels` (M,) (see `mrqm.data.records`),
+  `ignore_boxes` (M, 4) what costs nothing, found or not, with `ignore_labels` (M,) (see `mrqm.structures.annotations`),
   `image_id` (), `orig_size` (2,) height and width in native px, `size` (2,) height and width fed to the network.
 - outputs: `pred_logits` (B, Q, K), `pred_boxes` (B, Q, 4) normalised cxcywh; `aux_outputs`, `encoder_outputs`,
   `denoising_outputs`, `mined_outputs`, `dense_outputs` in training.
@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mrqm.config import Config, ConfigError, load_config
-    from mrqm.detector import Detector, load
-    from mrqm.trainer import Trainer
+    from mrqm.engine.trainer import Trainer
+    from mrqm.inference.detector import Detector, load
 
 __version__ = "0.1.0"
 __all__ = ["Config", "ConfigError", "Detector", "Trainer", "load", "load_config"]
@@ -30,9 +30,9 @@ __all__ = ["Config", "ConfigError", "Detector", "Trainer", "load", "load_config"
 _HOMES = {
     "Config": "mrqm.config",
     "ConfigError": "mrqm.config",
-    "Detector": "mrqm.detector",
-    "Trainer": "mrqm.trainer",
-    "load": "mrqm.detector",
+    "Detector": "mrqm.inference.detector",
+    "Trainer": "mrqm.engine.trainer",
+    "load": "mrqm.inference.detector",
     "load_config": "mrqm.config",
 }
 

@@ -17,10 +17,10 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cluster import commands as clusters
-from cluster.place import JOB
 from mrqm.redaction import guard_output, redact
-from pipelines.registry_commands import app as registry
-from pipelines.stopping import stoppable_command
+from pipelines.compute.job_cwd import JOB
+from pipelines.compute.signals import stoppable_command
+from pipelines.registry.cli import app as registry
 
 
 class Listing(TyperGroup):
@@ -116,8 +116,8 @@ def train(
     console = Console(highlight=False)
     with stoppable_command(typer.echo, f"the same command continues run {settings.name} from its latest checkpoint"):
         with console.status("loading Ray and MLflow"):
-            from pipelines.report import print_summary
-            from pipelines.train import train as run
+            from pipelines.console.summary import print_summary
+            from pipelines.training.driver import train as run
         print_summary(run(settings, console), console)
 
 
@@ -133,13 +133,13 @@ def tune(
     """Search the configuration's keys on Ray, report, register the best. The same command continues a sweep."""
     from rich.console import Console
 
-    from tune.space import load_space, sweep_config
+    from tune.space.schema import load_space, sweep_config
 
     sweep_config(config, load_space(space), overrides or ())  # what is mistyped is said before seconds of loading
     console = Console(highlight=False)
     with stoppable_command(typer.echo, "the same command continues the sweep"):
         with console.status("loading Ray, MLflow and Optuna"):
-            from tune.results import print_outcome
+            from tune.report.leaderboard import print_outcome
             from tune.sweep import Request
             from tune.sweep import sweep as run
         outcome = run(Request(config, space, overrides or (), add_trials, retry_failed, dry_run), console)
@@ -162,15 +162,15 @@ def plan(
 
     status = Console(stderr=True).status("loading Ray and MLflow")
     with status:
-        from pipelines.plan import failed, parse_bytes, print_checks, to_json
-        from pipelines.plan import plan as run
+        from pipelines.preflight.plan import failed, parse_bytes, print_checks, to_json
+        from pipelines.preflight.plan import plan as run
 
         def read() -> Any:
             from mrqm.config import load_config
 
             if space is None:
                 return load_config(config, overrides or ()), None
-            from tune.checks import SweepToPlan
+            from tune.report.preflight import SweepToPlan
 
             sweep = SweepToPlan(config, space, overrides or ())
             return sweep.config, sweep
@@ -228,10 +228,10 @@ def evaluate(
     console = Console(highlight=False)
     with stoppable_command(typer.echo, "the same command evaluates anew"), ExitStack() as temporary:
         with console.status("loading PyTorch"):
-            from pipelines.evaluate import Request
-            from pipelines.evaluate import evaluate as run
-            from pipelines.evaluation_report import analyse, print_assessment, write_report
-            from pipelines.image_progress import ImageProgress
+            from pipelines.console.progress import ImageProgress
+            from pipelines.evaluation.evaluate import Request
+            from pipelines.evaluation.evaluate import evaluate as run
+            from pipelines.evaluation.report import analyse, print_assessment, write_report
 
         request = Request(
             model=models[0] if models else None, predictions=predictions, config=config, overrides=overrides,
@@ -248,7 +248,7 @@ def evaluate(
         if report is not None:
             console.print(f"report {report / 'report.md'}")
         if track:
-            from pipelines.track_evaluation import track_evaluation
+            from pipelines.evaluation.tracking import track_evaluation
 
             console.print(track_evaluation(assessment, files))
 
@@ -263,9 +263,9 @@ def replay(
     """Run a training step again whose loss or gradient was not finite or exploded, and say where that begins."""
     from rich.console import Console
 
-    from mrqm.faults import replay as run
-    from pipelines.device import pick_device
-    from pipelines.report import print_replay
+    from mrqm.engine.divergence import replay as run
+    from pipelines.compute.device import pick_device
+    from pipelines.console.summary import print_replay
 
     print_replay(run(folder, pick_device(device)), Console(highlight=False))
 
@@ -288,7 +288,7 @@ def prepare(
     """Check a data set, report what is in it, and convert it. The same command continues where it was stopped."""
     from rich.console import Console
 
-    from pipelines.preparation import make_settings
+    from pipelines.preparation.output_dir import make_settings
 
     if (destination is None) != check:
         raise typer.BadParameter("give a destination, or --check without one")
@@ -301,8 +301,8 @@ def prepare(
     )  # fmt: skip
     with stoppable_command(typer.echo, "the same command continues"):
         with console.status("loading Ray"):
-            from pipelines.prepare import prepare as run
-            from pipelines.prepare_report import print_report
+            from pipelines.preparation.prepare import prepare as run
+            from pipelines.preparation.report import print_report
         print_report(run(settings, destination.absolute() if destination else None, console), console)
 
 
@@ -333,9 +333,9 @@ def predict(
     console = Console(highlight=False)
     with stoppable_command(typer.echo, f"the same command continues in {out}"):
         with console.status("loading the model"):
-            from pipelines.image_progress import ImageProgress
-            from pipelines.predict import Options
-            from pipelines.predict import predict as run
+            from pipelines.console.progress import ImageProgress
+            from pipelines.inference.predict import Options
+            from pipelines.inference.predict import predict as run
         options = Options(overrides, device, workers, score_threshold if draw else None)
         summary = run(model, words, out, options, ImageProgress(console))
     skipped = f", {len(summary.faults)} unreadable images skipped" if summary.faults else ""
@@ -375,8 +375,8 @@ def export(
 
     console = Console(highlight=False)
     with console.status("loading the model"):
-        from pipelines.export import Request
-        from pipelines.export import export as run
+        from pipelines.export.export import Request
+        from pipelines.export.export import export as run
     agreement = run(Request(model, out, size, tuple(images or ()), overrides or ()), console.print)
     console.print(
         f"{out}: {agreement.detections} detections on {agreement.images} images, in batches of 1 and 3; largest "
@@ -395,7 +395,7 @@ def demo_data(
     """Generate scenes that look like drone pictures, in VisDrone layout, with weights for the demo's backbone."""
     from rich.progress import Progress
 
-    from mrqm.data.scenes import write_scenes
+    from mrqm.data.synthetic import write_scenes
     from mrqm.models.lite0 import write_lite0_weights
 
     with Progress(transient=True) as progress:
@@ -421,7 +421,7 @@ def _read_submitted(words: Sequence[str], folder: Path) -> Mapping[str, Any]:
     if words[0] == "train":
         load_config(folder / file, given["overrides"] or ())
     if words[0] == "tune" and (folder / given["space"]).exists():
-        from tune.space import load_space, sweep_config
+        from tune.space.schema import load_space, sweep_config
 
         sweep_config(folder / file, load_space(folder / given["space"]), given["overrides"] or ())
     content = read_yaml(folder / file)
@@ -438,7 +438,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     if JOB in os.environ:
         from cluster.command_line import FILES
-        from cluster.place import JobDirectoryError, enter_place
+        from pipelines.compute.job_cwd import JobDirectoryError, enter_place
 
         try:
             arguments = enter_place(arguments, FILES)

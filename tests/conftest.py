@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mrqm.config import Config, make_config
-from mrqm.data.records import IGNORED_REGION
 from mrqm.models.mrqm import MRQM, build_model
 from mrqm.models.tokens import TokenGrid, token_grid
+from mrqm.structures.annotations import IGNORED_REGION
 
 CLASSES = 3
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from mrqm.data.tiling import Window
-from mrqm.fragments import Detections
+from mrqm.structures.detections import Detections
+from mrqm.structures.window import Window
 
 LEFT, RIGHT = Window(0, 0, 100, 100), Window(70, 0, 100, 100)  # of an image of 170 × 100 px
 

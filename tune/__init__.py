@@ -14,7 +14,7 @@ import pipelines as pipelines  # its settings of Ray's and MLflow's environment 
 # Ray Tune reads these when it starts.
 _ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # one log: the journal
-    "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # `tune.on_ray` hands out no more trials than fit
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # `tune.execution.ray_tune` hands out no more trials than fit
     "RAY_AIR_NEW_OUTPUT": "0",  # the old one can be silent
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends a sweep as it ends any command
     "RAY_CHDIR_TO_TRIAL_DIR": "0",

@@ -2,7 +2,7 @@
 
 runs/demo-mrqm/
   config.yaml, space.yaml   what was searched, for people
-  fingerprint.json          what the sweep is: the same name with something else is refused, see `tune.fingerprint`
+  fingerprint.json          what the sweep is: the same name with something else is refused, see `tune.state.fingerprint`
   sweep.jsonl               everything that happened
   trial-0003/epoch_0009/    checkpoints of trials that run, and of the best
   report.html
@@ -21,37 +21,38 @@ from typing import Any
 
 from rich.console import Console
 
-from cluster.place import as_submitted
 from mrqm.config import Config
 from mrqm.data import DetectionDataset
-from pipelines.checks import check_inputs
-from pipelines.dataset_inputs import note_datasets
-from pipelines.display import Display
-from pipelines.failures import FailureKind
-from pipelines.fingerprint import describe_unknown, require_same
-from pipelines.node_copy import node_copy
-from pipelines.report import command
-from pipelines.resources import cluster_nodes, ray_session, require_room, shortages
-from pipelines.runs import RunFolder, with_absolute_paths
-from pipelines.stopping import stoppable
-from pipelines.storage import StorageError
-from pipelines.storage_wait import storage_faults_explained, write_patiently
-from pipelines.tracking import require_store
-from tune.candidates import Candidates
-from tune.conductor import Conductor
-from tune.entries import Retried, SessionBegan, WarmStarted
-from tune.extension import count_wanted
-from tune.fingerprint import SweepFingerprint, begin_sweep, fingerprint_of
-from tune.history import History
-from tune.journal import JOURNAL, Journal, read_history
-from tune.live import LiveTable
-from tune.on_ray import run_trials
-from tune.outcome import Outcome
-from tune.plan import Plan, make_plan, print_plan
-from tune.recorder import Recorder
-from tune.report import describe_sweep, write_report
-from tune.space import Space, load_space, overrides, sweep_config
-from tune.warm_start import Found, find_known
+from pipelines.compute.job_cwd import as_submitted
+from pipelines.compute.resources import cluster_nodes, require_room, shortages
+from pipelines.compute.session import ray_session
+from pipelines.compute.signals import stoppable
+from pipelines.console.format import command
+from pipelines.console.training_display import Display
+from pipelines.failures.storage_wait import storage_faults_explained, write_patiently
+from pipelines.failures.taxonomy import FailureKind
+from pipelines.preflight.inputs import check_inputs
+from pipelines.storage.absolute_paths import with_absolute_paths
+from pipelines.storage.data_cache import node_copy
+from pipelines.storage.filesystem import StorageError
+from pipelines.storage.fingerprint import describe_unknown, require_same
+from pipelines.storage.run_dir import RunFolder
+from pipelines.tracking.dataset_inputs import note_datasets
+from pipelines.tracking.tracker import require_store
+from tune.execution.ray_tune import run_trials
+from tune.report.html import describe_sweep, write_report
+from tune.report.live_table import LiveTable
+from tune.report.mlflow_recorder import Recorder
+from tune.report.plan import Plan, count_wanted, make_plan, print_plan
+from tune.report.result import Outcome
+from tune.search.trial_scheduler import Conductor
+from tune.search.warm_start import Found, find_known
+from tune.space.sampling import Candidates
+from tune.space.schema import Space, load_space, overrides, sweep_config
+from tune.state.fingerprint import SweepFingerprint, begin_sweep, fingerprint_of
+from tune.state.history import History
+from tune.state.journal import JOURNAL, Journal, read_history
+from tune.state.records import Retried, SessionBegan, WarmStarted
 
 GOES_ON = "make room or mend the place: the same command goes on from the last checkpoints"
 

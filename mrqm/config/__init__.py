@@ -8,17 +8,17 @@ is allowed. Modules take parts and plain numbers; only `build_*` functions know 
 
 from __future__ import annotations
 
-from mrqm.config.data import DataConfig, DataFormat, FolderOrUri
 from mrqm.config.defaults import fill_defaults
-from mrqm.config.evaluation import EvaluationConfig
 from mrqm.config.loading import ConfigError, load_config, make_config
-from mrqm.config.loss import LossConfig
-from mrqm.config.model import BackboneConfig, ModelConfig
-from mrqm.config.run import Config
-from mrqm.config.scaling import ScalingConfig
-from mrqm.config.section import Section
-from mrqm.config.tracking import TrackingConfig
-from mrqm.config.training import OptimConfig, TrainConfig
+from mrqm.config.sections.config import Config
+from mrqm.config.sections.data import DataConfig, DataFormat, FolderOrUri
+from mrqm.config.sections.evaluation import EvaluationConfig
+from mrqm.config.sections.loss import LossConfig
+from mrqm.config.sections.model import BackboneConfig, ModelConfig
+from mrqm.config.sections.scaling import ScalingConfig
+from mrqm.config.sections.section import Section
+from mrqm.config.sections.tracking import TrackingConfig
+from mrqm.config.sections.training import OptimConfig, TrainConfig
 
 __all__ = [
     "BackboneConfig",

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from mrqm.config.run import Config
-from mrqm.config.section import Section, section_type
+from mrqm.config.sections.config import Config
+from mrqm.config.sections.section import Section, section_type
 
 
 def fill_defaults(values: Mapping[str, Any], section: type[Section] = Config) -> dict[str, Any]:

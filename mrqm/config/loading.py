@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mrqm.config.messages import as_override, describe_faults
-from mrqm.config.run import Config
+from mrqm.config.sections.config import Config
 from mrqm.config.yaml_file import YamlError, parse_yaml, read_yaml
 from mrqm.redaction import redact
 

@@ -13,7 +13,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from mrqm.config.section import Section
+from mrqm.config.sections.section import Section
 from mrqm.config.type_words import bare_type, describe_type, is_section
 
 Keys = tuple[str | int, ...]

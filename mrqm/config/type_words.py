@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import annotated_types
 from pydantic.fields import FieldInfo
 
-from mrqm.config.section import Section
+from mrqm.config.sections.section import Section
 
 _NOUNS = {int: "an integer", float: "a number", bool: "true or false", str: "text", Path: "a path"}
 _BOUNDS = (

@@ -1,8 +1,8 @@
 """From annotated images on disk to batches: readers, one dataset, tiles, transforms and loaders."""
 
-from mrqm.data.dataset import DetectionDataset, build_dataset, read_classes
-from mrqm.data.loader import DetectionLoader, build_loader, collate
-from mrqm.data.records import AnnotationSet, DataError, ImageRecord, Repairs
+from mrqm.data.loading.dataset import DetectionDataset, build_dataset, read_classes
+from mrqm.data.loading.loader import DetectionLoader, build_loader, collate
+from mrqm.structures.annotations import AnnotationSet, DataError, ImageRecord, Repairs
 
 __all__ = [
     "AnnotationSet",

@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor
 from torch import distributed as dist
 
-from mrqm.data.records import ImageRecord
-from mrqm.evaluation.protocols import Protocol
-from mrqm.predictions import ImageDetections, to_image_detections
+from mrqm.evaluation.protocols.protocol import Protocol
+from mrqm.structures.annotations import ImageRecord
+from mrqm.structures.detections import ImageDetections, to_image_detections
 
 
 class Evaluator:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mrqm.boxes import apply_deltas, to_xyxy
-from mrqm.models.deformable_attention import DeformableAttention
 from mrqm.models.layers import MLP, FeedForward, box_head, classification_head, sine_embedding
 from mrqm.models.tokens import TokenGrid
-from mrqm.suppression import suppress
+from mrqm.ops.boxes import apply_deltas, to_xyxy
+from mrqm.ops.deformable_attention import DeformableAttention
+from mrqm.ops.nms import suppress
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from mrqm.boxes import to_cxcywh, to_xyxy
 from mrqm.models.decoder import QueryBranch
-from mrqm.targets import BACKGROUND, UNJUDGED, BatchTargets, gather_targets
+from mrqm.ops.boxes import to_cxcywh, to_xyxy
+from mrqm.structures.targets import BACKGROUND, UNJUDGED, BatchTargets, gather_targets
 
 NO_GROUP = -1
 LEAST_SIDE = 1e-4

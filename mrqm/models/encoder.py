@@ -11,9 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mrqm.models.deformable_attention import DeformableAttention
 from mrqm.models.layers import FeedForward
 from mrqm.models.tokens import TokenGrid
+from mrqm.ops.deformable_attention import DeformableAttention
 
 
 class EncoderLayer(nn.Module):

@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mrqm.config import Config, LossConfig, ModelConfig
-from mrqm.mining import AnchorMiner
 from mrqm.models.backbone import STRIDES, Backbone, build_backbone
 from mrqm.models.bifpn import BiFPN
 from mrqm.models.decoder import Decoder, QuerySelection
 from mrqm.models.denoising import Denoising
 from mrqm.models.encoder import FullEncoder, ScaleAwareEncoder
 from mrqm.models.iou_aware_head import IoUAwareHead
+from mrqm.models.mining import AnchorMiner
 from mrqm.models.tokens import flatten_levels, token_grid
-from mrqm.targets import batch_targets
+from mrqm.structures.targets import batch_targets
 
 
 class MRQM(nn.Module):

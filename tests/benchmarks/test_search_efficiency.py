@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mrqm.config import Config
-from tune.candidates import Candidates
+from tune.space.sampling import Candidates
 
 IOU, RATIO = "loss.mining.base_iou", "loss.one_to_many.ratio"
 GRID = [{IOU: iou, RATIO: ratio} for iou, ratio in itertools.product((0.4, 0.5, 0.6, 0.7), (1, 2, 3, 4))]
@@ -59,7 +59,7 @@ def test_a_sweep_through_the_whole_table_ends_without_regret(tiny_config: Any) -
     from search_efficiency import search, searched
     from search_surrogate import Surrogate
 
-    from tune.space import make_space
+    from tune.space.schema import make_space
 
     config: Config = tiny_config("train.epochs=3")
     grid = make_space({"search": {"algorithm": "grid"}, "parameters": PARAMETERS})

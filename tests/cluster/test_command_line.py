@@ -14,7 +14,7 @@ import yaml
 
 from cluster.command_line import CommandLine, read_command_line
 from cluster.errors import ClusterError
-from cluster.package import pack
+from cluster.jobs.package import pack
 from mrqm.redaction import redact
 
 NOW = datetime(2026, 11, 24, 15, 30, 12)

@@ -15,11 +15,11 @@ import torch
 from mlflow import MlflowClient
 from PIL import Image
 
-from mrqm.checkpoint import save_checkpoint
+from mrqm.checkpoint.folder import save_checkpoint
 from mrqm.config import Config
-from mrqm.data.scenes import write_scenes
-from mrqm.data.soda import SODA_CLASSES
-from mrqm.faults import Fault, save_fault
+from mrqm.data.formats.soda_d import SODA_CLASSES
+from mrqm.data.synthetic import write_scenes
+from mrqm.engine.divergence import Fault, save_fault
 
 from ..forked_workers import forked_workers
 from ..pages import ROOT

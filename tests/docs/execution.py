@@ -33,8 +33,8 @@ QUICK = {
 TRAINED = "configs/visdrone_mini.yaml"
 """The configuration whose training is done whole: the evaluation of its checkpoint comes next. Others are planned."""
 ELSEWHERE = {
-    "docker": "needs Docker", "kubectl": "needs Kubernetes", "mlflow": "tests/pipelines/test_serving.py serves a model",
-    "ray": "tests/cluster/test_documents.py knows its options", ".": "activates an environment",
+    "docker": "needs Docker", "kubectl": "needs Kubernetes", "mlflow": "tests/pipelines/registry/test_serving.py serves a model",
+    "ray": "tests/cluster/files/test_documents.py knows its options", ".": "activates an environment",
 }  # fmt: skip
 """Programs whose commands cannot be run by a test here, and why; files that they name have to exist."""
 
@@ -83,7 +83,9 @@ def _run_mrqm(words: Sequence[str], folder: Path) -> str:
     if words[0] == "train" and TRAINED not in words:
         words = ["plan", *words[1:]]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.onnx_graph.write_onnx", _stop)  # minutes: tests/pipelines/test_export.py exports
+        patch.setattr(
+            "pipelines.export.onnx.write_onnx", _stop
+        )  # minutes: tests/pipelines/export/test_export.py exports
         result = CliRunner().invoke(app, [*words, *QUICK.get(words[0], ())], env={"COLUMNS": "80"})
     if isinstance(result.exception, StoppedError):
         return result.output

@@ -14,7 +14,7 @@ import typer
 import yaml
 
 from mrqm.__main__ import app
-from tune.space import make_space
+from tune.space.schema import make_space
 
 from ..pages import PAGES, ROOT, SHELLS, Block, read_blocks, read_inline_code
 from ..pipelines.repository import git
@@ -33,7 +33,9 @@ def folder(named_files: Path, store: str, large_cluster: None, tmp_path: Path, m
     git(folder, "commit", "--quiet", "--message", "checkout")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    monkeypatch.setattr("pipelines.promotion.try_model", lambda *_: None)  # a process of seconds, tested elsewhere
+    monkeypatch.setattr(
+        "pipelines.registry.promotion.try_model", lambda *_: None
+    )  # a process of seconds, tested elsewhere
     return folder
 
 

@@ -11,14 +11,14 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from mrqm.checkpoint import save_checkpoint
+from mrqm.checkpoint.folder import save_checkpoint
 from mrqm.config import Config
-from mrqm.data.scenes import SCENE_CLASSES, write_scenes
-from pipelines.resources import ray_session
+from mrqm.data.synthetic import SCENE_CLASSES, write_scenes
+from pipelines.compute.session import ray_session
 
 from ..forked_workers import forked_workers
-from .mlflow_server import MlflowServer, mlflow_server
 from .registered import register_run
+from .servers.mlflow_server import MlflowServer, mlflow_server
 from .workplace import Workplace
 
 TinyConfig = Callable[..., Config]

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from mrqm.__main__ import app
 from mrqm.config import Config
-from pipelines.register import register
-from pipelines.runs import RunFolder
-from pipelines.tracking import Tracker
+from pipelines.registry.register import register
+from pipelines.storage.run_dir import RunFolder
+from pipelines.tracking.tracker import Tracker
 
 STAMP = {"protocol.coco": "1 maxDets=1,10,100", "data.digest": "ab12" * 16}
 METRICS = {"coco/AP": 0.31, "coco/AP50": 0.52, "coco/AP_large": float("nan"), "coco/AP/a": 0.4}

@@ -2,8 +2,8 @@ import pytest
 
 from mrqm.config import ConfigError
 from mrqm.data import DataError
+from pipelines.compute.session import ResourceError
 from pipelines.errors import is_users_error
-from pipelines.resources import ResourceError
 
 
 @pytest.mark.parametrize("error", [ConfigError("x"), DataError("x"), ResourceError("x")])

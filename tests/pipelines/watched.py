@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from rich.console import Console
 
 from mrqm.config import Config
-from pipelines.runs import Summary
-from pipelines.train import train
+from pipelines.storage.run_summary import Summary
+from pipelines.training.driver import train
 
 from ..waiting import wait_until
 

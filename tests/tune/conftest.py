@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mrqm.config import Config
-from mrqm.data.scenes import SCENE_CLASSES, write_scenes
+from mrqm.data.synthetic import SCENE_CLASSES, write_scenes
 
-from ..pipelines.mlflow_server import MlflowServer, mlflow_server
+from ..pipelines.servers.mlflow_server import MlflowServer, mlflow_server
 
 TinyConfig = Callable[..., Config]
 

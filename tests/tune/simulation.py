@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from mrqm.config import Config
-from tune.candidates import Candidates
-from tune.conductor import Conductor, Epoch, Task
-from tune.entries import SessionBegan
-from tune.history import History
-from tune.journal import Journal
-from tune.space import make_space
+from tune.search.trial_scheduler import Conductor
+from tune.space.sampling import Candidates
+from tune.space.schema import make_space
+from tune.state.history import History
+from tune.state.journal import Journal
+from tune.state.messages import Epoch, Task
+from tune.state.records import SessionBegan
 
 EPOCHS = 9
 Score = Callable[[Mapping[str, Any], int], float]

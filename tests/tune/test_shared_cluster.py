@@ -17,15 +17,15 @@ from ray.cluster_utils import Cluster
 from rich.console import Console
 
 from mrqm.config import Config
-from mrqm.trainer import Trainer
-from pipelines.resources import ResourceError
-from tune.entries import Lost
-from tune.space import load_space, sweep_config
+from mrqm.engine.trainer import Trainer
+from pipelines.compute.session import ResourceError
+from tune.space.schema import load_space, sweep_config
+from tune.state.records import Lost
 from tune.sweep import Request, sweep
 
-from ..pipelines.mlflow_server import MlflowServer
 from ..pipelines.processes import WORKER, running
 from ..pipelines.reservations import occupied, states_of_reservations
+from ..pipelines.servers.mlflow_server import MlflowServer
 from ..waiting import WATCHFUL, wait_until
 from .workplace import TRIAL, Workplace, leaves_nothing, start_cluster
 

@@ -16,16 +16,16 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from mrqm.config import load_config
-from mrqm.trainer import Trainer
-from pipelines.runs import RunError
-from pipelines.train import train
-from tune.entries import GenerationEnded
-from tune.folders import copy_whole
-from tune.history import History
-from tune.journal import read_history
-from tune.outcome import Outcome
-from tune.results import print_outcome
-from tune.space import overrides
+from mrqm.engine.trainer import Trainer
+from pipelines.storage.run_dir import RunError
+from pipelines.training.driver import train
+from tune.report.leaderboard import print_outcome
+from tune.report.result import Outcome
+from tune.space.schema import overrides
+from tune.state.checkpoints import copy_whole
+from tune.state.history import History
+from tune.state.journal import read_history
+from tune.state.records import GenerationEnded
 from tune.sweep import Request, sweep
 
 from ..commands import Command
@@ -294,7 +294,7 @@ def test_a_trial_of_a_population_goes_on_from_its_donors_weights(
         for path in (source, target):  # which the sweep removes later
             shutil.copytree(path, tmp_path / path.parent.name / path.name, dirs_exist_ok=True)
 
-    monkeypatch.setattr("tune.population.copy_whole", copy_and_keep)
+    monkeypatch.setattr("tune.search.pbt.copy_whole", copy_and_keep)
     found = sweep(Request(Path("tiny.yaml"), Path("population.yaml"), ["name=population"]), Console(file=io.StringIO()))
     assert found is not None
 

@@ -16,9 +16,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from ray.cluster_utils import Cluster
 
-from tune.entries import Reported
-from tune.history import History
-from tune.journal import read_history
+from tune.state.history import History
+from tune.state.journal import read_history
+from tune.state.records import Reported
 
 from ..commands import Command
 from ..forked_workers import forked_workers

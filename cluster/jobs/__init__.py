@@ -1,0 +1,1 @@
+"""Jobs of a cluster: their packages, their environment, their output."""

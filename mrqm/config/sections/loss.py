@@ -1,0 +1,91 @@
+"""What the detector is judged by while it trains."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self, TypeAlias
+
+from pydantic import Field, model_validator
+
+from mrqm.config.sections.section import Count, NonNegative, Positive, Section
+
+ClassificationLossName: TypeAlias = Literal["quality_focal", "matchability_aware"]
+
+
+class CostConfig(Section):
+    """Costs of the Hungarian matching."""
+
+    classification: NonNegative = 2.0
+    """Weight of the focal classification cost."""
+    bbox: NonNegative = 5.0
+    """Weight of the L1 distance of normalised boxes."""
+    giou: NonNegative = 2.0
+    """Weight of the negative generalised IoU."""
+
+
+class WeightConfig(Section):
+    """Weights of the losses, the same on every layer and branch."""
+
+    classification: NonNegative = 1.0
+    """Weight of the classification loss."""
+    bbox: NonNegative = 5.0
+    """Weight of the L1 loss of normalised boxes."""
+    giou: NonNegative = 2.0
+    """Weight of the generalised IoU loss."""
+
+
+class MiningConfig(Section):
+    """Which anchors are positive for an object (Fu et al., 2024, eq. 8)."""
+
+    threshold: Literal["dynamic", "fixed"] = "dynamic"
+    """`dynamic`: T_I grows with the object's size (eq. 8); `fixed`: base_iou for all."""
+    base_iou: Annotated[float, Field(gt=0, lt=1)] = 0.55
+    """T_b, the least IoU of a positive."""
+    growth: NonNegative = 0.15
+    """k, how far the threshold rises above base_iou."""
+    exponent: NonNegative = 0.2
+    """p, how the threshold grows with size."""
+    min_area: Positive = 144.0
+    """A_s, area of the smallest instances in px² of the network input; the default is that of SODA-D."""
+    candidates: Literal["refined", "anchors"] = "refined"
+    """Whose IoU with the object counts: the head's `refined` boxes or the static `anchors`."""
+    anchor_scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (2.0, 4.0)
+    """Anchor sides in strides of their level."""
+    anchor_ratios: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)
+    """Anchor heights divided by widths."""
+
+
+class OneToManyConfig(Section):
+    """How many mined positives supervise the model."""
+
+    ratio: Count = 6
+    """Most positives per object, highest IoU first."""
+    min_positives: Count = 1
+    """Best anchors that an object gets when too few pass the threshold."""
+    max_queries: Count = 300
+    """Most mined queries per image, balanced over its objects."""
+    dense_loss_weight: NonNegative = 1.0
+    """Weight of the losses of the IoU-aware head's dense predictions."""
+    mined_loss_weight: NonNegative = 1.0
+    """Weight of the losses of the mined queries."""
+
+    @model_validator(mode="after")
+    def _least_is_not_above_most(self) -> Self:
+        if self.min_positives > self.ratio:
+            raise ValueError(
+                f"min_positives={self.min_positives} is above ratio={self.ratio}; "
+                "raise loss.one_to_many.ratio or lower loss.one_to_many.min_positives"
+            )
+        return self
+
+
+class LossConfig(Section):
+    """What the model is judged by."""
+
+    classification: ClassificationLossName = "quality_focal"
+    """`quality_focal` (Li et al., 2020) or `matchability_aware` (Huang et al., 2025): docs/method.md."""
+    costs: CostConfig = CostConfig()
+    weights: WeightConfig = WeightConfig()
+    mining: MiningConfig = MiningConfig()
+    one_to_many: OneToManyConfig = OneToManyConfig()
+    encoder_supervision: Literal["one_to_one", "mined"] = "one_to_one"
+    """How the encoder's proposals learn: `one_to_one` as in the paper; `mined`: every token, by the mined anchors."""

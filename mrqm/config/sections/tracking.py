@@ -1,0 +1,31 @@
+"""The MLflow store and the names that runs and models get there."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from mrqm.config.sections.section import Section
+
+
+def _model_name(name: str) -> str:
+    """The name, if every MLflow store takes it: it becomes a part of URIs and paths."""
+    if not name.strip() or re.search(r"[/:]|^\.+$|^\.\.", name):
+        example = re.sub(r"[/:\s]+|^\.+", "-", name).strip("-") or "mrqm"
+        raise ValueError(f"{name!r}: MLflow takes no model of that name; leave out / and :, such as {example}")
+    return name
+
+
+class TrackingConfig(Section):
+    """Where runs, metrics, pictures and models go."""
+
+    place_of_secrets = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the whole URI in MLFLOW_TRACKING_URI"
+
+    uri: str = "sqlite:///mlflow.db"
+    """MLflow tracking URI; the environment's MLFLOW_TRACKING_URI wins over this default."""
+    experiment: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+    """MLflow experiment; null takes the environment's MLFLOW_EXPERIMENT_NAME or, without that, `mrqm`."""
+    register_as: Annotated[str, Field(max_length=256), AfterValidator(_model_name)] | None = "mrqm"
+    """Name of the registered model; null registers none."""

@@ -1,0 +1,1 @@
+"""Statistics and checks of annotated data."""

@@ -1,0 +1,1 @@
+"""Image decoding, tiles and windows."""

@@ -1,0 +1,1 @@
+"""The dataset, its transforms and the loader of batches."""

@@ -1,0 +1,275 @@
+"""One dataset over every annotation format: whole images, or tiles cut while they are read.
+
+    dataset = build_dataset(config, "train")
+    image, target = dataset[7]          # item 7 as it is
+    image, target = dataset[3, 7]       # item 7 as epoch 3 of the training sees it
+
+What an item looks like depends on nothing but the seed, the epoch and its index.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mrqm.config import Config
+from mrqm.data.formats.class_names import order_classes
+from mrqm.data.formats.readers import read_annotations, read_own_classes
+from mrqm.data.images.decoding import Columns, ImageCache, UnreadableImageError
+from mrqm.data.images.resizing import build_resize
+from mrqm.data.images.tiling import touches
+from mrqm.data.images.windows import (
+    Item,
+    black_out_regions,
+    count_visible,
+    drop_empty,
+    native_size,
+    scored_record,
+    tile_items,
+    whole_items,
+)
+from mrqm.data.loading.transforms import Augmentation, View, plain_view, take_view
+from mrqm.structures.annotations import AnnotationSet, DataError, ImageRecord
+from mrqm.structures.batch import Target
+
+logger = logging.getLogger(__name__)
+
+Sample = tuple[Tensor, Target]
+
+
+class DetectionDataset(Dataset[Sample | None]):
+    """Images with their boxes as tensors; see the tensor vocabulary in `mrqm`.
+
+    Args:
+        annotations: what a reader returned.
+        items: whole images or windows of them, see `whole_items` and `tile_items`.
+        min_visible: objects of which at most this share is visible become ignored regions.
+        blackout_ignored: paint ignored regions black except where an object lies over them.
+        augmentation: how training sees the items; None: as they are, always.
+        seed: of the augmentation.
+        cache_mb: decoded images kept in memory.
+        max_unreadable: images that may fail to decode before `DataError` is raised.
+    """
+
+    def __init__(
+        self,
+        annotations: AnnotationSet,
+        items: Sequence[Item],
+        *,
+        min_visible: float = 0.0,
+        blackout_ignored: bool = False,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        cache_mb: int = 512,
+        max_unreadable: int = 0,
+    ) -> None:
+        self.annotations = annotations
+        self.classes = annotations.classes
+        self.items = items
+        self._min_visible = min_visible
+        self._blackout_ignored = blackout_ignored
+        self._augmentation = augmentation
+        self._seed = seed
+        self._cache, self._cache_mb = ImageCache(cache_mb), cache_mb
+        self._max_unreadable = max_unreadable
+        self._images = {item.record.path for item in items}
+        self._keeps_grid = augmentation is None or augmentation.keeps_grid
+        self._columns = self._group_columns()
+        self._unreadable: set[Path] = set()
+        for path in annotations.unreadable:
+            self.tolerate(path, UnreadableImageError(f"{path}: the image does not decode: no image header"))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int | tuple[int, int]) -> Sample | None:
+        """The item at an index as it is, or at (epoch, index) as training sees it.
+
+        Returns:
+            uint8 image (3, H, W) and its target. For an image that does not decode: None, or, in training, another
+            item that the seed picks.
+
+        Raises:
+            DataError: more images than `max_unreadable` do not decode.
+        """
+        if not isinstance(index, tuple):
+            return self._read(index, plain_view(self.items[index].window))
+        epoch, index = index
+        rng = np.random.default_rng((self._seed, epoch, index))
+        while (sample := self._read(index, self._draw(index, rng))) is None:
+            index = int(rng.integers(len(self)))
+        return sample
+
+    def count_objects(self, index: int) -> int:
+        """Objects of an item as it is, without decoding its image."""
+        return count_visible(self.items[index], self._min_visible)
+
+    def scored_record(self, index: int) -> ImageRecord:
+        """An item's ground truth in px of its native image, without decoding that."""
+        return scored_record(self.items[index], index, self._min_visible)
+
+    @cached_property
+    def most_objects(self) -> int:
+        """Objects of the fullest item."""
+        return max(self.count_objects(index) for index in range(len(self)))
+
+    def image_pools(self) -> tuple[NDArray[np.int64], int]:
+        """Number of the image that each item is of, and how many decoded images the cache holds, at least one."""
+        sizes = {item.record.path: item.size for item in self.items}
+        number = {path: index for index, path in enumerate(sizes)}
+        widths = {path: sum(part.width for part in self._columns[path]) for path in sizes}
+        mean_bytes = np.mean([3 * height * widths[path] for path, (height, _) in sizes.items()])
+        held = int(self._cache_mb * 2**20 / mean_bytes)
+        return np.array([number[item.record.path] for item in self.items], dtype=np.int64), max(1, held)
+
+    def describe(self) -> dict[str, int]:
+        """Counts of images, items (tiles or images), objects and ignored regions."""
+        records = self.annotations.records
+        return {
+            "images": len(records),
+            "items": len(self),
+            "objects": sum(len(record.boxes) for record in records),
+            "ignored_regions": sum(len(record.ignore_boxes) for record in records),
+        }
+
+    def _draw(self, index: int, rng: np.random.Generator) -> View:
+        item = self.items[index]
+        return self._augmentation.draw(item.window, item.size, rng) if self._augmentation else plain_view(item.window)
+
+    def _group_columns(self) -> dict[Path, list[Columns]]:
+        """Which columns of px of each image are kept decoded: its windows' own, or all, if views lie anywhere.
+
+        Where windows overlap their px are kept twice; in return a window is read as fast as a tile on disk that is in
+        memory.
+        """
+        grouped: dict[Path, set[Columns]] = {path: set() for path in self._images}
+        for item in self.items:
+            grouped[item.record.path].add(self._columns_of(item))
+        return {path: sorted(columns) for path, columns in grouped.items()}
+
+    def _columns_of(self, item: Item) -> Columns:
+        return Columns(item.window.left, item.window.width) if self._keeps_grid else Columns(0, item.size[1])
+
+    def _read(self, index: int, view: View) -> Sample | None:
+        item = self.items[index]
+        record = item.record
+        if record.path in self._unreadable:
+            return None
+        try:
+            finish = partial(black_out_regions, item) if self._blackout_ignored else None
+            columns = self._columns_of(item)
+            pixels = self._cache.get(record.path, item.size, self._columns[record.path], finish)[columns]
+        except UnreadableImageError as error:
+            self.tolerate(record.path, error)
+            return None
+        image, target = self._take(item, view, pixels, columns.left)
+        native = torch.tensor(native_size(item, view.window))
+        return image, target | {"image_id": torch.tensor(index), "orig_size": native}
+
+    def _take(self, item: Item, view: View, pixels: NDArray[np.uint8], left: int) -> Sample:
+        """A view of an item out of its image's columns from `left` on, its boxes sorted into objects and ignored."""
+        record = item.record
+        boxes = np.concatenate([record.boxes, record.ignore_boxes]) * item.factors
+        seen = np.flatnonzero(touches(boxes, view.window))  # few of those of a large image
+        boxes, labels = boxes[seen], np.concatenate([record.labels, record.ignore_labels])[seen]
+        image, placed = take_view(view, pixels, boxes, left)
+        size = np.array(view.size)
+        zoom = size.astype(np.float32) / (view.window.height, view.window.width)
+        whole = boxes * zoom[[1, 0, 1, 0]]
+        sides = placed[:, 2:] - placed[:, :2]
+        area = sides.prod(axis=1)
+        visible = area / (whole[:, 2:] - whole[:, :2]).prod(axis=1)
+        is_object = (seen < len(record.boxes)) & (visible > self._min_visible)
+        is_ignored = ~is_object & (area > 0)
+        centres = (placed[:, :2] + placed[:, 2:]) / 2
+        normalised = np.concatenate([centres, sides], axis=1) / size[[1, 0, 1, 0]].astype(np.float32)
+        return image, {
+            "boxes": torch.from_numpy(normalised[is_object]),
+            "labels": torch.from_numpy(labels[is_object]),
+            "ignore_boxes": torch.from_numpy(normalised[is_ignored]),
+            "ignore_labels": torch.from_numpy(labels[is_ignored]),
+            "size": torch.from_numpy(size),
+        }
+
+    def tolerate(self, path: Path, error: UnreadableImageError) -> None:
+        """Count an image that does not decode; raises `DataError` when there are too many."""
+        self._unreadable.add(path)
+        if len(self._unreadable) > self._max_unreadable:
+            raise DataError(
+                f"{error}; {len(self._unreadable)} unreadable images are more than data.max_unreadable="
+                f"{self._max_unreadable}"
+            ) from error
+        if self._images <= self._unreadable:
+            raise DataError(f"{error}; not one image is left that decodes") from error
+        logger.warning("%s; skipped", error)
+
+
+def read_classes(config: Config) -> tuple[str, ...]:
+    """Class names in label order: `data.classes`, or what the format or the training annotations say.
+
+    Raises:
+        DataError: the training annotations have to be read and cannot be.
+    """
+    if config.data.classes is not None:
+        return config.data.classes
+    return read_own_classes(config.data.format, config.data.folder / config.data.train)
+
+
+def build_dataset(
+    config: Config, split: Literal["train", "val"], classes: Sequence[str] | None = None
+) -> DetectionDataset:
+    """The training or validation data of a configuration; `val` has the labels of `train` and no augmentation.
+
+    Args:
+        classes: the same names as the configuration's in another label order, such as that of a model.
+
+    Raises:
+        DataError: the data cannot be used; the message names the file.
+    """
+    data, training = config.data, split == "train"
+    folder = data.folder / (data.train if training else data.val)
+    annotations = read_annotations(data.format, folder, read_classes(config))
+    if classes is not None:
+        annotations = order_classes(annotations, classes, folder)
+    dataset = DetectionDataset(
+        annotations,
+        _make_items(config, annotations, training),
+        min_visible=data.tile.min_visible if data.tile else 0.0,
+        blackout_ignored=data.tile is not None and data.tile.blackout_ignored,
+        augmentation=_make_augmentation(config) if training else None,
+        seed=config.train.seed,
+        cache_mb=data.cache_mb,
+        max_unreadable=data.max_unreadable,
+    )
+    if not any(len(record.boxes) for record in annotations.records):
+        raise DataError(f"{folder}: not one object in {len(annotations.records)} images")
+    if not len(dataset):
+        raise DataError(
+            f"{folder}: no window shows more than data.tile.min_visible of an object; the objects are too large for "
+            f"data.tile.size={data.tile.size if data.tile else None} at data.scale={data.scale} and "
+            f"data.resize={data.resize}"
+        )
+    return dataset
+
+
+def _make_items(config: Config, annotations: AnnotationSet, training: bool) -> list[Item]:
+    data = config.data
+    if data.tile is None:
+        return whole_items(annotations.records, build_resize(data, tiled=False))
+    items = tile_items(annotations.records, build_resize(data, tiled=True), data.tile.size, data.tile.overlap)
+    return drop_empty(items, data.tile.min_visible, data.tile.keep_empty, config.train.seed) if training else items
+
+
+def _make_augmentation(config: Config) -> Augmentation:
+    data = config.data
+    tile = data.tile.size if data.tile else None
+    return Augmentation(**data.augment.model_dump(), tile=tile, max_side=data.longest_side)

@@ -1,0 +1,28 @@
+"""Sizes of what a training sees of its images, known before any is decoded."""
+
+from __future__ import annotations
+
+from mrqm.config import Config
+from mrqm.data.loading.dataset import DetectionDataset
+
+
+def view_sizes(config: Config, data: DetectionDataset) -> set[tuple[int, int]]:
+    """Heights and widths in px of the largest views that augmentation makes of a training's items."""
+    zoom, tile, limit = config.data.augment.scale_jitter[1], config.data.tile, config.data.longest_side
+    sizes = {(item.window.height, item.window.width) for item in data.items}
+    return {_zoomed(size, zoom, tile.size if tile else None, limit) for size in sizes}
+
+
+def largest_view(config: Config, data: DetectionDataset) -> tuple[int, int]:
+    """Height and width in px that hold every view."""
+    heights, widths = zip(*view_sizes(config, data), strict=True)
+    return max(heights), max(widths)
+
+
+def _zoomed(size: tuple[int, int], zoom: float, tile: int | None, limit: int | None) -> tuple[int, int]:
+    """The largest view of an item, as `Augmentation` makes it."""
+    if tile is not None:
+        factor = max(1.0, zoom)
+        return min(tile, round(size[0] * factor)), min(tile, round(size[1] * factor))
+    factor = zoom if limit is None else min(zoom, limit / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))

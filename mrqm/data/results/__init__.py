@@ -1,0 +1,1 @@
+"""Result files: detections as benchmarks and other tools write them."""

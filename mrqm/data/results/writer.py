@@ -1,0 +1,108 @@
+"""What was found in images, whoever found it: detections in memory, and the result files that benchmarks take.
+
+COCO      one json:              [{"image_id": 7, "category_id": 1, "bbox": [left, top, width, height], "score": 0.9}]
+VisDrone  one text per image:    left,top,width,height,score,category,-1,-1
+
+They are read by `mrqm.data.results.coco` and `mrqm.data.results.text`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from mrqm.data.formats.class_names import relabel
+from mrqm.data.formats.visdrone import visdrone_numbers
+from mrqm.files import write_whole
+from mrqm.structures.annotations import ImageRecord
+from mrqm.structures.detections import ImageDetections
+
+DECIMALS = 4  # of px in result files
+
+
+@dataclass(frozen=True)
+class Results:
+    """Detections read from result files.
+
+    Attributes:
+        detections: of each annotated image, by falling score; equal scores stay in the file's order.
+        as_written: the same in the order of the rows, where a benchmark counts the first ones and the rows are not
+            sorted by score; else None.
+        notes: what a reader of the figures should know, each a sentence.
+    """
+
+    detections: tuple[ImageDetections, ...]
+    as_written: tuple[ImageDetections, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+    def relabelled(self, mapping: Sequence[int]) -> Results:
+        """The same with other labels; `mapping` has the new one of each."""
+
+        def change(found: tuple[ImageDetections, ...]) -> tuple[ImageDetections, ...]:
+            return tuple(replace(each, labels=relabel(each.labels, mapping)) for each in found)
+
+        written = None if self.as_written is None else change(self.as_written)
+        return replace(self, detections=change(self.detections), as_written=written)
+
+
+def note_silent(source: Path, records: Sequence[ImageRecord], heard: Container[int]) -> tuple[str, ...]:
+    """Note the images with objects that results say nothing of, if there are any.
+
+    Args:
+        source: of the results.
+        records: the annotated images.
+        heard: positions of the records that the results speak of.
+    """
+    silent = [record for index, record in enumerate(records) if index not in heard and record.truth.is_object.any()]
+    if not silent:
+        return ()
+    objects = sum(int(record.truth.is_object.sum()) for record in silent)
+    return (
+        f"{source}: says nothing of {len(silent)} of {len(records)} images, first {silent[0].path.name}; "
+        f"their {objects} objects count as missed",
+    )
+
+
+def write_coco_results(path: Path, detections: Mapping[int, ImageDetections], category_ids: Sequence[int]) -> None:
+    """Write a COCO result file.
+
+    Args:
+        path: the json; a file that is there is replaced.
+        detections: by image_id.
+        category_ids: number of each label's category.
+    """
+    results = [
+        {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
+        for image_id, found in detections.items()
+        for box, score, label in _rows(found)
+    ]
+    write_whole(path, json.dumps(results))
+
+
+def write_visdrone_results(folder: Path, detections: Mapping[str, ImageDetections], classes: Sequence[str]) -> None:
+    """Write VisDrone result texts, rows by falling score as its toolkit wants them.
+
+    Args:
+        folder: is made; texts of the same names are replaced.
+        detections: by the image file's stem; an image where nothing was found gets an empty text.
+        classes: names in label order; `visdrone_numbers` says which numbers they have.
+    """
+    numbers = visdrone_numbers(classes)
+    folder.mkdir(parents=True, exist_ok=True)
+    for stem, found in detections.items():
+        order = np.argsort(-found.scores, kind="stable")
+        lines = [_line(box, score, numbers[label]) for box, score, label in _rows(found.take(order))]
+        (folder / f"{stem}.txt").write_text("".join(lines))
+
+
+def _rows(found: ImageDetections) -> Iterator[tuple[list[float], float, int]]:
+    """Box, score and label of each detection."""
+    return zip(found.boxes_xywh.round(DECIMALS).tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
+
+
+def _line(xywh: list[float], score: float, category: int) -> str:
+    return ",".join([*(f"{value:.12g}" for value in xywh), str(score), str(category), "-1", "-1"]) + "\n"

@@ -1,0 +1,152 @@
+"""What a generated scene consists of: patches of ground and solids on it, and the camera that sees them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from mrqm.data.synthetic.shapes import Array, Face
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A flat piece of ground."""
+
+    outline: Array
+    """Corners (N, 2) in metres."""
+    colour: Array
+    """(3,) of 0..255."""
+    texture: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Strength of large patches, of fine grain and of stripes, each 0..1."""
+
+
+@dataclass(frozen=True)
+class Solid:
+    """A shape, its faces one after the other."""
+
+    points: Array
+    """Corners of all faces (P, 3) in metres, x forward."""
+    counts: Array
+    """Corners of each face (F,)."""
+    colours: Array
+    """Colours of the faces (F, 3)."""
+
+    @classmethod
+    def of(cls, faces: Sequence[Face]) -> "Solid":
+        """Join faces."""
+        points = np.concatenate([corners for corners, _ in faces])
+        return cls(points, np.array([len(corners) for corners, _ in faces]), np.stack([colour for _, colour in faces]))
+
+    @cached_property
+    def size(self) -> Array:
+        """Length and width in metres."""
+        return np.ptp(self.points[:, :2], axis=0)
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A solid standing in the world."""
+
+    solid: Solid
+    x: float
+    y: float
+    heading: float = 0.0
+    label: int | None = None
+    """Index of the class, or None for what is not annotated."""
+    tall: bool = False
+    """Whether it stands above and may cover the labelled things."""
+    scale: float = 1.0
+    tint: Array | float = 1.0
+    """Gain of the colours."""
+
+    @cached_property
+    def points(self) -> Array:
+        """Corners of all faces (P, 3) in metres of the world."""
+        cos, sin = cosine_sine(self.heading)
+        turn = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]]) * self.scale
+        return self.solid.points @ turn + (self.x, self.y, 0.0)
+
+    @property
+    def circles(self) -> tuple[Array, float]:
+        """Centres (3,), as complex x + iy, and radius in metres of circles in a row that the thing stands on."""
+        length, width = self.solid.size * self.scale
+        radius = 0.42 * min(length, width)
+        along = np.array([-1, 0, 1]) * max(0.0, length / 2 - radius)
+        return along * complex(*cosine_sine(self.heading)) + complex(self.x, self.y), radius
+
+
+def cosine_sine(angle: float) -> tuple[float, float]:
+    """Both at once."""
+    return math.cos(angle), math.sin(angle)
+
+
+@dataclass
+class World:
+    """What a scene consists of."""
+
+    patches: list[Patch] = field(default_factory=list)
+    things: list[Thing] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole above the ground that looks at the origin."""
+
+    height: int
+    width: int
+    scale: float
+    """Px per metre at the centre of the image."""
+    pitch: float
+    """Angle below the horizon; pi/2 looks straight down."""
+    yaw: float
+    bend: float = 0.0
+    """Metres by which the whole world, laid out straight, swings to either side, so that roads curve."""
+    field_of_view: float = 0.7
+
+    @cached_property
+    def distance(self) -> float:
+        """Metres from the camera to the origin."""
+        return max(self.height, self.width) / self.scale / (2 * math.tan(self.field_of_view / 2))
+
+    def project(self, points: Array) -> Array:
+        """World (..., 3) in metres to image (..., 2) in px."""
+        return np.stack(self._columns_rows(points[..., 0], points[..., 1], points[..., 2]), axis=-1)
+
+    def sees(self, x: float, y: float, margin: float) -> bool:
+        """Whether a point of the ground is in the picture or less than `margin` px outside."""
+        column, row = self._columns_rows(x, y, 0.0)
+        return bool(-margin < column < self.width + margin and -margin < row < self.height + margin)
+
+    def depth(self, x: float, y: float) -> float:
+        """Distance along the view of a point of the ground in metres; orders the painting."""
+        return self.distance + _turned(x, y, self.yaw)[1] * math.cos(self.pitch)
+
+    @cached_property
+    def ground(self) -> Array:
+        """World position (H, W, 2) in metres that each pixel shows; knows nothing of the bend."""
+        rows, columns = np.mgrid[0 : self.height, 0 : self.width] + 0.5
+        slope = (self.height / 2 - rows) / (self.scale * self.distance)
+        cos, sin = cosine_sine(self.pitch)
+        y = slope * self.distance / (sin - slope * cos)
+        x = (columns - self.width / 2) / (self.scale * self.distance) * (self.distance + y * cos)
+        return np.stack(_turned(x, y, -self.yaw), axis=-1).astype(np.float32)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """x0, y0, x1, y1 in metres around all the ground in the picture."""
+        spare = abs(self.bend)
+        return (*(self.ground.min((0, 1)) - spare).tolist(), *(self.ground.max((0, 1)) + spare).tolist())
+
+    def _columns_rows(self, x: Any, y: Any, z: Any) -> tuple[Any, Any]:
+        x, y = _turned(x + self.bend * np.sin(y / 30), y, self.yaw)
+        cos, sin = cosine_sine(self.pitch)
+        focal = self.scale * self.distance / (self.distance + y * cos - z * sin)
+        return self.width / 2 + focal * x, self.height / 2 - focal * (y * sin + z * cos)
+
+
+def _turned(x: Any, y: Any, angle: float) -> tuple[Any, Any]:
+    cos, sin = cosine_sine(angle)
+    return x * cos - y * sin, x * sin + y * cos

@@ -1,0 +1,1 @@
+"""The training loop: steps, optimizer, progress, divergence, resume and memory."""

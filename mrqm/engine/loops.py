@@ -1,0 +1,170 @@
+"""The plain loops: one epoch of training, one pass of evaluation. They know neither Ray nor MLflow."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from mrqm.config import Config
+from mrqm.data import DetectionLoader
+from mrqm.engine.divergence import Fault, not_finite, save_fault
+from mrqm.engine.progress import DivergenceError, Progress
+from mrqm.engine.train_step import Learner
+from mrqm.evaluation import Evaluator, build_protocol
+from mrqm.inference.postprocess import detect
+from mrqm.ops.distributed import place, unwrap
+from mrqm.structures.batch import Batch
+from mrqm.structures.step_report import StepReport
+
+logger = logging.getLogger(__name__)
+
+
+def train_one_epoch(
+    learner: Learner,
+    loader: DetectionLoader,
+    progress: Progress,
+    epoch: int,
+    on_step: Callable[[StepReport], None],
+    on_fault: Callable[[Fault, Path], None],
+) -> dict[str, float]:
+    """Train on every batch of an epoch, or what is left of it, or until the time limit.
+
+    The noise of a step depends on seed, epoch, step and rank alone, so that a run that goes on from any step repeats
+    the uninterrupted one.
+
+    Args:
+        learner: the model and what teaches it.
+        loader: one rank's batches, those of the steps already taken left out.
+        progress: advanced in place.
+        epoch: from 1.
+        on_step: called on every rank after every step, with `progress` up to date.
+        on_fault: called instead after a step that taught nothing, with the folder in which it is kept.
+
+    Returns:
+        Mean losses of the epoch over steps and ranks.
+
+    Raises:
+        DivergenceError: a loss or gradient is not finite, or a loss exploded, and by configuration that ends the run.
+    """
+    learner.model.train()
+    config = learner.config
+    epoch_steps = len(loader) // config.train.accumulate
+    begin, before, seen_before = time.perf_counter(), progress.elapsed_seconds, progress.images_seen
+    for batches in _grouped(loader, config.train.accumulate):
+        noise_seed = _seed_noise(config.train.seed, epoch, progress.epoch_step)
+        losses = learner.backward(batches)
+        seconds, images, means = _mean_over_ranks(
+            losses, time.perf_counter() - begin, sum(len(targets) for _, _, targets in batches), learner.device
+        )
+        usual = _exceeded(means["loss"], progress.usual_loss(), config.train.explosion_factor)
+        usable = math.isfinite(means["loss"]) and usual is None
+        lr = learner.update(progress.step, progress.share) if usable else None
+        progress.step += 1
+        progress.epoch_step += 1
+        progress.elapsed_seconds, progress.images_seen = before + seconds, progress.images_seen + images
+        if lr is None:
+            own = {name: value.item() for name, value in losses.items()}
+            causes = not_finite(means) or (() if usual is not None else ("gradient",))
+            fault = Fault(epoch, progress.step, place()[0], noise_seed, own, causes, usual)
+            _set_aside(fault, learner, batches, progress, on_fault)
+        else:
+            progress.learned(means)
+            on_step(
+                StepReport(
+                    epoch=epoch,
+                    epochs=config.train.epochs,
+                    step=progress.step,
+                    epoch_step=progress.epoch_step,
+                    epoch_steps=epoch_steps,
+                    losses=means,
+                    lr=lr,
+                    images_per_second=(progress.images_seen - seen_before) / seconds,
+                    images_seen=progress.images_seen,
+                    elapsed_seconds=progress.elapsed_seconds,
+                    eta_seconds=progress.eta_seconds,
+                )
+            )
+        if progress.share >= 1:
+            break
+    return progress.end_epoch()
+
+
+def _exceeded(loss: float, usual: float | None, factor: float | None) -> float | None:
+    """The usual loss, if this one is that many times as high."""
+    return usual if usual is not None and factor is not None and loss > factor * usual else None
+
+
+def _set_aside(
+    fault: Fault,
+    learner: Learner,
+    batches: list[Batch],
+    progress: Progress,
+    on_fault: Callable[[Fault, Path], None],
+) -> None:
+    """Keep a step that went wrong, and go on without it or stop, as configured."""
+    config = learner.config
+    learner.optimizer.zero_grad(set_to_none=True)
+    progress.skipped += 1
+    folder = learner.faults / f"step_{fault.step:06d}"
+    if not_finite(fault.losses) or "gradient" in fault.not_finite or fault.usual_loss is not None:
+        try:
+            save_fault(folder / f"rank_{fault.rank}", unwrap(learner.model), batches, config, fault)
+        except OSError as error:
+            logger.warning("step %d could not be kept: %s", fault.step, error)
+    on_fault(fault, folder)
+    what = f"step {fault.step}: {fault.what}; kept for `mrqm replay {folder}/rank_*`"
+    if config.train.on_divergence == "stop" or progress.skipped > config.train.max_skipped:
+        raise DivergenceError(
+            f"{what}\nlower optim.lr={config.optim.lr} or optim.clip_norm={config.optim.clip_norm}, or set "
+            + ("" if fault.usual_loss is None else f"train.explosion_factor={config.train.explosion_factor} higher or ")
+            + f"train.on_divergence=skip (skipped so far: {progress.skipped - 1} of at most {config.train.max_skipped})"
+        )
+    logger.warning("%s; skipped, %d of at most %d", what, progress.skipped, config.train.max_skipped)
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, loader: DetectionLoader, config: Config, device: torch.device) -> dict[str, float]:
+    """Score a model by COCO's rules; every rank calls it with its share of the data and gets the same metrics."""
+    model.eval()
+    data = loader.data
+    evaluator = Evaluator(build_protocol("coco", config.evaluation), data.classes, data.scored_record)
+    for batch in loader:
+        evaluator.update(detect(model, batch, config, device), batch[2])
+    return evaluator.compute()
+
+
+def _seed_noise(seed: int, epoch: int, step: int) -> int:
+    """Seed the noise of one step, different on every rank; returns that seed."""
+    noise_seed = int(np.random.SeedSequence((seed, epoch, step, place()[0])).generate_state(1)[0])
+    torch.manual_seed(noise_seed)
+    return noise_seed
+
+
+def _grouped(loader: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    group: list[Batch] = []
+    for batch in loader:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+
+
+def _mean_over_ranks(
+    losses: dict[str, Tensor], seconds: float, images: int, device: torch.device
+) -> tuple[float, int, dict[str, float]]:
+    """Mean losses, mean time and all images of a step, in one exchange, so that all ranks stop at the same step."""
+    values = torch.stack([*losses.values(), *torch.tensor([seconds, images], device=device).float()])
+    ranks = 1
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(values)
+        ranks = dist.get_world_size()
+    *means, seconds, images = (values / ranks).tolist()
+    return seconds, round(images * ranks), dict(zip(losses, means, strict=True))

@@ -1,0 +1,191 @@
+"""How much memory a training step takes, known without the device it will run on.
+
+    peak = weights + gradients + optimizer + moving average  +  images · (a + b · px)  +  matching
+
+`a` and `b` come from the model itself: it judges two small random images with the most objects that the data shows in
+one, and autograd tells what it keeps for the backward pass (`torch.autograd.graph.saved_tensors_hooks`). All that it
+keeps grows with the image's px, or not at all, so that two images tell of every larger one. Denoising and mined queries
+have caps in the configuration; what still grows with the objects is the matching.
+
+`python benchmarks/memory.py` prints the prediction beside what a step takes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from mrqm.checkpoint.folder import build_unloaded
+from mrqm.config import Config
+from mrqm.data.loading.dataset import DetectionDataset
+from mrqm.data.loading.loader import STRIDE, to_stride
+from mrqm.data.loading.view_sizes import view_sizes
+from mrqm.engine.optim import Schedule, build_optimizer
+from mrqm.engine.train_step import Learner
+from mrqm.losses.criterion import build_criterion, total_loss
+from mrqm.ops.distributed import autocast
+from mrqm.structures.batch import Batch
+
+PX_PER_TOKEN = 12
+"""A pyramid of strides 4 to 32 has a token for so many px."""
+LEAST_SIDE = 4 * STRIDE
+"""Of the small images, in px."""
+MATCHING_FLOATS = 14
+"""Numbers of every pair of query and object that the matching holds at once."""
+
+
+@dataclass(frozen=True)
+class HeaviestBatch:
+    """The most that one forward pass of one worker can be given.
+
+    Attributes:
+        images: in it.
+        size: (height, width) that they are padded to.
+        objects: of each.
+        padded: whether some of it is padding, which the backbone then blanks in every layer.
+    """
+
+    images: int
+    size: tuple[int, int]
+    objects: int
+    padded: bool
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes that a training step takes on its device.
+
+    Attributes:
+        model: weights, gradients, AdamW's moments, the moving average and, of several workers, their buckets.
+        activations: kept for the backward pass.
+        matching: numbers of all pairs of queries and objects.
+    """
+
+    model: int
+    activations: int
+    matching: int
+
+    @property
+    def total(self) -> int:
+        """The peak."""
+        return self.model + self.activations + self.matching
+
+
+def heaviest_batch(config: Config, data: DetectionDataset) -> HeaviestBatch:
+    """The heaviest batch that training data can yield, be it that the largest image and the fullest one meet in it.
+
+    Args:
+        config: of the training.
+        data: its training data.
+    """
+    grown, images = view_sizes(config, data), config.micro_batch_size
+    padded = {(to_stride(height), to_stride(width)) for height, width in grown}
+    if images == 1 and not config.model.compile:
+        size = max(padded, key=math.prod)
+    else:
+        size = max(height for height, _ in padded), max(width for _, width in padded)
+    return HeaviestBatch(
+        images=images,
+        size=size,
+        objects=data.most_objects,
+        padded=padded != grown or (images > 1 and len(grown) > 1) or config.data.augment.scale_jitter != (1.0, 1.0),
+    )
+
+
+def predict_step_memory(config: Config, num_classes: int, batch: HeaviestBatch) -> StepMemory:
+    """Predict the peak of a training step; takes a few seconds on the CPU and less memory than the step.
+
+    Args:
+        config: of the training; weights of the backbone are not read.
+        num_classes: of the data.
+        batch: the heaviest.
+    """
+    learner = build_learner(config, num_classes)
+    side = max(LEAST_SIDE, to_stride(math.ceil(math.sqrt(PX_PER_TOKEN * config.model.num_queries))))
+    small, larger = (side, side), (side + 2 * STRIDE, side + 2 * STRIDE)
+    if math.prod(batch.size) <= math.prod(larger):
+        an_image = _kept_bytes(learner, num_classes, batch.size, batch)
+    else:
+        least, more = (_kept_bytes(learner, num_classes, size, batch) for size in (small, larger))
+        per_px = (more - least) / (math.prod(larger) - math.prod(small))
+        an_image = round(least + per_px * (math.prod(batch.size) - math.prod(small)))
+    layers = config.model.decoder_layers + 1
+    pairs = layers * config.model.num_queries * batch.objects
+    return StepMemory(_model_bytes(learner), batch.images * an_image, 4 * MATCHING_FLOATS * pairs)
+
+
+def build_learner(config: Config, num_classes: int, device: torch.device | None = None) -> Learner:
+    """A model with random weights and all that teaches it, as `Trainer` builds it."""
+    device = device or torch.device("cpu")
+    torch.manual_seed(0)
+    model = build_unloaded(config, num_classes).to(device).train()
+    optimizer = build_optimizer(model, config.optim)
+    return Learner(
+        model=model,
+        criterion=build_criterion(config.loss),
+        optimizer=optimizer,
+        schedule=Schedule(optimizer, config.optim),
+        ema=ModelEmaV3(model, config.optim.ema_decay) if config.optim.ema_decay else None,
+        config=config,
+        device=device,
+        faults=Path("faults"),
+    )
+
+
+def make_batch(objects: int, size: tuple[int, int], num_classes: int) -> Batch:
+    """One random image (1, 3, *size) with that many random boxes of 6 to 40 px."""
+    generator = torch.Generator().manual_seed(objects)
+    height, width = size
+    sides = (6 + 34 * torch.rand(objects, 2, generator=generator)) / torch.tensor([width, height])
+    centers = sides / 2 + (1 - sides) * torch.rand(objects, 2, generator=generator)
+    target = {
+        "boxes": torch.cat([centers, sides], 1),
+        "labels": torch.randint(num_classes, (objects,), generator=generator),
+        "ignore_boxes": torch.zeros(0, 4),
+        "ignore_labels": torch.zeros(0, dtype=torch.int64),
+        "image_id": torch.tensor(0),
+        "orig_size": torch.tensor([height, width]),
+        "size": torch.tensor([height, width]),
+    }
+    return torch.randint(256, (1, 3, height, width), dtype=torch.uint8, generator=generator), None, [target]
+
+
+def _kept_bytes(learner: Learner, num_classes: int, size: tuple[int, int], batch: HeaviestBatch) -> int:
+    """Bytes that autograd keeps of one image until the backward pass."""
+    images, masks, targets = make_batch(batch.objects, size, num_classes)
+    if batch.padded:
+        masks = torch.zeros(1, *size, dtype=torch.bool)
+        masks[:, -1] = masks[:, :, -1] = True
+    own = {_address(tensor) for tensor in (*learner.model.parameters(), *learner.model.buffers())}
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        if (address := _address(tensor)) not in own:
+            kept[address] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with saved_tensors_hooks(note, lambda tensor: tensor):
+        with autocast(learner.config, learner.device):
+            outputs = learner.model(images, masks, targets)
+        # its graph has to live until all is counted: freed memory is given out again under the same addresses
+        loss = total_loss(learner.criterion(outputs, targets), learner.config.loss)
+    del loss
+    return sum(kept.values())
+
+
+def _model_bytes(learner: Learner) -> int:
+    config = learner.config
+    state = sum(tensor.nbytes for tensor in (*learner.model.parameters(), *learner.model.buffers()))
+    learning = sum(parameter.nbytes for parameter in learner.model.parameters() if parameter.requires_grad)
+    buckets = learning if config.scaling.max_workers > 1 else 0
+    return state * (2 if learner.ema is not None else 1) + 3 * learning + buckets
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()

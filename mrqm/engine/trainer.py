@@ -1,0 +1,185 @@
+"""A training run on PyTorch alone: one process, or several under torch.distributed, whoever started them.
+
+trainer = Trainer(load_config("configs/demo.yaml"), torch.device("cpu"))
+while not trainer.finished:
+    losses = trainer.train_epoch()
+    metrics = trainer.evaluate()
+trainer.save(Path("checkpoint"), metrics)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from timm.utils import ModelEmaV3
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mrqm.checkpoint.folder import Snapshot, adopt_class_order, copy_to_host, load_training, read_weights
+from mrqm.config import Config
+from mrqm.data import build_dataset, build_loader, collate
+from mrqm.engine.divergence import Fault
+from mrqm.engine.loops import evaluate, train_one_epoch
+from mrqm.engine.optim import Schedule, build_optimizer
+from mrqm.engine.progress import Progress
+from mrqm.engine.train_step import Learner
+from mrqm.inference.postprocess import detect
+from mrqm.losses.criterion import build_criterion
+from mrqm.models.mrqm import build_model, compile_parts
+from mrqm.ops.distributed import place, unwrap
+from mrqm.structures.batch import Batch
+from mrqm.structures.step_report import StepReport
+from mrqm.visualization.detections import draw_comparison
+from mrqm.visualization.query_heatmap import draw_densities, locate_queries
+
+PROGRESS = (
+    "step",
+    "elapsed_seconds",
+    "images_seen",
+    "epoch_step",
+    "loss_sums",
+    "loss_steps",
+    "skipped",
+    "recent_losses",
+    "epochs",
+)
+"""What of `Progress` a checkpoint keeps; the rest is the configuration's."""
+PICTURED = 4
+"""Validation images that a picture shows: the ones with the most objects."""
+
+
+class Trainer:
+    """Everything a run needs, built from its configuration.
+
+    Args:
+        config: of the run.
+        device: that it computes on.
+        faults: where steps that are not finite are kept; by default in the run's folder.
+
+    Attributes:
+        config: with the class names resolved.
+        classes: class names in label order.
+        epoch: completed epochs.
+        progress: steps, seconds and images so far.
+
+    Raises:
+        ConfigError, DataError: what the configuration names cannot be used.
+    """
+
+    def __init__(self, config: Config, device: torch.device, faults: Path | None = None) -> None:
+        self.device = device
+        self.rank, self.world_size = place()
+        config = adopt_class_order(config)
+        train_data, self.val_data = build_dataset(config, "train"), build_dataset(config, "val")
+        self.classes = train_data.classes
+        self.config = config = config.with_classes(self.classes)
+        self.train_loader = build_loader(config, train_data, training=True, rank=self.rank, world_size=self.world_size)
+        self.val_loader = build_loader(
+            config, self.val_data, training=False, rank=self.rank, world_size=self.world_size
+        )
+        torch.manual_seed(config.train.seed)  # every rank begins with the same weights
+        model = build_model(config, len(self.classes)).to(device)
+        self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        optimizer = build_optimizer(model, config.optim)
+        self.learner = Learner(
+            model=_distributed(model, device) if self.world_size > 1 else model,
+            criterion=build_criterion(config.loss),
+            optimizer=optimizer,
+            schedule=Schedule(optimizer, config.optim),
+            ema=ModelEmaV3(model, config.optim.ema_decay, use_warmup=True) if config.optim.ema_decay else None,
+            config=config,
+            device=device,
+            faults=faults or Path(config.output) / config.name / "faults",
+        )
+        if config.model.compile:
+            compile_parts(model)
+        self.epoch = 0
+        steps = config.train.epochs * (len(self.train_loader) // config.train.accumulate)
+        self.progress = Progress(steps, 60 * (config.train.max_minutes or math.inf))
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps taken."""
+        return self.progress.step
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs, or all the allowed minutes, are done."""
+        return self.epoch >= self.config.train.epochs or self.progress.share >= 1
+
+    @property
+    def model(self) -> nn.Module:
+        """The weights that are evaluated and kept: the moving average where there is one."""
+        return unwrap(self.learner.model) if self.learner.ema is None else self.learner.ema.module
+
+    def train_epoch(
+        self,
+        on_step: Callable[[StepReport], None] = lambda report: None,
+        on_fault: Callable[[Fault, Path], None] = lambda fault, folder: None,
+    ) -> dict[str, float]:
+        """Train one epoch, or what is left of it; returns its mean losses."""
+        self.train_loader.set_epoch(self.epoch, self.progress.epoch_step * self.config.train.batch_size)
+        losses = train_one_epoch(self.learner, self.train_loader, self.progress, self.epoch + 1, on_step, on_fault)
+        self.epoch += 1
+        return losses
+
+    def evaluate(self) -> dict[str, float]:
+        """Metrics on the validation data, the same on every rank; see `CocoProtocol`."""
+        scores = evaluate(self.model, self.val_loader, self.config, self.device)
+        self.progress.evaluated(scores)
+        return scores
+
+    def picture(self) -> Image.Image:
+        """Detections beside ground truth on the fullest validation images."""
+        batch = self._fullest()
+        self.model.eval()
+        detections = detect(self.model, batch, self.config, self.device)
+        return draw_comparison(list(batch[0]), detections, batch[2], self.classes)
+
+    def picture_queries(self) -> Image.Image:
+        """Where the model's queries are on the same images: Figure 2 of Fu et al. (2024)."""
+        batch = self._fullest()
+        self.model.eval()
+        return draw_densities(batch[0], batch[2], locate_queries(self.model, batch, self.config, self.device))
+
+    def _fullest(self) -> Batch:
+        """The validation images with the most objects."""
+        fullest = sorted(range(len(self.val_data)), key=self.val_data.count_objects, reverse=True)
+        return collate([self.val_data[index] for index in fullest[:PICTURED]])
+
+    def snapshot(self, metrics: dict[str, float]) -> Snapshot:
+        """A copy of everything that a checkpoint holds, between epochs or after any step; rank 0's is enough."""
+        training: dict[str, Any] = {
+            "epoch": self.epoch,
+            "progress": {name: getattr(self.progress, name) for name in PROGRESS},
+            "optimizer": self.learner.optimizer.state_dict(),
+            "model": unwrap(self.learner.model).state_dict(),
+        }
+        return Snapshot(copy_to_host(self.model.state_dict()), copy_to_host(training), self.config, metrics)
+
+    def save(self, folder: Path, metrics: dict[str, float]) -> None:
+        """Write a checkpoint folder, between epochs or after any step; call it on rank 0."""
+        self.snapshot(metrics).write(folder)
+
+    def load(self, folder: Path) -> None:
+        """Continue from a checkpoint of the same configuration, exactly where it was written.
+
+        Raises:
+            CheckpointError: the folder is no whole checkpoint of this model; nothing has changed then.
+        """
+        weights, training = read_weights(self.model, folder), load_training(folder)
+        self.model.load_state_dict(weights)
+        unwrap(self.learner.model).load_state_dict(training["model"])
+        self.learner.optimizer.load_state_dict(training["optimizer"])
+        self.epoch = training["epoch"]
+        self.progress = replace(self.progress, **training["progress"])
+
+
+def _distributed(model: nn.Module, device: torch.device) -> DistributedDataParallel:
+    return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)

@@ -1,0 +1,1 @@
+"""Analysis of detections: outcomes, errors, curves, and reasons why results score nothing."""

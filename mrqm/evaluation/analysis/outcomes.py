@@ -1,0 +1,146 @@
+"""What became of every detection and every object at an IoU of 0.5: the table that error analysis and curves read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mrqm.evaluation.protocols.matching import Array, ScoredImage, match, overlaps, pair
+from mrqm.evaluation.protocols.protocol import DetectionLimit
+from mrqm.structures.annotations import ImageRecord
+from mrqm.structures.detections import ImageDetections
+from mrqm.structures.ground_truth import GroundTruth
+
+ENOUGH, NOTHING = 0.5, 0.1
+RIGHT, CLASS, LOCATION, BOTH, DUPLICATE, BACKGROUND = range(6)
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Detections that count, D in all, and objects, N in all.
+
+    Attributes:
+        num_classes: of the data.
+        scores: (D,).
+        labels: (D,).
+        kinds: (D,) `RIGHT` or the error.
+        sizes: (D,) square root of the area in px of the object that the detection matches, duplicates or would be
+            mended to find; of the one it overlaps most where it is neither; its own where nothing is there.
+        target_labels: (D,) class of that object; its own where nothing is there.
+        mendable: (D,) wrong detections that become right when their error is mended, one per object at most.
+        object_labels: (N,).
+        object_sizes: (N,) square root of the area in px.
+        found: (N,) matched by a detection of its class.
+        missed: (N,) neither found nor found by a detection that can be mended.
+    """
+
+    num_classes: int
+    scores: Array
+    labels: Array
+    kinds: Array
+    sizes: Array
+    target_labels: Array
+    mendable: Array
+    object_labels: Array
+    object_sizes: Array
+    found: Array
+    missed: Array
+
+    def of_size(self, least: float, below: float) -> Outcomes:
+        """The objects whose size is in [least, below), and the detections that belong to them."""
+        d = (self.sizes >= least) & (self.sizes < below)
+        n = (self.object_sizes >= least) & (self.object_sizes < below)
+        detections = (self.scores, self.labels, self.kinds, self.sizes, self.target_labels, self.mendable)
+        objects = (self.object_labels, self.object_sizes, self.found, self.missed)
+        return Outcomes(self.num_classes, *(column[d] for column in detections), *(column[n] for column in objects))
+
+
+def judge(
+    records: Sequence[ImageRecord],
+    detections: Sequence[ImageDetections],
+    num_classes: int,
+    limit: DetectionLimit | None = None,
+) -> Outcomes:
+    """Judge the detections of each image.
+
+    A wrong detection of which half lies in an ignored box that concerns its class does not count.
+
+    Args:
+        records: annotated images.
+        detections: what was found in each of them.
+        num_classes: of the data.
+        limit: of the protocol whose scores are explained; None: every detection counts.
+
+    Raises:
+        ValueError: records and detections differ in number.
+    """
+    images = [_judge_image(pair(r, d), limit) for r, d in zip(records, detections, strict=True)]
+    empty = [np.zeros(0, dtype) for dtype in ("f8", "i8", "i8", "f8", "i8", "?", "i8", "f8", "?", "?")]
+    return Outcomes(num_classes, *(np.concatenate(columns) for columns in zip(empty, *images, strict=True)))
+
+
+def _judge_image(image: ScoredImage, limit: DetectionLimit | None) -> tuple[Array, ...]:
+    """The columns of `Outcomes`."""
+    kept = np.ones(len(image.labels), dtype=bool) if limit is None else limit.keep(image.labels)
+    boxes, scores, labels = (column[kept] for column in image[:3])
+    objects = image.truth.take(image.truth.is_object)
+    ious = overlaps(boxes, objects.boxes_xywh, np.zeros(len(objects), dtype=bool))
+    same = labels[:, None] == objects.labels
+    matches = _matches(ious * same)
+    found = np.zeros(len(objects), dtype=bool)
+    found[matches[matches >= 0]] = True
+    kinds, targets = _explain(ious, same, found, matches)
+    counts = (kinds == RIGHT) | ~_excused(image.truth, boxes, labels)
+    boxes, scores, labels, kinds, targets = (column[counts] for column in (boxes, scores, labels, kinds, targets))
+
+    mendable = np.zeros(len(kinds), dtype=bool)
+    candidates = np.flatnonzero(np.isin(kinds, (CLASS, LOCATION)))
+    candidates = candidates[~found[targets[candidates]]]
+    wanted, first = np.unique(targets[candidates], return_index=True)  # the first has the highest score
+    mendable[candidates[first]] = True
+    missed = ~found
+    missed[wanted] = False
+
+    object_sizes, sizes, target_labels = _sizes(objects.boxes_xywh), _sizes(boxes), labels.copy()
+    aimed = targets >= 0
+    sizes[aimed], target_labels[aimed] = object_sizes[targets[aimed]], objects.labels[targets[aimed]]
+    return scores, labels, kinds, sizes, target_labels, mendable, objects.labels, object_sizes, found, missed
+
+
+def _matches(ious: Array) -> Array:
+    """(D,) object that each detection has; `ious` (D, N) is 0 between classes."""
+    plain = np.zeros(ious.shape[1], dtype=bool)
+    return match(ious, np.array([ENOUGH]), ignored=plain, crowd=plain)[0]
+
+
+def _explain(ious: Array, same: Array, found: Array, matches: Array) -> tuple[Array, Array]:
+    """(D,) kinds and (D,) objects they are about, -1 for none, in TIDE's order: Loc, Cls, Dupe, Bkg, and Both."""
+    kinds, targets = np.full(len(ious), BACKGROUND), np.full(len(ious), -1)
+    if ious.shape[1]:
+        of_class, of_others, taken = ious * same, ious * ~same, ious * (same & found)
+        best = of_class.max(axis=1)
+        choices = [
+            (LOCATION, (best >= NOTHING) & (best < ENOUGH), of_class),
+            (CLASS, of_others.max(axis=1) >= ENOUGH, of_others),
+            (DUPLICATE, taken.max(axis=1) >= ENOUGH, taken),
+            (BOTH, ious.max(axis=1) > NOTHING, ious),
+        ]
+        for kind, applies, measure in reversed(choices):  # the first that applies has the last word
+            kinds[applies], targets[applies] = kind, measure[applies].argmax(axis=1)
+    right = matches >= 0
+    kinds[right], targets[right] = RIGHT, matches[right]
+    return kinds, targets
+
+
+def _excused(truth: GroundTruth, boxes: Array, labels: Array) -> Array:
+    """(D,) detections that lie in an ignored box of their class or of none."""
+    ignored = truth.take(~truth.is_object)
+    inside = overlaps(boxes, ignored.boxes_xywh, np.ones(len(ignored), dtype=bool)) >= ENOUGH
+    concerned = (labels[:, None] == ignored.labels) | (ignored.labels < 0)
+    return (inside & concerned).any(axis=1)
+
+
+def _sizes(xywh: Array) -> Array:
+    return np.sqrt((xywh[:, 2] * xywh[:, 3]).clip(min=0))

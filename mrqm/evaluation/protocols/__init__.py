@@ -1,0 +1,1 @@
+"""The protocols of COCO, VisDrone and SODA-D."""

@@ -1,0 +1,108 @@
+"""What a benchmark counts: one object for each, and one set of detections scored under several of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mrqm.data.formats.coco_schema import id_order
+from mrqm.evaluation.protocols.matching import Array, ScoredImage, pair
+from mrqm.structures.annotations import ImageRecord
+from mrqm.structures.detections import ImageDetections
+
+
+@dataclass(frozen=True)
+class DetectionLimit:
+    """The number of detections that count, best first.
+
+    Attributes:
+        count: of an image.
+        per_class: whether each class has as many; otherwise all classes share them.
+    """
+
+    count: int
+    per_class: bool
+
+    def keep(self, labels: Array) -> Array:
+        """Choose the detections of one image that count.
+
+        Args:
+            labels: (K,), by falling score.
+
+        Returns:
+            (K,) bool.
+        """
+        if not self.per_class:
+            return np.arange(len(labels)) < self.count
+        kept = np.zeros(len(labels), dtype=bool)
+        for label in np.unique(labels):
+            kept[np.flatnonzero(labels == label)[: self.count]] = True
+        return kept
+
+    def __str__(self) -> str:
+        return f"{self.count} detections per image{' and class' if self.per_class else ''}"
+
+
+class Protocol(ABC):
+    """The rules of a benchmark: what training and evaluation log under its name."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Prefix of its metrics, as in `coco/AP`."""
+
+    @property
+    @abstractmethod
+    def version(self) -> str:
+        """Differs wherever the same detections could get another figure."""
+
+    @property
+    @abstractmethod
+    def comparable_with(self) -> str:
+        """What else counts the same, in one sentence."""
+
+    @property
+    @abstractmethod
+    def limit(self) -> DetectionLimit:
+        """The detections that AP counts."""
+
+    @abstractmethod
+    def score(
+        self, records: Sequence[ImageRecord], detections: Sequence[ImageDetections], classes: Sequence[str]
+    ) -> dict[str, float]:
+        """Score detections.
+
+        Args:
+            records: annotated images.
+            detections: what was found in each of them.
+            classes: names in label order.
+
+        Returns:
+            Metrics in [0, 1] by name; NaN where there is nothing to find.
+
+        Raises:
+            ValueError: records and detections differ in number.
+        """
+
+
+def pair_all(records: Sequence[ImageRecord], detections: Sequence[ImageDetections]) -> list[ScoredImage]:
+    """Every image with what was found in it, in the order of image ids as in COCO's tools."""
+    pairs = sorted(zip(records, detections, strict=True), key=lambda image: id_order(image[0].image_id))
+    return [pair(record, found) for record, found in pairs]
+
+
+def score_under(
+    protocols: Iterable[Protocol],
+    records: Sequence[ImageRecord],
+    detections: Sequence[ImageDetections],
+    classes: Sequence[str],
+) -> dict[str, float]:
+    """Score one set of detections under several protocols; metrics are prefixed as in `coco/AP` and `visdrone/AP`."""
+    return {
+        f"{protocol.name}/{metric}": value
+        for protocol in protocols
+        for metric, value in protocol.score(records, detections, classes).items()
+    }

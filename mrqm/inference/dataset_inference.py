@@ -1,0 +1,115 @@
+"""A model, or a file of results, held against annotations.
+
+found = look_at(detector, dataset, "sliced")
+metrics = score_under([VisDroneProtocol()], found.records, found.detections, found.classes)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mrqm.data import DetectionDataset, build_loader
+from mrqm.data.images.decoding import UnreadableImageError
+from mrqm.data.images.windows import Item, black_out_regions
+from mrqm.inference.detector import Detector, OpenImage
+from mrqm.inference.postprocess import detect
+from mrqm.structures.annotations import ImageRecord
+from mrqm.structures.detections import ImageDetections, to_image_detections
+from mrqm.structures.window import Window
+
+View = Literal["tiles", "sliced", "full"]
+"""`tiles`: every window is an image of its own, as in training; `sliced`: whole images through windows, merged;
+`full`: whole images in one piece."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Annotated images and what was found in them, aligned.
+
+    Attributes:
+        classes: names in label order.
+        records: the annotations.
+        detections: of each record.
+        read_image: uint8 (3, H, W) of a record by its index, of any scale.
+    """
+
+    classes: tuple[str, ...]
+    records: tuple[ImageRecord, ...]
+    detections: tuple[ImageDetections, ...]
+    read_image: Callable[[int], Tensor]
+
+
+def count_views(dataset: DetectionDataset, view: View) -> int:
+    """How many images `look_at` will look at."""
+    return len(dataset) if view == "tiles" else len(dataset.annotations.records)
+
+
+def look_at(
+    detector: Detector, dataset: DetectionDataset, view: View, on_image: Callable[[], None] = lambda: None
+) -> Found:
+    """Detect in every image, or tile, of a data set.
+
+    Args:
+        detector: with the labels of the data set.
+        dataset: its items are the tiles.
+        view: how to look.
+        on_image: called after each.
+
+    Raises:
+        DataError: more images than the data set tolerates do not decode.
+    """
+    return (_look_at_tiles if view == "tiles" else _look_at_images)(detector, dataset, view, on_image)
+
+
+def _look_at_tiles(detector: Detector, dataset: DetectionDataset, _: View, on_image: Callable[[], None]) -> Found:
+    model, config, device = detector.model, detector.config, detector.device
+    indices, detections = [], []
+    for batch in build_loader(config, dataset, training=False):
+        for found, target in zip(detect(model, batch, config, device), batch[2], strict=True):
+            indices.append(int(target["image_id"]))
+            detections.append(to_image_detections(found))
+            on_image()
+
+    def read_image(index: int) -> Tensor:
+        sample = dataset[indices[index]]
+        assert sample is not None, "it was read before"
+        return sample[0]
+
+    records = tuple(dataset.scored_record(index) for index in indices)
+    return Found(dataset.classes, records, tuple(detections), read_image)
+
+
+def _look_at_images(detector: Detector, dataset: DetectionDataset, view: View, on_image: Callable[[], None]) -> Found:
+    evaluation = detector.config.evaluation.model_copy(update={"view": view, "max_detections_per_image": None})
+    config = detector.config.model_copy(update={"evaluation": evaluation})
+    detector = Detector(detector.model, config, detector.device)
+    blackout = config.data.tile is not None and config.data.tile.blackout_ignored
+    records: list[ImageRecord] = []
+
+    def readable() -> Iterator[OpenImage]:
+        for record in dataset.annotations.records:
+            try:
+                image = detector.open(record.path)
+            except UnreadableImageError as error:
+                dataset.tolerate(record.path, error)
+                continue
+            if blackout:
+                height, width = image.pixels.shape[:2]
+                black_out_regions(Item(record, (height, width), Window(0, 0, width, height)), image.pixels)
+            records.append(record)
+            yield image
+
+    detections = []
+    for found in detector.detect_open(readable()):
+        detections.append(to_image_detections(found))
+        on_image()
+
+    def read_image(index: int) -> Tensor:
+        return torch.from_numpy(detector.open(records[index].path).pixels).permute(2, 0, 1)
+
+    return Found(dataset.classes, tuple(records), tuple(detections), read_image)

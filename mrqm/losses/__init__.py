@@ -1,0 +1,1 @@
+"""The criterion and its matcher."""

@@ -1,0 +1,228 @@
+"""What the model is judged by: one rule for every branch, told by an assignment which prediction answers for what.
+
+Main queries are assigned by Hungarian matching; denoising and mined queries know their object (eq. 10 of Fu et al.,
+2024, needs no matching); dense anchors are assigned by mining. Predictions inside ignored regions that answer for no
+object cost nothing: nobody looked there.
+
+Legend: N layers, B batch, Q predictions, K classes, S tokens, A anchors per token, P positives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mrqm.config import LossConfig
+from mrqm.losses.classification import CLASSIFICATION_LOSSES, ClassificationLoss
+from mrqm.losses.matcher import HungarianMatcher
+from mrqm.models.iou_aware_head import DensePredictions
+from mrqm.models.mining import MinedPositives
+from mrqm.models.tokens import TokenGrid
+from mrqm.ops.boxes import coverage, paired_iou, to_xyxy
+from mrqm.structures.targets import BACKGROUND, UNJUDGED, BatchTargets, batch_targets, gather_targets
+
+IGNORED_SHARE = 0.5
+"""A prediction of which one ignored region covers at least this share is not judged as background."""
+
+
+class Criterion(nn.Module):
+    """Named, unweighted losses of a training step.
+
+    Args:
+        matcher: assigns main queries to objects.
+        classification_loss: one of `mrqm.losses.classification`.
+        mined_encoder: whether the encoder's proposals learn from the mined anchors instead of one-to-one matching.
+    """
+
+    def __init__(
+        self, matcher: HungarianMatcher, classification_loss: ClassificationLoss, *, mined_encoder: bool
+    ) -> None:
+        super().__init__()
+        self.matcher, self.classification_loss, self.mined_encoder = matcher, classification_loss, mined_encoder
+
+    def forward(self, outputs: Mapping[str, Any], targets: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Judge the outputs of `MRQM` in training.
+
+        Returns:
+            `loss_class`, `loss_bbox`, `loss_giou` of the last layer, with suffix `_{layer}` of the others, `_enc`,
+            `_dn`, `_mined` and `_dense`; each is a sum over predictions divided by the positives of all ranks.
+        """
+        truth = batch_targets(targets)
+        branches = self._branches(outputs, truth)
+        dense = outputs.get("dense_outputs")
+        counts = [(assignment[0] >= 0).sum() for _, _, assignment in branches.values()]
+        if dense is not None:
+            counts.append(counts[0].new_tensor(len(dense["positives"].image)))
+        positives = _normalizers(torch.stack(counts).float())
+
+        losses: dict[str, Tensor] = {}
+        for (name, (logits, boxes, assignment)), count in zip(branches.items(), positives, strict=False):
+            per_layer = self._judge(logits, boxes, assignment, truth)
+            for kind, values in per_layer.items():
+                losses |= _named(f"loss_{kind}", name, values / count)
+        if dense is not None:
+            judged = self._judge_dense(dense["predictions"], dense["positives"], outputs["grid"], truth)
+            losses |= {f"loss_{kind}_dense": value / positives[-1] for kind, value in judged.items()}
+            if self.mined_encoder:
+                judged = self._judge_tokens(outputs, dense["predictions"], dense["positives"], truth)
+                losses |= {f"loss_{kind}_enc": value / positives[-1] for kind, value in judged.items()}
+        return losses
+
+    def _branches(self, outputs: Mapping[str, Any], truth: BatchTargets) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+        """(N, B, Q, ·) logits, boxes and assignment of every branch of queries."""
+        main = outputs["aux_outputs"]
+        logits, boxes = main["pred_logits"], main["pred_boxes"]
+        if not self.mined_encoder:
+            encoder = outputs["encoder_outputs"]
+            logits = torch.cat([logits, encoder["pred_logits"].unsqueeze(0)])
+            boxes = torch.cat([boxes, encoder["pred_boxes"].unsqueeze(0)])
+        assignment = _leave_ignored(self.matcher(logits, boxes, truth), boxes, truth)
+        layers = len(main["pred_logits"])
+        branches = {"": (logits[:layers], boxes[:layers], assignment[:layers])}
+        if not self.mined_encoder:
+            branches["_enc"] = (logits[layers:], boxes[layers:], assignment[layers:])
+        for name, suffix in (("denoising_outputs", "_dn"), ("mined_outputs", "_mined")):
+            if branch := outputs.get(name):
+                logits, boxes = branch["pred_logits"], branch["pred_boxes"]
+                branches[suffix] = (logits, boxes, branch["assignment"].expand(logits.shape[:-1]))
+        return branches
+
+    def _judge(self, logits: Tensor, boxes: Tensor, assignment: Tensor, truth: BatchTargets) -> dict[str, Tensor]:
+        """Summed losses of each layer, (N,) each."""
+        target_boxes, labels = gather_targets(truth, assignment)
+        found = assignment >= 0
+        iou, giou = paired_iou(boxes, target_boxes)
+        positive = F.one_hot(labels, logits.shape[-1]).bool() & found.unsqueeze(-1)
+        quality = iou.detach().unsqueeze(-1) * positive
+        judged = (assignment != UNJUDGED).unsqueeze(-1)
+        bbox = F.l1_loss(boxes, target_boxes, reduction="none").sum(-1)
+        costs = self.classification_loss(_full_precision(logits), positive, quality) * judged
+        return {
+            "class": costs.sum((1, 2, 3)),
+            "bbox": (bbox * found).sum((1, 2)),
+            "giou": ((1 - giou) * found).sum((1, 2)),
+        }
+
+    def _judge_dense(
+        self, predictions: DensePredictions, positives: MinedPositives, grid: TokenGrid, truth: BatchTargets
+    ) -> dict[str, Tensor]:
+        """Summed losses of the head's anchors."""
+        boxes = predictions.boxes_at(positives.image, positives.anchor)  # (P, 4)
+        logits = predictions.logits.flatten(1, 2)  # (B, S·A, K)
+        judged = ~ignored_tokens(grid, truth).repeat_interleave(predictions.num_shapes, 1)
+        return self._judge_positives(logits, judged, boxes, positives.image, positives.anchor, positives.object, truth)
+
+    def _judge_tokens(
+        self,
+        outputs: Mapping[str, Any],
+        predictions: DensePredictions,
+        positives: MinedPositives,
+        truth: BatchTargets,
+    ) -> dict[str, Tensor]:
+        """Summed losses of the encoder's proposals: a token answers for the object of its best mined anchor."""
+        encoder, grid = outputs["encoder_outputs"], outputs["grid"]
+        token, boxes = positives.anchor // predictions.num_shapes, encoder["mined_boxes"]
+        judged = ~ignored_tokens(grid, truth)
+        return self._judge_positives(
+            encoder["token_logits"], judged, boxes, positives.image, token, positives.object, truth
+        )
+
+    def _judge_positives(
+        self,
+        logits: Tensor,
+        judged: Tensor,
+        boxes: Tensor,
+        image: Tensor,
+        index: Tensor,
+        object_: Tensor,
+        truth: BatchTargets,
+    ) -> dict[str, Tensor]:
+        """Summed losses of dense predictions (B, S, K) of which P places answer for objects and all others for none."""
+        target_boxes, labels = truth.boxes[image, object_], truth.labels[image, object_]
+        iou, giou = paired_iou(boxes, target_boxes)
+        positive = torch.zeros_like(logits, dtype=torch.bool)
+        positive[image, index, labels] = True
+        quality = torch.zeros_like(logits, dtype=iou.dtype)
+        quality[image, index, labels] = iou.detach()
+        judged = judged.clone()
+        judged[image, index] = True
+        costs = self.classification_loss(_full_precision(logits), positive, quality) * judged.unsqueeze(-1)
+        return {
+            "class": costs.sum(),
+            "bbox": F.l1_loss(boxes, target_boxes, reduction="sum"),
+            "giou": (1 - giou).sum(),
+        }
+
+
+def build_criterion(config: LossConfig) -> Criterion:
+    """The criterion that `config` describes."""
+    costs = config.costs
+    return Criterion(
+        HungarianMatcher(costs.classification, costs.bbox, costs.giou),
+        CLASSIFICATION_LOSSES[config.classification],
+        mined_encoder=config.encoder_supervision == "mined",
+    )
+
+
+def total_loss(losses: Mapping[str, Tensor], config: LossConfig) -> Tensor:
+    """Weighted sum of the criterion's losses."""
+    weights = {"class": config.weights.classification, "bbox": config.weights.bbox, "giou": config.weights.giou}
+    branches = {"mined": config.one_to_many.mined_loss_weight, "dense": config.one_to_many.dense_loss_weight}
+    terms = []
+    for name, value in losses.items():
+        _, kind, *suffix = name.split("_")  # the suffix is a layer or a branch
+        terms.append(value * weights[kind] * branches.get("".join(suffix), 1.0))
+    return torch.stack(terms).sum()
+
+
+def ignored_tokens(grid: TokenGrid, truth: BatchTargets) -> Tensor:
+    """Tokens (B, S) that cost nothing as background: padding, and centers inside an ignored region."""
+    ignored = torch.zeros(grid.centers.shape[:2], dtype=torch.bool, device=grid.centers.device)
+    if grid.key_padding_mask is not None:
+        ignored = ignored | grid.key_padding_mask
+    if truth.ignore_boxes is None:
+        return ignored
+    left, top, right, bottom = to_xyxy(truth.ignore_boxes).unsqueeze(-1).unbind(2)  # (B, M, 1) each
+    parts = []
+    for (height, width), start, end in zip(
+        grid.spatial_shapes, grid.level_start_index, grid.level_start_index[1:], strict=False
+    ):
+        centers = grid.centers[:, start:end].unflatten(1, (height, width))
+        x, y = centers[:, 0, :, 0].unsqueeze(1), centers[:, :, 0, 1].unsqueeze(1)  # (B, 1, W), (B, 1, H)
+        columns, rows = ((x >= left) & (x < right)).float(), ((y >= top) & (y < bottom)).float()
+        parts.append((rows.transpose(1, 2) @ columns).flatten(1) > 0)  # regions are rectangles: rows × columns
+    return ignored | torch.cat(parts, 1)
+
+
+def _leave_ignored(assignment: Tensor, boxes: Tensor, truth: BatchTargets) -> Tensor:
+    """Background predictions (N, B, Q) inside ignored regions become unjudged."""
+    if truth.ignore_boxes is None:
+        return assignment
+    inside = coverage(boxes.detach(), truth.ignore_boxes.expand(len(boxes), -1, -1, -1)) >= IGNORED_SHARE
+    return assignment.masked_fill((assignment == BACKGROUND) & inside, UNJUDGED)
+
+
+def _full_precision(values: Tensor) -> Tensor:
+    """What autocast shortened, as float32."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _normalizers(counts: Tensor) -> Tensor:
+    """Sums over ranks, at least 1, divided by the number of ranks, since DistributedDataParallel averages gradients."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return counts.clamp(min=1)
+    dist.all_reduce(counts)
+    return counts.clamp(min=1) / dist.get_world_size()
+
+
+def _named(kind: str, suffix: str, per_layer: Tensor) -> dict[str, Tensor]:
+    """The main branch names its layers, the last one plainly; the others are summed over theirs."""
+    if suffix:
+        return {f"{kind}{suffix}": per_layer.sum()}
+    *earlier, last = per_layer.unbind()
+    return {kind: last} | {f"{kind}_{layer}": value for layer, value in enumerate(earlier)}

@@ -1,0 +1,1 @@
+"""Operations on tensors: boxes, non-maximum suppression, deformable attention and distributed helpers."""

@@ -1,0 +1,1 @@
+"""Types that the other packages share: annotations, targets, detections and windows."""

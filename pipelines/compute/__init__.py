@@ -1,0 +1,1 @@
+"""Ray: session, resources, messages between processes, the torch trainer and signals."""

@@ -1,0 +1,115 @@
+"""The Ray session a training runs in, and whether what it asks for fits there."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+import ray
+from ray.util import placement_group_table
+
+from mrqm.config import ScalingConfig
+from pipelines.compute.session import ResourceError
+
+logger = logging.getLogger(__name__)
+
+
+def describe_resources(scaling: ScalingConfig) -> str:
+    """What the workers reserve, in words: `2 workers × 1 CPU`."""
+    gpu = " and 1 GPU" if scaling.use_gpu else ""
+    workers = _count(scaling.max_workers, "worker")
+    if scaling.min_workers < scaling.max_workers:
+        workers = f"{scaling.min_workers} to {workers}"
+    return f"{workers} × {_count(scaling.cpus_per_worker, 'CPU')}{gpu}"
+
+
+def cluster_nodes() -> list[Mapping[str, float]]:
+    """Resources of every node of the cluster that this process has joined."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def require_room(scaling: ScalingConfig, beside: int = 0) -> None:
+    """Check that the cluster could run the fewest workers at once if it were idle: Ray itself would wait for ever.
+
+    Args:
+        scaling: of the workers.
+        beside: further processes that need what a worker needs.
+
+    Raises:
+        ResourceError: it could not; the message says what it has and what was asked.
+    """
+    room = room_on(cluster_nodes(), scaling)
+    if room >= scaling.min_workers + beside:
+        return
+    kinds = Counter(
+        f"{_count(int(node.get('CPU', 0)), 'CPU')}, {_count(int(node.get('GPU', 0)), 'GPU')}"
+        for node in cluster_nodes()
+    )
+    has = "; ".join(f"{_count(number, 'node')} with {kind}" for kind, number in kinds.items()) or "no nodes"
+    evaluation = ", and the same for evaluation.beside_training," if beside else ""
+    raise ResourceError(
+        f"{describe_resources(scaling)}{evaluation} were asked for, but the cluster has room for "
+        f"{_count(room, 'worker')}: it has {has}; lower scaling.num_workers={scaling.num_workers} or "
+        f"scaling.cpus_per_worker={scaling.cpus_per_worker}, "
+        + ("set scaling.use_gpu=false, " if scaling.use_gpu else "")
+        + "or point RAY_ADDRESS at a larger cluster"
+    )
+
+
+def describe_missing(scaling: ScalingConfig, beside: int = 0) -> str:
+    """What the fewest workers could not have even if the cluster were idle, as when a node died; empty if nothing."""
+    needed, room = scaling.min_workers + beside, room_on(cluster_nodes(), scaling)
+    if room >= needed:
+        return ""
+    return f"waiting for nodes: the cluster has room for {room} of {needed} workers"
+
+
+def shortages(scaling: ScalingConfig, beside: int = 0) -> Iterator[str]:
+    """What is missing, whenever that changes, until nobody else holds what the fewest workers need.
+
+    Here and not in Ray Train: a driver that is killed while Ray Train waits can leave its reservation behind.
+    """
+    said = ""
+    while shortage := describe_shortage(scaling, beside):
+        if shortage != said:
+            yield shortage
+            said = shortage
+        time.sleep(1)
+
+
+def describe_shortage(scaling: ScalingConfig, beside: int = 0) -> str:
+    """What is not free and who reserved it; empty if the workers can start."""
+    free = ray.available_resources()
+    processes = scaling.min_workers + beside
+    wanted = {"CPU": processes * scaling.cpus_per_worker, "GPU": processes * scaling.use_gpu}
+    short = [f"{free.get(kind, 0):g} of {need} {kind}s" for kind, need in wanted.items() if free.get(kind, 0) < need]
+    if not short:
+        return ""
+    holders = [
+        f"{key} ({_bundles(group['bundles'])})"
+        for key, group in placement_group_table().items()
+        if group["state"] != "REMOVED"
+    ]
+    held = f"; reserved by placement groups {', '.join(holders)}" if holders else ""
+    return f"waiting for the cluster: {' and '.join(short)} are free{held}"
+
+
+def room_on(nodes: Iterable[Mapping[str, float]], scaling: ScalingConfig) -> int:
+    """Workers that fit on idle nodes together, given their resources by Ray's names."""
+    return sum(room_of(node, scaling) for node in nodes)
+
+
+def room_of(node: Mapping[str, float], scaling: ScalingConfig) -> int:
+    """Workers that fit on one idle node, given its resources by Ray's names."""
+    room = int(node.get("CPU", 0) // scaling.cpus_per_worker)
+    return min(room, int(node.get("GPU", 0))) if scaling.use_gpu else room
+
+
+def _bundles(bundles: Mapping[int, Mapping[str, float]]) -> str:
+    return " + ".join(",".join(f"{kind} {amount:g}" for kind, amount in b.items()) for b in bundles.values())
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

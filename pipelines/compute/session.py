@@ -1,0 +1,95 @@
+"""A Ray session for one command."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import ray
+from ray.exceptions import AuthenticationError
+
+from pipelines import TRAIN_V1_WANTED, TRAIN_V2
+from pipelines.compute.ray_errors import SilentAddressError, explain_start
+from pipelines.compute.ray_start import isolated_from_signals
+from pipelines.compute.signals import kept_handlers
+
+logger = logging.getLogger(__name__)
+
+
+TRAIN_SETTINGS = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a worker's death is noticed sooner than in 2 s
+    # Workers that find no room, because a node died, are tried anew with as many as there is room for then: sooner than
+    # in 60 s, and after Ray has counted the nodes again, which it does every 20 s.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "22",
+}
+
+
+OWN_SESSION = {"RAY_AUTH_MODE": "disabled", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+"""A session of our own serves nobody else: no token, and nobody who takes its machine away."""
+
+
+class ResourceError(ValueError):
+    """A cluster that does not answer, or is too small for what is asked."""
+
+
+@contextmanager
+def ray_session() -> Iterator[None]:
+    """A Ray session: the one this process has, else the cluster at RAY_ADDRESS, else one of its own on this machine.
+
+    Raises:
+        ResourceError: nothing answers at RAY_ADDRESS.
+    """
+    if TRAIN_V1_WANTED:
+        logger.warning("%s=0 is ignored: mrqm trains by the second version of Ray Train", TRAIN_V2)
+    if ray.is_initialized():
+        with _defaults(TRAIN_SETTINGS):
+            yield
+        return
+    address = os.environ.get("RAY_ADDRESS")
+    with _defaults(TRAIN_SETTINGS if address else TRAIN_SETTINGS | OWN_SESSION):
+        try:
+            with kept_handlers():
+                _connect(address)
+            yield
+        finally:
+            with kept_handlers():
+                ray.shutdown()
+
+
+@contextmanager
+def _defaults(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables that are not set, while the context is open: the next session may be another's."""
+    missing = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(missing)
+    try:
+        yield
+    finally:
+        for name in missing:
+            os.environ.pop(name, None)
+
+
+def _connect(address: str | None) -> None:
+    # Workers speak to the user through `pipelines.compute.messages`; everything else they print is in Ray's own log files.
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address is None:
+            with isolated_from_signals():
+                ray.init(address="local", include_dashboard=False, **quiet)
+        else:
+            _knock(address)
+            ray.init(address=address, **quiet)
+    except (OSError, RuntimeError, AuthenticationError) as error:
+        raise ResourceError(explain_start(address, error)) from error
+
+
+def _knock(address: str) -> None:
+    """Raise within seconds what Ray would raise after minutes: an address may also be a word, such as `auto`."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        except OSError as error:
+            raise SilentAddressError(error) from error

@@ -1,0 +1,51 @@
+"""Metrics and summaries as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import zip_longest
+
+from rich.table import Table
+from rich.text import Text
+
+from pipelines.console.format import number
+from pipelines.console.links import UI_ADDRESS, run_place, ui_command
+
+
+def metrics_tables(metrics: Mapping[str, float]) -> list[Table]:
+    """`metrics_grids` for a console."""
+    tables = []
+    for titles, rows in metrics_grids(metrics):
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        for column, title in enumerate(titles):
+            if column % 2:
+                table.add_column(Text(title), justify="right", no_wrap=True)
+            else:
+                table.add_column(Text(title), overflow="fold")
+        for row in rows:
+            table.add_row(*map(Text, row))  # names of classes are whatever their annotators wrote
+        tables.append(table)
+    return tables
+
+
+def metrics_grids(metrics: Mapping[str, float]) -> list[tuple[list[str], list[list[str]]]]:
+    """For each protocol what it says over all classes and, beside it, the AP of each class: titles and rows.
+
+    Args:
+        metrics: `coco/AP`, `coco/AP50`, …, `coco/AP/<class>`, `visdrone/AP`, …
+    """
+    grids = []
+    for protocol in dict.fromkeys(name.partition("/")[0] for name in metrics):
+        values = {name.partition("/")[2]: v for name, v in metrics.items() if name.startswith(f"{protocol}/")}
+        overall = [(name, number(value)) for name, value in values.items() if "/" not in name]
+        classes = [(name.removeprefix("AP/"), number(value)) for name, value in values.items() if "/" in name]
+        titles = [protocol, "", *(("class", "AP") if classes else ("", ""))]
+        grids.append((titles, [[*left, *right] for left, right in zip_longest(overall, classes, fillvalue=("", ""))]))
+    return grids
+
+
+def ui_lines(tracking_uri: str, run_id: str) -> dict[str, str]:
+    """How to look at a run, by what it is called: its page on a server, else a command and the page that it opens."""
+    if tracking_uri.startswith("http"):
+        return {"look at the run": ui_command(tracking_uri, run_id)}
+    return {"look at the run": ui_command(tracking_uri, run_id), "and open": run_place(UI_ADDRESS, run_id)}

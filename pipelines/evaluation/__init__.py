@@ -1,0 +1,1 @@
+"""`mrqm evaluate`: scores, report, plots and tracking of an evaluation."""

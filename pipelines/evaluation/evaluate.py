@@ -1,0 +1,248 @@
+"""Score a model, or anybody's result files, under one or several protocols.
+
+assessment = evaluate(Request(model="runs/demo/epoch_0012", protocols=("coco", "visdrone")), ImageProgress(console))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import torch
+
+import mrqm
+from mrqm.checkpoint.files import CONFIG, WEIGHTS
+from mrqm.checkpoint.folder import load_checkpoint_config
+from mrqm.config import Config, load_config
+from mrqm.data import AnnotationSet, build_dataset
+from mrqm.data.formats.digest import data_digest, file_digest
+from mrqm.data.results.writer import Results
+from mrqm.evaluation import ProtocolName, build_protocol, score_under
+from mrqm.evaluation.analysis.diagnosis import Diagnosis
+from mrqm.evaluation.analysis.ground_truth_notes import describe_ground_truth
+from mrqm.evaluation.protocols.protocol import DetectionLimit
+from mrqm.inference.dataset_inference import Found, View, count_views, look_at
+from mrqm.inference.detector import Detector
+from pipelines.compute.device import pick_device
+from pipelines.console.progress import ImageProgress
+from pipelines.evaluation.result_files import listed_sizes, read_or_blank, read_result_files, read_scored
+from pipelines.evaluation.result_notes import diagnose_near_zero, note_doubts, note_order
+from pipelines.registry.model_uri import SCHEMES, checkpoint_folder, describe_model, read_tracking
+from pipelines.storage.data_cache import node_copy
+
+
+class EvaluationError(ValueError):
+    """An evaluation that makes no sense as asked for."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to score, on what, by which rules.
+
+    Attributes:
+        model: a checkpoint's folder or an MLflow model's URI; or
+        predictions: a COCO result file, a folder of VisDrone or YOLO texts, or the folder that `mrqm predict` wrote.
+        config: a file whose `data` and `evaluation` replace the checkpoint's; needed for predictions.
+        overrides: `key=value` settings that win over both.
+        view: how a model looks at the images; None looks as training does.
+        protocols: names.
+        device: such as `cuda:1`; None takes the GPU if there is one.
+        track: whether the outcome goes to MLflow, which then has to answer before anything is looked at.
+        sizes: a list of the images' sizes, for predictions where neither annotations nor images say them.
+    """
+
+    model: str | None = None
+    predictions: Path | None = None
+    config: Path | None = None
+    overrides: Sequence[str] = ()
+    view: str | None = None
+    protocols: Sequence[str] = ("coco",)
+    device: str | None = None
+    track: bool = False
+    sizes: Path | None = None
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What came of an evaluation.
+
+    Attributes:
+        subject: what was scored, for people.
+        view: how the model looked at the images; None for predictions.
+        found: the detections beside the annotations.
+        metrics: as `coco/AP`.
+        versions: of each protocol's rules, by its name.
+        limit: the detections that the first protocol's AP counts.
+        comparable: what else counts like each protocol, by its name.
+        data_digest: of the images and annotations; see `mrqm.data.formats.digest`.
+        config: of the evaluation; its `tracking` says where the outcome goes.
+        weights: SHA-256 of the model's weights; None for predictions.
+        notes: what a reader of the metrics should know, each a sentence.
+        diagnosis: of predictions that score next to nothing.
+    """
+
+    subject: str
+    view: View | None
+    found: Found
+    metrics: dict[str, float]
+    versions: dict[str, str]
+    limit: DetectionLimit
+    comparable: dict[str, str]
+    data_digest: str
+    config: Config
+    weights: str | None = None
+    notes: tuple[str, ...] = ()
+    diagnosis: Diagnosis | None = None
+
+
+class _Subject(NamedTuple):
+    """What is scored, beside what it is held against."""
+
+    name: str
+    config: Config
+    annotations: AnnotationSet
+    found: Found
+    view: View | None = None
+    weights: str | None = None
+    results: Results | None = None
+
+
+def evaluate(request: Request, progress: ImageProgress) -> Assessment:
+    """Detect or read detections, and score them.
+
+    Raises:
+        EvaluationError, ConfigError, DataError, CheckpointError, ModelSourceError: what was named cannot be used.
+    """
+    if (request.model is None) == (request.predictions is None):
+        raise EvaluationError("name a model or --predictions, one of the two")
+    for name in request.protocols:
+        _checked_protocol(name)
+    with ExitStack() as data:
+        if request.predictions is not None:
+            subject = _read_predictions(request, request.predictions, data)
+        else:
+            subject = _look(request, progress, data)
+        return _score(subject, request.protocols)
+
+
+def _score(subject: _Subject, names: Sequence[str]) -> Assessment:
+    found, annotations = subject.found, subject.annotations
+    protocols = [build_protocol(_checked_protocol(name), subject.config.evaluation) for name in names]
+    digest, digest_notes = _digest(annotations)
+    assessment = Assessment(
+        subject.name, subject.view, found,
+        score_under(protocols, found.records, found.detections, found.classes),
+        versions={protocol.name: protocol.version for protocol in protocols},
+        limit=protocols[0].limit,
+        comparable={protocol.name: protocol.comparable_with for protocol in protocols},
+        data_digest=digest,
+        config=subject.config,
+        weights=subject.weights,
+        notes=(*annotations.repairs.scored, *describe_ground_truth(found.records), *digest_notes),
+    )  # fmt: skip
+    return assessment if subject.results is None else _explain(assessment, subject.results, annotations)
+
+
+def _explain(assessment: Assessment, results: Results, annotations: AnnotationSet) -> Assessment:
+    """An assessment of predictions with all that there is to say about them."""
+    path, metrics = Path(assessment.subject), assessment.metrics
+    doubts = (*note_doubts(path, results), *note_order(path, results, annotations, metrics))
+    return replace(
+        assessment,
+        notes=(*results.notes, *assessment.notes, *doubts),
+        diagnosis=diagnose_near_zero(results, annotations, metrics),
+    )
+
+
+def _digest(annotations: AnnotationSet) -> tuple[str, tuple[str, ...]]:
+    """The digest, and a note where there are no images that could be part of it."""
+    if all(record.path.is_file() for record in annotations.records):
+        return data_digest(annotations), ()
+    digest = data_digest(annotations, [""] * len(annotations.records))
+    return digest, ("the images are not there: the digest is of the annotations alone, another than with images",)
+
+
+def _look(request: Request, progress: ImageProgress, data: ExitStack) -> _Subject:
+    assert request.model is not None
+    if request.sizes is not None:
+        raise EvaluationError("--sizes is for --predictions; a model looks at the images themselves")
+    tracking = read_tracking(request.config, request.overrides)
+    with checkpoint_folder(request.model, tracking) as checkpoint:
+        trained = load_checkpoint_config(checkpoint, tuple(request.overrides))
+        data_config = _with_data_of(request, trained, checkpoint)
+        config = data_config.with_classes(trained.data.classes)
+        if request.model.startswith(SCHEMES):  # the outcome goes where the model came from
+            config = config.model_copy(update={"tracking": tracking})
+        _require_store(request, config)
+        view = _checked_view(request.view, config)
+        data.enter_context(node_copy(config.data))
+        dataset = build_dataset(data_config, "val", classes=config.data.classes)
+        device = pick_device(request.device)
+        detector = Detector(mrqm.load(checkpoint, device).model, config, device)
+        weights = file_digest(checkpoint / WEIGHTS)
+    with progress.counting(count_views(dataset, view), done=0):
+        found = look_at(detector, dataset, view, progress.advance)
+    return _Subject(describe_model(request.model), config, dataset.annotations, found, view, weights)
+
+
+def _require_store(request: Request, config: Config) -> None:
+    """Find out, before minutes of work, whether MLflow can be told of it."""
+    if request.track:
+        from pipelines.tracking.store import require_experiment
+
+        require_experiment(config.tracking)
+
+
+def _with_data_of(request: Request, trained: Config, checkpoint: Path) -> Config:
+    """The checkpoint's configuration with the sections of the file, if one is named, and the data's own classes.
+
+    Raises:
+        EvaluationError: these are not the names of the model's classes.
+    """
+    settings = load_config(request.config or checkpoint / CONFIG, request.overrides)
+    known, named = trained.data.classes or (), settings.data.classes
+    if named is not None and sorted(named) != sorted(known):
+        raise EvaluationError(
+            f"data.classes of {request.config or 'the command line'} is {list(named)}, but {request.model} was trained "
+            f"on {list(known)}; evaluate on data with these classes, in any order"
+        )
+    sections = {name: getattr(settings, name) for name in ("data", "evaluation", "tracking")}
+    return trained.model_copy(update=sections).with_classes(named or known)
+
+
+def _read_predictions(request: Request, path: Path, data: ExitStack) -> _Subject:
+    if request.config is None:
+        raise EvaluationError("predictions are held against annotations: give -c FILE whose data section names them")
+    if request.view is not None:
+        raise EvaluationError("--view is how a model looks at images; predictions have been made")
+    config = load_config(request.config, request.overrides)
+    _require_store(request, config)
+    data.enter_context(node_copy(config.data))
+    annotations = read_scored(config.data, request.sizes or listed_sizes(path))
+    results = read_result_files(path, annotations, config.data)
+
+    def read_image(index: int) -> torch.Tensor:
+        return read_or_blank(annotations.records[index])
+
+    found = Found(annotations.classes, annotations.records, results.detections, read_image)
+    return _Subject(str(path), config, annotations, found, results=results)
+
+
+def _checked_protocol(name: str) -> ProtocolName:
+    if name not in get_args(ProtocolName):
+        raise EvaluationError(f"--protocol {name}: known are {', '.join(get_args(ProtocolName))}")
+    return name  # type: ignore[return-value]
+
+
+def _checked_view(view: str | None, config: Config) -> View:
+    """The view that was asked for; by default that of training."""
+    if view is None:
+        return "tiles" if config.data.tile else "full"
+    if view not in get_args(View):
+        raise EvaluationError(f"--view {view}: known are {', '.join(get_args(View))}")
+    if view != "full" and config.data.tile is None:
+        raise EvaluationError(f"--view {view}: data.tile says how to cut images, and it is null; set data.tile.size")
+    return view  # type: ignore[return-value]

@@ -1,0 +1,141 @@
+"""An evaluation as a run in MLflow, with its report and with what it is an evaluation of."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from mlflow.entities import LoggedModelInput, Metric
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME
+
+from mrqm.redaction import redact
+from pipelines.console.tables import ui_lines
+from pipelines.evaluation.evaluate import Assessment
+from pipelines.registry.lineage import VIEW
+from pipelines.registry.model_version import DATA
+from pipelines.tracking.client import Client, equals
+from pipelines.tracking.create_run import log_config, origin_tags
+from pipelines.tracking.errors import STORE_ERRORS, TrackingError, explain
+from pipelines.tracking.event_log import DatasetUsed
+from pipelines.tracking.store import find_experiment, first_contact, resolve_experiment, resolve_uri
+from pipelines.tracking.tracker import metric_name
+from pipelines.tracking.uploader import dataset_input
+
+SOURCE = "mrqm evaluate"
+LOGGED_MODEL = re.compile("models:/(m-[0-9a-f]{32})")
+OF_PREDICTIONS = ("data.", "evaluation.")
+"""Settings on which the figures of somebody's predictions depend."""
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """The training and the version in MLflow that an evaluated model comes from.
+
+    Attributes:
+        run_id: of its training.
+        version: that it is in the registry.
+    """
+
+    run_id: str | None = None
+    version: ModelVersion | None = None
+
+    @property
+    def model_id(self) -> str | None:
+        """Of the logged model that was registered."""
+        logged = LOGGED_MODEL.fullmatch(self.version.source) if self.version else None
+        return logged and logged[1]
+
+    def tags(self) -> dict[str, str]:
+        known = {"evaluated.run_id": self.run_id or ""}
+        if self.version is not None:
+            known |= {"evaluated.model": self.version.name, "evaluated.version": str(self.version.version)}
+        return {key: value for key, value in known.items() if value}
+
+
+def track_evaluation(assessment: Assessment, report: Sequence[Path]) -> str:
+    """Log metrics, parameters, data, model and the report's files; returns how to look at them.
+
+    The model is found in MLflow by its weights, whatever folder or name it was evaluated by.
+
+    Raises:
+        TrackingError: the store cannot be used, or took a part only.
+    """
+    settings = assessment.config.tracking
+    uri = resolve_uri(settings)
+    with first_contact(uri):
+        client = Client(uri)
+        experiment = find_experiment(client, resolve_experiment(settings), uri)
+    try:
+        origin = _find_origin(client, assessment, redact(uri))
+        run_id = client.create_run(experiment, f"evaluate {assessment.subject}", _tags(assessment, origin)).info.run_id
+        _log(client, run_id, assessment, origin, report)
+        client.set_terminated(run_id)
+    except STORE_ERRORS as error:
+        reason, remedy = explain(error)
+        raise TrackingError(f"MLflow at {redact(uri)} did not take the evaluation: {reason}; {remedy}") from error
+    return "\n".join(f"{name:<17}{text}" for name, text in ui_lines(redact(uri), run_id).items())
+
+
+def _find_origin(client: Client, assessment: Assessment, shown_uri: str) -> _Origin:
+    """The version whose weights these are; for what was never registered, the run that a run's folder names."""
+    if assessment.weights is None:
+        return _Origin()
+    versions = client.versions(equals("tags.`checkpoint.sha256`", assessment.weights))
+    if version := next(versions, None):
+        return _Origin(version.run_id or None, version)
+    for folder in (Path(assessment.subject), Path(assessment.subject).parent):  # a run's own, or a checkpoint's in it
+        if (known := folder / "mlflow.json").is_file():
+            return _Origin(json.loads(known.read_text()).get(shown_uri))
+    return _Origin()
+
+
+def _tags(assessment: Assessment, origin: _Origin) -> dict[str, str]:
+    tags = {f"protocol.{name}": version for name, version in assessment.versions.items()}
+    view = {VIEW: assessment.view} if assessment.view else {}
+    weights = {"checkpoint.sha256": assessment.weights} if assessment.weights else {}
+    named = {MLFLOW_SOURCE_NAME: SOURCE, DATA: assessment.data_digest}
+    return {**origin_tags(), **named, **view, **weights, **tags, **origin.tags()}
+
+
+def _data_used(assessment: Assessment) -> DatasetUsed:
+    data, records = assessment.config.data, assessment.found.records
+    return DatasetUsed(
+        context="validation",
+        name=f"{data.name}/{PurePosixPath(data.val).name}",
+        digest=assessment.data_digest,
+        source=f"{data.root}/{data.val}",
+        counts={
+            "images": len({record.path for record in records}),
+            "items": len(records),  # tiles, where each is an image of its own
+            "objects": sum(len(record.boxes) for record in records),
+        },
+    )
+
+
+def _log(client: Client, run_id: str, assessment: Assessment, origin: _Origin, report: Sequence[Path]) -> None:
+    log_config(client, run_id, assessment.config, OF_PREDICTIONS if assessment.weights is None else ("",))
+    data = dataset_input(_data_used(assessment))
+    client.log_inputs(run_id, [data], [LoggedModelInput(origin.model_id)] if origin.model_id else [])
+    now = int(time.time() * 1000)
+    metrics = [
+        Metric(
+            metric_name(name),
+            value,
+            now,
+            0,
+            model_id=origin.model_id,
+            dataset_name=data.dataset.name,
+            dataset_digest=data.dataset.digest,
+        )
+        for name, value in assessment.metrics.items()
+        if math.isfinite(value)
+    ]
+    client.log_batch(run_id, metrics=metrics)
+    for file in report:
+        client.log_artifact(run_id, file, "report")

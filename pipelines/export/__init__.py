@@ -1,0 +1,1 @@
+"""`mrqm export`: ONNX graphs and their verification."""

@@ -1,0 +1,1 @@
+"""`mrqm predict`: inputs, predictors and the folder of results."""

@@ -1,0 +1,85 @@
+"""`look` by Ray Data: one actor per worker holds the model, results stream back to the driver as images are done.
+
+Images are read where the actors are, by the same paths as here: on several nodes they lie on shared storage, or in
+the copies that each node makes of what is at a URI.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.data
+import torch
+from numpy.typing import NDArray
+
+from mrqm.config import ScalingConfig
+from mrqm.inference.detector import Detector
+from pipelines.compute.resources import require_room
+from pipelines.compute.session import ray_session
+from pipelines.inference.predictor import look
+from pipelines.inference.results_dir import Result
+from pipelines.storage.data_cache import keep_copies
+
+IMAGES_PER_TASK = 16
+"""Results travel this many at a time: few enough to lose little, enough to fill batches."""
+
+
+def look_on_ray(
+    detector: Detector,
+    images: Sequence[tuple[int, Path]],
+    draw_from: float | None,
+    workers: int,
+    device: str | None,
+    uris: tuple[str, ...] = (),
+) -> Iterator[Result]:
+    """Results of (index, path) pairs in any order; one GPU for each worker where the cluster has any.
+
+    Args:
+        detector: that looks.
+        images: paths of which may lie in copies of `uris`.
+        draw_from: least score of what pictures show; None draws none.
+        workers: how many actors.
+        device: `cpu` leaves GPUs alone.
+        uris: of which every node needs its copy.
+
+    Raises:
+        ResourceError: the cluster does not answer or is too small for the workers.
+    """
+    with ray_session():
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        use_gpu = device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
+        require_room(ScalingConfig(num_workers=workers, use_gpu=use_gpu))
+        rows = [{"index": index, "path": str(path)} for index, path in images]
+        results = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // IMAGES_PER_TASK)).map_batches(
+            _Looker,
+            fn_constructor_args=([ray.put(detector)], "cuda" if use_gpu else "cpu", draw_from, uris),
+            batch_size=IMAGES_PER_TASK,
+            compute=ray.data.ActorPoolStrategy(size=workers),
+            num_cpus=1,
+            num_gpus=int(use_gpu),
+        )
+        for row in results.iter_rows():
+            yield Result(**row)
+
+
+class _Looker:
+    """The actor: a detector on its device."""
+
+    def __init__(
+        self, detector: Sequence[ray.ObjectRef], device: str, draw_from: float | None, uris: tuple[str, ...]
+    ) -> None:
+        keep_copies(uris)
+        (loaded,) = ray.get(list(detector))
+        self._detector = Detector(loaded.model, loaded.config, torch.device(device))
+        self._draw_from = draw_from
+
+    def __call__(self, batch: dict[str, NDArray[Any]]) -> Iterator[dict[str, list[Any]]]:
+        images = zip(batch["index"].tolist(), map(Path, batch["path"].tolist()), strict=True)
+        for result in look(self._detector, images, self._draw_from):
+            yield {name: [value] for name, value in vars(result).items()}

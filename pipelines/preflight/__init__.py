@@ -1,0 +1,1 @@
+"""`mrqm plan`: checks before anything expensive starts."""

@@ -1,0 +1,194 @@
+"""Whether a cluster has, and its nodes are, what a training needs: rows of `mrqm plan`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+from mrqm.check import Check, check
+from mrqm.config import Config
+from mrqm.engine.memory import HeaviestBatch, StepMemory
+from pipelines.compute.resources import (
+    cluster_nodes,
+    describe_resources,
+    describe_shortage,
+    require_room,
+    room_of,
+    room_on,
+)
+from pipelines.preflight.nodes import ROOT, NodeReport, own_versions
+from pipelines.storage.filesystem import StorageError
+
+OUT_OF_STEP = 1.0e9
+"""Bytes that a GPU's driver, libraries and scattered free memory take beside what PyTorch has allocated."""
+IMPORTS = 0.6e9
+"""Bytes of a worker that has done nothing yet, on the CPU."""
+COMFORTABLE = 0.85
+"""Share of the memory up to which nothing is said."""
+NAMED = 3
+
+
+def check_room(config: Config) -> Check:
+    """Whether the workers fit, and whether they would have to wait."""
+    beside = int(config.evaluation.beside_training)
+    nodes = cluster_nodes()
+    address = os.environ.get("RAY_ADDRESS")
+    where = f"cluster at {address}, {len(nodes)} nodes" if address else "no RAY_ADDRESS: this machine alone"
+
+    def look() -> str:
+        require_room(config.scaling, beside=beside)
+        room = room_on(nodes, config.scaling)
+        return f"{where}: room for {room} such workers, asked for {describe_resources(config.scaling)}"
+
+    found = check("cluster", look)
+    if found.status == "ok" and (shortage := describe_shortage(config.scaling, beside)):
+        return Check("cluster", "warning", f"{found.finding}; {shortage}", "a training would wait until they are free")
+    return found
+
+
+def check_nodes(reports: Sequence[NodeReport], ask: str = "look at its Ray logs, or remove it") -> Check:
+    """Whether all nodes answered."""
+    faults = [f"{report.name}: {report.fault}" for report in reports if report.fault]
+    if not faults:
+        return Check("nodes", "ok", f"{_count(len(reports))} answered")
+    without = any("No module named" in fault for fault in faults)
+    remedy = "install this project on all nodes, in the versions of constraints.txt" if without else ask
+    return Check("nodes", "error", _some(faults), remedy)
+
+
+def check_versions(reports: Sequence[NodeReport]) -> Check:
+    """Whether all nodes have this process's versions, and this process those of constraints.txt."""
+    own = own_versions()
+    others = [
+        f"{report.name}: {name} {found}, here {own[name]}"
+        for report in reports
+        for name, found in report.versions.items()
+        if found != own[name]
+    ]
+    shown = ", ".join(f"{name} {value}" for name, value in own.items())
+    if others:
+        remedy = "install the versions of constraints.txt and the same code on all nodes and where you submit from"
+        return Check("versions", "error", _some(others), remedy)
+    strange = [f"{name} {own[name]} (constraints.txt: {value})" for name, value in _constraints().items()
+               if name in own and own[name].partition("+")[0] != value]  # fmt: skip
+    if strange:
+        return Check("versions", "warning", _some(strange), "`pip install -c constraints.txt` installs what was tested")
+    return Check("versions", "ok", shown)
+
+
+def check_output(config: Config, reports: Sequence[NodeReport], fault: StorageError | None = None) -> Check:
+    """Whether `output` is the same writable place for all nodes.
+
+    Args:
+        config: of the training.
+        reports: of the nodes.
+        fault: why not even this process can write there.
+    """
+    if fault is not None:
+        return Check.refused("output", fault)
+    faults = [f"{report.name}: {report.output_fault}" for report in reports if report.output_fault]
+    if faults:
+        remedy = "set output to a folder that all nodes share, or to a URI such as s3://bucket/runs"
+        return Check("output", "error", f"output={config.output} on {_some(faults)}", remedy)
+    return Check("output", "ok", f"{config.output}: written and read back by {_count(len(reports))}")
+
+
+def check_data_everywhere(config: Config, reports: Sequence[NodeReport]) -> Check:
+    """Whether all nodes see the same data."""
+    faults = [f"{report.name}: {report.data_fault}" for report in reports if report.data_fault]
+    remedy = "name a folder that all nodes share, or a URI, in data.root"
+    if faults:
+        return Check("data on nodes", "error", _some(faults), remedy)
+    seen = {report.data: report.name for report in reports if report.data}
+    if len(seen) > 1:
+        differing = [f"{name}: {files:,} files, {size:,} bytes" for (files, size), name in seen.items()]
+        return Check("data on nodes", "error", f"not the same everywhere: {_some(differing)}", remedy)
+    for files, size in seen:
+        return Check("data on nodes", "ok", f"{config.data.root}: {files:,} files, {size / 1e9:.2f} GB on every node")
+    return Check("data on nodes", "warning", "no node could be asked", "see the row `nodes`")
+
+
+def check_memory(
+    config: Config,
+    need: StepMemory,
+    batch: HeaviestBatch,
+    nodes: Sequence[Mapping[str, float]],
+    reports: Sequence[NodeReport],
+    gpu_bytes: int | None,
+) -> Check:
+    """Whether a worker's training step fits into its GPU or, on the CPU, the node's memory.
+
+    Args:
+        config: of the training.
+        need: predicted.
+        batch: for which.
+        nodes: resources of each, by Ray's names.
+        reports: of the nodes, of which those with GPUs know their memory.
+        gpu_bytes: what the user says a GPU has, instead.
+    """
+    beside = OUT_OF_STEP if config.scaling.use_gpu or gpu_bytes else IMPORTS
+    total = need.total + beside
+    images = "1 image" if batch.images == 1 else f"{batch.images} images"
+    what = f"{images} of {batch.size[1]}×{batch.size[0]} px with up to {batch.objects:,} objects"
+    finding = (
+        f"a worker's step takes {_gigabytes(total)}: {_gigabytes(need.activations)} for {what}, "
+        f"{_gigabytes(need.model)} model and optimizer, {_gigabytes(need.matching)} matching, "
+        f"{_gigabytes(beside)} around it"
+    )
+    place, limit = _memory_limit(config, nodes, reports, gpu_bytes)
+    if limit is None:
+        remedy = "say --gpu-memory 24GB" if config.scaling.use_gpu else "see the row `cluster`"
+        return Check("memory", "warning", f"{finding}; {place}", remedy)
+    finding = f"{finding}; {place} has {_gigabytes(limit)}"
+    if total <= COMFORTABLE * limit:
+        return Check("memory", "ok", finding)
+    return Check("memory", "error" if total > limit else "warning", finding, _lighter(config))
+
+
+def _memory_limit(
+    config: Config, nodes: Sequence[Mapping[str, float]], reports: Sequence[NodeReport], gpu_bytes: int | None
+) -> tuple[str, float | None]:
+    """Where a worker's memory is, and its bytes."""
+    if gpu_bytes is not None:
+        return "the GPU", gpu_bytes
+    if config.scaling.use_gpu:
+        known = [size for report in reports for size in report.gpu_bytes]
+        return ("the smallest GPU", min(known)) if known else ("no node says what memory its GPUs have", None)
+    shares = [
+        node["memory"] / min(room, config.scaling.max_workers)
+        for node in nodes
+        if "memory" in node and (room := room_of(node, config.scaling))
+    ]
+    return ("its share of the node", min(shares)) if shares else ("no node says what memory it has", None)
+
+
+def _lighter(config: Config) -> str:
+    """What would make a step smaller."""
+    ways = []
+    if config.micro_batch_size > 1:
+        ways.append(f"raise train.accumulate={config.train.accumulate} or scaling.num_workers")
+    if config.train.precision == "float32":
+        ways.append("train.precision=bfloat16")
+    sides = "data.max_side" if config.data.resize is None else "data.resize.short_side and max_side"
+    size = "data.tile.size" if config.data.tile else f"{sides}, or cut the images with data.tile"
+    return "; ".join([*ways, f"lower {size}"])
+
+
+def _constraints() -> Mapping[str, str]:
+    """Versions that this project is tested with, where its folder is at hand."""
+    path = ROOT / "constraints.txt"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return {name: value for name, found, value in (line.partition("==") for line in lines) if found}
+
+
+def _some(faults: Sequence[str]) -> str:
+    more = f"; and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
+    return "; ".join(faults[:NAMED]) + more
+
+
+def _count(nodes: int) -> str:
+    return "1 node" if nodes == 1 else f"all {nodes} nodes"
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB"

@@ -1,0 +1,71 @@
+"""What can be found wrong with a training in seconds, before anything expensive starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mrqm.checkpoint.folder import adopt_class_order
+from mrqm.checkpoint.lookup import CheckpointError, find_checkpoint
+from mrqm.config import Config, ConfigError
+from mrqm.data import DetectionDataset, build_dataset
+from mrqm.data.formats.splits import SPLITS
+from mrqm.engine.resume import check_resumable, checkpoint_bytes
+from mrqm.models.backbone import build_backbone
+from pipelines.console.training_display import Display
+from pipelines.storage.checkpoints import CheckpointStore
+from pipelines.storage.run_dir import RunFolder
+
+
+def check_inputs(config: Config, display: Display) -> dict[str, DetectionDataset]:
+    """Read everything that workers will need, so that what is wrong with it is said before they start.
+
+    Returns:
+        The data by the names of the splits.
+    """
+    check_backbone(config)
+    display.phase("reading annotations")
+    config = adopt_class_order(config)
+    datasets: dict[str, DetectionDataset] = {split: build_dataset(config, split) for split in SPLITS}
+    for split, data in datasets.items():
+        counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in data.describe().items())
+        display.line(f"{split:<10}{counts}, {len(data.classes)} classes")
+        if repairs := data.annotations.repairs.summary():
+            display.note(f"{split}: {repairs}")
+    check_resume(config, datasets["train"].classes)
+    return datasets
+
+
+def check_backbone(config: Config) -> None:
+    """Have the backbone and its weights, downloaded if need be; `ConfigError` if that is impossible."""
+    build_backbone(config.model.backbone, channels_last=config.model.channels_last)
+
+
+def check_resume(config: Config, classes: Sequence[str]) -> None:
+    """`ConfigError` if the run is to begin from a checkpoint that does not fit it."""
+    resume = config.train.resume
+    if resume in ("auto", "never"):
+        return
+    try:
+        check_resumable(find_checkpoint(resume), config, classes)
+    except CheckpointError as error:
+        raise ConfigError(
+            f"train.resume cannot be gone on from: {error}; give a whole checkpoint of the same model and classes, or "
+            "auto"
+        ) from error
+
+
+def check_space(config: Config, folder: RunFolder) -> tuple[int, int]:
+    """Find out before hours of training whether its checkpoints will have room.
+
+    Returns:
+        How many are yet to be written at most, and the bytes of one.
+
+    Raises:
+        StorageError: they would not.
+    """
+    store = CheckpointStore(folder.storage, config.keep_checkpoints)
+    size = checkpoint_bytes(config, len(config.data.classes or "?"))
+    at_once = config.keep_checkpoints + 2  # the best, the latest and the one being written
+    missing = max(1, at_once - len(store.newest_first()))
+    folder.require_space(missing * size, size)
+    return missing, size

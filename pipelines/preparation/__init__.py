@@ -1,0 +1,1 @@
+"""`mrqm prepare`: conversion, tiles and checks of data sets."""

@@ -1,0 +1,132 @@
+"""A trained checkpoint becomes an MLflow model: code and weights without pickles, for hosts without `mrqm`."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+from mlflow.entities.model_registry import ModelVersion
+from PIL import Image
+
+import mrqm
+from mrqm.checkpoint.files import CONFIG, METRICS, WEIGHTS
+from mrqm.config import Config
+from pipelines.registry.descriptions import ABOUT, describe_version
+from pipelines.registry.lineage import provenance
+from pipelines.registry.model_version import REGISTERED_AS
+from pipelines.tracking.client import equals, redacted_file
+from pipelines.tracking.errors import STORE_ERRORS, explain
+from pipelines.tracking.tracker import Tracker, metric_name
+
+REQUIREMENTS = (
+    "numpy", "pillow", "pycocotools", "pydantic", "pyyaml", "safetensors", "scipy", "timm", "torch", "torchvision",
+    "typing-extensions",
+)  # fmt: skip
+"""Packages that a model imports, beside MLflow itself, which states its own version."""
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A model in MLflow.
+
+    Attributes:
+        uri: what `mlflow.pyfunc.load_model` takes.
+        name, version: in the registry; None if it was only logged.
+    """
+
+    uri: str
+    name: str | None
+    version: str | None
+
+
+def register(
+    tracker: Tracker, checkpoint: Path, metrics: Mapping[str, float], name: str | None, stamp: Mapping[str, str]
+) -> RegisteredModel:
+    """Log a checkpoint as a model of the tracker's run and, under a name, register it with metrics and origin as tags.
+
+    A run that registered its model before gets that model again, also if the model was renamed meanwhile.
+
+    Args:
+        checkpoint: a folder as `mrqm.checkpoint.folder` describes.
+        metrics: of the checkpoint.
+        name: in the registry; None registers nothing.
+        stamp: further tags: the protocol's version and the data's digest.
+    """
+    if name and (earlier := _registered_before(tracker, name)):
+        return RegisteredModel(f"models:/{earlier.name}/{earlier.version}", earlier.name, str(earlier.version))
+    logged = _log_model(tracker, checkpoint)
+    if name is None:
+        return RegisteredModel(logged.model_uri, None, None)
+    if tracker.client.model(name) is None:
+        tracker.client.create_registered_model(name, description=ABOUT)
+    tags = {metric_name(key): f"{value:.4f}" for key, value in metrics.items()} | provenance(checkpoint) | dict(stamp)
+    tags[REGISTERED_AS] = name
+    tags["run.name"] = tracker.client.get_run(tracker.run_id).info.run_name
+    made = tracker.client.create_model_version(
+        name,
+        logged.model_uri,
+        tracker.run_id,
+        tags=tags,
+        description=describe_version(tags, metrics),
+        model_id=logged.model_id,
+    )
+    return RegisteredModel(f"models:/{name}/{made.version}", name, made.version)
+
+
+def _registered_before(tracker: Tracker, name: str) -> ModelVersion | None:
+    """The version that the tracker's run registered under a name, whatever that model is called now."""
+    versions = tracker.client.versions(equals("run_id", tracker.run_id))
+    return next((made for made in versions if made.tags.get(REGISTERED_AS, made.name) == name), None)
+
+
+def _log_model(tracker: Tracker, checkpoint: Path) -> mlflow.models.model.ModelInfo:
+    mlflow.set_tracking_uri(tracker.uri)
+    # MLflow warns, three times, that it does not validate images of any form: the model itself does.
+    unheard = warnings.catch_warnings(record=True)
+    with tempfile.TemporaryDirectory() as temporary, mlflow.start_run(run_id=tracker.run_id), unheard:
+        folder = Path(temporary) / "checkpoint"
+        folder.mkdir()
+        shutil.copy(checkpoint / WEIGHTS, folder)  # not the optimizer's state
+        for file in (CONFIG, METRICS):
+            with redacted_file(checkpoint / file) as text:
+                shutil.copy(text, folder)
+        return mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(Path(__file__).with_name("pyfunc_model.py")),  # whose type hints are the signature
+            artifacts={"checkpoint": str(folder)},
+            code_paths=[str(Path(mrqm.__file__).parent)],
+            input_example=[_example_image()],
+            pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
+        )
+
+
+def _example_image() -> str:
+    """A tiny image as a request holds it."""
+    content = io.BytesIO()
+    Image.new("RGB", (32, 32), "gray").save(content, "png")
+    return base64.b64encode(content.getvalue()).decode()
+
+
+logger = logging.getLogger(__name__)
+
+
+def register_if_possible(
+    config: Config, tracker: Tracker, checkpoint: Path, metrics: Mapping[str, float], stamp: Mapping[str, str]
+) -> RegisteredModel | None:
+    """Register a checkpoint; None if MLflow does not take it, which costs a finished training nothing."""
+    if not tracker.arrived():
+        return None
+    try:
+        return register(tracker, checkpoint, metrics, config.tracking.register_as, stamp)
+    except STORE_ERRORS as error:
+        logger.warning("MLflow at %s did not take the model: %s", tracker.shown_uri, explain(error)[0])
+        return None

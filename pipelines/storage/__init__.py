@@ -1,0 +1,1 @@
+"""Folders of runs, checkpoints and cached data on any file system."""

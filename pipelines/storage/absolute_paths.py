@@ -1,0 +1,22 @@
+"""Paths of a configuration made absolute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mrqm.config import Config, make_config
+from pipelines.storage.filesystem import is_uri
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """The same configuration for processes in other folders: Ray's workers have one of their own."""
+    values = config.model_dump()
+    values["output"] = config.output if is_uri(config.output) else str(Path(config.output).resolve())
+    if isinstance(config.data.root, Path):
+        values["data"]["root"] = config.data.root.resolve()
+    weights = config.model.backbone.weights
+    if weights not in ("none", "hub"):
+        values["model"]["backbone"]["weights"] = str(Path(weights).resolve())
+    if config.train.resume not in ("auto", "never"):
+        values["train"]["resume"] = str(Path(config.train.resume).resolve())
+    return make_config(values)

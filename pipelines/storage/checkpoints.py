@@ -1,0 +1,119 @@
+"""The checkpoints of a run: the folder is the truth, whoever wrote it and whatever happened since.
+
+`epoch_0003` is after three epochs, `epoch_0003_step_000350` within the fourth. A checkpoint is a folder with all of its
+files; a writer that is killed, or a disk that is full, leaves none. Ray Train's own bookkeeping is not used: it is one
+file, overwritten in place, without which, or without one of the folders it names, a run could not go on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mrqm.checkpoint.files import CONFIG, FILES, METRICS
+from mrqm.checkpoint.lookup import NAME, best_of, newest_first, position, score_of
+from pipelines.storage.filesystem import Storage
+
+if TYPE_CHECKING:
+    from mrqm.checkpoint.folder import Snapshot
+
+logger = logging.getLogger(__name__)
+
+
+def checkpoint_name(epochs: int, step: int | None = None) -> str:
+    """The folder of a checkpoint after that many epochs or, within the next one, after that step of the run."""
+    return f"epoch_{epochs:04d}" + ("" if step is None else f"_step_{step:06d}")
+
+
+def epochs_of(name: str) -> int:
+    """How many epochs are done at a checkpoint."""
+    return int(name.split("_")[1])
+
+
+def ends_epoch(name: str) -> bool:
+    """Whether a checkpoint lies between two epochs."""
+    return "_step_" not in name
+
+
+class CheckpointStore:
+    """Writes, lists and removes the checkpoints of one run.
+
+    Args:
+        storage: the run's folder.
+        keep: how many of the best are kept, beside the newest.
+        evaluate_every: epochs between evaluations; a checkpoint that waits for its evaluation is kept too.
+    """
+
+    def __init__(self, storage: Storage, keep: int, evaluate_every: int = 1) -> None:
+        self._storage, self._keep, self._evaluate_every = storage, keep, evaluate_every
+
+    def newest_first(self) -> list[str]:
+        """Names of all whole checkpoints."""
+        return [name for name, files in self._folders().items() if files >= set(FILES)]
+
+    def write(self, name: str, snapshot: Snapshot) -> None:
+        """Write a checkpoint, in place of one of that name, and remove what need not be kept any longer.
+
+        Raises:
+            OSError: there is no room or no way; nothing is left of it.
+        """
+        with self._storage.scratch_folder(name) as folder:
+            snapshot.write(folder)
+            self._storage.upload_folder(folder, name, last=CONFIG)
+        self.prune()
+
+    def score(self, name: str, metrics: Mapping[str, float]) -> None:
+        """Add what a checkpoint scored to its metrics."""
+        self._storage.write(f"{name}/{METRICS}", json.dumps({**self.metrics(name), **metrics}, indent=2))
+
+    def metrics(self, name: str) -> dict[str, float]:
+        """What is known of a checkpoint: mean losses of its epoch and, once it is evaluated, its scores."""
+        content = self._storage.read(f"{name}/{METRICS}")
+        return json.loads(content) if content else {}
+
+    def open(self, name: str) -> AbstractContextManager[Path]:
+        """A checkpoint's folder on this machine, to read while the context is open."""
+        return self._storage.folder_on_disk(name)
+
+    def best(self) -> str | None:
+        """The checkpoint with the highest score, of equals the newest; None if none was evaluated."""
+        return best_of({name: self._score(name) for name in self.newest_first()})
+
+    def waiting(self) -> list[str]:
+        """Checkpoints that are to be evaluated and are not yet, the oldest first."""
+        return [name for name in reversed(self.newest_first()) if self._waits(name)]
+
+    def prune(self) -> None:
+        """Remove all but the best, the newest and those that wait for their evaluation, and what is not whole."""
+        names = self.newest_first()
+        ranked = sorted(names, key=self._rank, reverse=True)
+        kept = {*ranked[: self._keep], *names[:1], *filter(self._waits, names)}
+        for name in self._folders():
+            if name not in kept:
+                try:
+                    self._storage.delete_folder(name)
+                except OSError as failure:  # the next one tries again
+                    logger.warning("checkpoint %s is of no use any more and could not be removed: %s", name, failure)
+
+    def _folders(self) -> dict[str, set[str]]:
+        """The files of every checkpoint's folder, the newest first."""
+        found: dict[str, set[str]] = {}
+        for path in self._storage.list_files():
+            name, _, file = path.partition("/")
+            if file and NAME.fullmatch(name):
+                found.setdefault(name, set()).add(file)
+        return {name: found[name] for name in newest_first(found)}
+
+    def _waits(self, name: str) -> bool:
+        return ends_epoch(name) and epochs_of(name) % self._evaluate_every == 0 and self._score(name) is None
+
+    def _score(self, name: str) -> float | None:
+        return score_of(self.metrics(name))
+
+    def _rank(self, name: str) -> tuple[bool, float, tuple[int, int]]:
+        score = self._score(name)
+        return score is not None, score or 0.0, position(name)

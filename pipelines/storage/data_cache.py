@@ -1,0 +1,247 @@
+"""A node's own copy of data at a URI (S3, Google Cloud Storage, anything pyarrow reads), made before it is read.
+
+`data.folder` is where the copy lies and where all else reads. The processes of a node share it: one fetches what is
+missing or changed, by size and time as rsync does, the others wait. Copies that nobody reads make room for new ones.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from pyarrow import ArrowInvalid, ArrowNotImplementedError
+from pyarrow.fs import FileSelector, FileSystem
+
+from mrqm.config import DataConfig, make_config
+from mrqm.files import part_of
+from mrqm.structures.annotations import DataError
+from pipelines.storage.filesystem import is_uri
+
+DOWNLOADS = 16
+"""Files that are fetched at once."""
+CHUNK = 2**20
+
+
+class Version(NamedTuple):
+    """What tells whether a file has changed: bytes, and seconds since 1970."""
+
+    size: int
+    time: int
+
+
+@contextmanager
+def node_copy(data: DataConfig, say: Callable[[str], None] = lambda text: None) -> Iterator[None]:
+    """Have the data at `data.folder` as long as the context lasts; nothing to do where `data.root` is a folder.
+
+    Args:
+        data: section of a configuration.
+        say: is told what is fetched.
+
+    Raises:
+        DataError: the URI cannot be read, nothing is there, the copy has no room, or it changed while others read it.
+    """
+    if isinstance(data.root, Path):
+        yield
+        return
+    copies = data.copies.expanduser()
+    try:
+        copies.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise DataError(f"data.copies={data.copies}: no folder for copies of data can be made: {error}") from error
+    with _lock_of(data.folder).open("a") as reading:
+        with (copies / ".fetching").open("a") as fetching:
+            fcntl.flock(fetching, fcntl.LOCK_EX)
+            with _reachable(data):
+                _fetch(data, reading.fileno(), say)
+            fcntl.flock(reading, fcntl.LOCK_SH)
+        os.utime(reading.fileno())
+        yield
+
+
+@contextmanager
+def local_folders(words: Iterable[str], say: Callable[[str], None] = lambda text: None) -> Iterator[list[str]]:
+    """The same words, with the folders of this node's copies in place of URIs, as long as the context lasts.
+
+    Args:
+        words: paths, patterns and URIs.
+        say: is told what is fetched.
+
+    Raises:
+        ConfigError: a URI holds credentials.
+        DataError: see `node_copy`.
+    """
+    with ExitStack() as copies:
+        folders = []
+        for word in words:
+            if is_uri(word):
+                data = make_config({"data": {"root": word}}, source=word).data
+                copies.enter_context(node_copy(data, say))
+                folders.append(str(data.folder))
+            else:
+                folders.append(word)
+        yield folders
+
+
+@cache
+def keep_copies(uris: tuple[str, ...]) -> ExitStack:
+    """Have this node's copies as long as this process lives; asked again, it does nothing. See `node_copy`."""
+    copies = ExitStack()
+    copies.enter_context(local_folders(uris))
+    return copies
+
+
+def measure_data(data: DataConfig) -> tuple[int, int]:
+    """Files and bytes of the training and validation data as this node sees them; of a URI, of all that is there.
+
+    Raises:
+        DataError: nothing is there, or this node's copy would have no room.
+    """
+    if isinstance(data.root, Path):
+        files = [file for split in {data.train, data.val} for file in (data.root / split).rglob("*") if file.is_file()]
+        if not files:
+            raise DataError(f"{data.root}: no files in {data.train} and {data.val}; mount the data on all nodes")
+        return len(files), sum(file.stat().st_size for file in files)
+    with _reachable(data):
+        filesystem, source = FileSystem.from_uri(data.root)
+        there, here = _list_source(filesystem, source), _list_copy(data.folder)
+    whole = _size_of(there)
+    _require_bound(data, whole, 0)
+    _require_disk(data, _size_of({name: version for name, version in there.items() if here.get(name) != version}))
+    return len(there), whole
+
+
+@contextmanager
+def _reachable(data: DataConfig) -> Iterator[None]:
+    """Say what a store's errors mean."""
+    try:
+        yield
+    except (OSError, ArrowInvalid, ArrowNotImplementedError) as error:
+        raise DataError(
+            f"data.root={data.root}: cannot be copied to {data.folder}: {str(error).splitlines()[0]}; nodes "
+            "need its credentials (AWS_ACCESS_KEY_ID, a profile, a role) and, for S3 servers other than "
+            "Amazon's, AWS_ENDPOINT_URL"
+        ) from error
+
+
+def _fetch(data: DataConfig, reading: int, say: Callable[[str], None]) -> None:
+    """Make the copy equal to what is at the URI."""
+    filesystem, source = FileSystem.from_uri(data.root)
+    there, here = _list_source(filesystem, source), _list_copy(data.folder)
+    if not there:
+        raise DataError(f"data.root={data.root}: no files there")
+    wanted = [name for name, version in there.items() if here.get(name) != version]
+    obsolete = here.keys() - there.keys()
+    if not wanted and not obsolete:
+        return
+    if not _take(reading):
+        raise DataError(f"data.root={data.root} has changed while another training on this node reads {data.folder}")
+    for name in obsolete:
+        (data.folder / name).unlink()
+    missing = _size_of({name: there[name] for name in wanted})
+    _make_room(data, _size_of(there), missing)
+    say(f"copying {_gigabytes(missing)} of {data.root} to this node")
+
+    ended = threading.Event()
+
+    def download(name: str) -> None:
+        _download(filesystem, f"{source}/{name}", data.folder / name, there[name], ended)
+
+    with ThreadPoolExecutor(DOWNLOADS) as pool:
+        try:
+            list(pool.map(download, wanted))
+        finally:
+            ended.set()  # else the pool would wait until what is being downloaded is whole, also after Ctrl-C
+
+
+def _list_source(filesystem: FileSystem, folder: str) -> dict[str, Version]:
+    found = filesystem.get_file_info(FileSelector(folder, recursive=True))
+    return {
+        info.path.removeprefix(folder).lstrip("/"): Version(info.size, int(info.mtime.timestamp()))
+        for info in found
+        if info.is_file
+    }
+
+
+def _list_copy(folder: Path) -> dict[str, Version]:
+    files = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
+    return {path.relative_to(folder).as_posix(): Version(at.st_size, int(at.st_mtime)) for path, at in files.items()}
+
+
+def _download(filesystem: FileSystem, source: str, target: Path, version: Version, ended: threading.Event) -> None:
+    """Copy a file, unless it is over before that."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = part_of(target)
+    with filesystem.open_input_stream(source) as remote, part.open("wb") as local:
+        while chunk := remote.read(CHUNK):
+            if ended.is_set():
+                return
+            local.write(chunk)
+    os.utime(part, (version.time, version.time))
+    part.replace(target)
+
+
+def _make_room(data: DataConfig, whole: int, missing: int) -> None:
+    """Remove copies that nobody reads, those used longest ago first, until the whole fits into `data.copies_gb`."""
+    copies, most = data.copies.expanduser(), data.copies_gb * 1e9
+    locks = sorted(copies.glob("*.lock"), key=lambda lock: lock.stat().st_mtime)
+    sizes = {lock: _size_of(_list_copy(lock.with_suffix(""))) for lock in locks if lock != _lock_of(data.folder)}
+    for lock, size in list(sizes.items()):
+        if whole + sum(sizes.values()) > most and size and _remove(lock.with_suffix(""), lock):
+            del sizes[lock]
+    _require_bound(data, whole, sum(sizes.values()))
+    _require_disk(data, missing)
+
+
+def _require_bound(data: DataConfig, whole: int, used: int) -> None:
+    if whole + used > data.copies_gb * 1e9:
+        raise DataError(
+            f"data.root={data.root} has {_gigabytes(whole)}, but of data.copies_gb={data.copies_gb:g} other copies in "
+            f"use on this node take {_gigabytes(used)}; raise it, or mount the data on all nodes and name the folder"
+        )
+
+
+def _require_disk(data: DataConfig, missing: int) -> None:
+    copies = data.copies.expanduser()
+    free = shutil.disk_usage(next(path for path in (copies, *copies.parents) if path.exists())).free
+    if missing > free:
+        raise DataError(
+            f"data.root={data.root}: {_gigabytes(missing)} do not fit into the {_gigabytes(free)} that are free at "
+            f"data.copies={data.copies}; name a folder on a larger disk"
+        )
+
+
+def _remove(copy: Path, lock: Path) -> bool:
+    """Remove a copy unless somebody reads it. Its lock stays: somebody may be about to take it."""
+    with lock.open("a") as reading:
+        if not _take(reading.fileno()):
+            return False
+        shutil.rmtree(copy)
+    return True
+
+
+def _take(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _size_of(files: Mapping[str, Version]) -> int:
+    return sum(version.size for version in files.values())
+
+
+def _lock_of(copy: Path) -> Path:
+    return copy.with_name(f"{copy.name}.lock")
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.2f} GB"

@@ -1,0 +1,243 @@
+"""The identity of a run or a sweep: its name continues the same thing, and is refused for anything else.
+
+A fingerprint is written to `fingerprint.json` when a run or sweep begins, and compared whenever it is continued. It is
+made of content, not of places: data counts by the digests of its images and annotations, pretrained weights by their
+file's. So a folder that was moved continues, and annotations that were edited do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mrqm.config import Config, fill_defaults
+from mrqm.config.dotted import flatten
+from mrqm.data import DetectionDataset
+from mrqm.data.formats.digest import DIGEST_VERSION, data_digest, file_digest
+from mrqm.evaluation import build_protocol
+from mrqm.redaction import redact
+from mrqm.structures.annotations import DataError
+from pipelines.compute.messages import PROTOCOL
+from pipelines.storage.run_dir import RunError, RunFolder
+
+FILE = "fingerprint.json"
+RUNTIME_KEYS = (
+    "name", "output", "keep_checkpoints", "tracking.", "scaling.", "data.loader_workers", "data.copies",
+    "data.cache_mb", "data.max_unreadable", "train.checkpoint_minutes", "train.resume", "train.on_divergence",
+    "train.explosion_factor", "train.max_skipped", "evaluation.beside_training", "evaluation.batch_size",
+)  # fmt: skip
+"""Keys, or beginnings of keys, that may differ when a run is continued: where and how it runs, not what it is."""
+DATA_KEYS = ("data.root", "data.format", "data.train", "data.val", "data.classes")
+"""Keys that say which data is read: the digests of what was read are compared instead."""
+WEIGHTS = "model.backbone.weights"
+"""The key of a file: its digest is compared instead."""
+SHOWN_DIGITS = 12
+
+
+class Fingerprint(BaseModel):
+    """The identity of a training; `tune.state.fingerprint` adds the space of a sweep.
+
+    Attributes:
+        kind: run or sweep.
+        mrqm: version of the program that wrote it; None for what was begun before fingerprints were written.
+        settings: the resolved configuration, nested, but for where results go; None if that is not known.
+        protocol: by which validation scores; None if that is not known.
+        digest_version: of the rules by which data was digested.
+        content: digests by `data.train`, `data.val` and `model.backbone.weights`, as far as these were read.
+        counts: of images and objects, by `data.train` and `data.val`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    KIND: ClassVar[str] = "run"
+
+    kind: Literal["run", "sweep"] = "run"
+    mrqm: str | None
+    settings: dict[str, Any] | None
+    protocol: str | None
+    digest_version: int = DIGEST_VERSION
+    content: dict[str, str] = {}
+    counts: dict[str, dict[str, int]] = {}
+
+    def with_data(self, datasets: Mapping[str, DetectionDataset]) -> Self:
+        """The same with the digests of the data, by split; every image is read.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        try:
+            digests = {f"data.{split}": data_digest(data.annotations) for split, data in datasets.items()}
+        except OSError as error:
+            raise DataError(f"{error.filename}: cannot be read: {error.strerror}; mend or remove it") from error
+        counts = {f"data.{split}": data.describe() for split, data in datasets.items()}
+        return self.model_copy(update={"content": self.content | digests, "counts": counts})
+
+    @property
+    def stamp(self) -> dict[str, str]:
+        """Tags of all that a metric depends on: the protocol's version and the validation data's digest."""
+        return {f"protocol.{PROTOCOL}": self.protocol or "", "data.digest": self.content["data.val"]}
+
+    def differences(self, former: Self) -> list[str]:
+        """List all that makes this something else than a former one, a line for each key or part.
+
+        What is not known of one of them is not compared: data that this command has not read yet, and what a version
+        that wrote no fingerprint did not keep.
+
+        Args:
+            former: of the folder.
+        """
+        return [*self._setting_differences(former), *self._content_differences(former)]
+
+    def _setting_differences(self, former: Self) -> Iterator[str]:
+        if former.settings is None or self.settings is None:
+            return
+        there, now = (flatten(fill_defaults(settings)) for settings in (former.settings, self.settings))
+        by_content = [*self._data_keys_to_skip(former)]
+        if WEIGHTS in former.content and WEIGHTS in self.content:
+            by_content.append(WEIGHTS)
+        for key in sorted(there.keys() | now.keys()):
+            kept, asked = there.get(key, "absent"), now.get(key, "absent")
+            if kept != asked and key not in by_content and not key.startswith(RUNTIME_KEYS):
+                yield f"{key}: {kept} there, {asked} now"
+
+    def _data_keys_to_skip(self, former: Self) -> Sequence[str]:
+        """Keys of data whose content is compared, now or as soon as it is read; old checkpoints name all classes."""
+        if former.digest_version == self.digest_version and {"data.train", "data.val"} <= former.content.keys():
+            return DATA_KEYS
+        return ("data.classes",) if former.mrqm is None else ()
+
+    def _content_differences(self, former: Self) -> Iterator[str]:
+        if former.protocol and self.protocol and former.protocol != self.protocol:
+            yield f"protocol {PROTOCOL}: {former.protocol} there, {self.protocol} now"
+        for key in sorted(former.content.keys() & self.content.keys()):
+            if key in self.counts and former.digest_version != self.digest_version:
+                continue
+            if former.content[key] != self.content[key]:
+                yield f"{key}: {former._describe(key)} there, {self._describe(key)} now"
+
+    def _describe(self, key: str) -> str:
+        digest = self.content[key][:SHOWN_DIGITS]
+        if key not in self.counts:
+            return digest
+        counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in self.counts[key].items())
+        return f"{counts} (digest {digest})"
+
+    @classmethod
+    def read_former(cls, folder: RunFolder) -> Self | None:
+        """Read the fingerprint of a folder's run or sweep; None if there is none.
+
+        Raises:
+            RunError: the folder is of the other kind, or what it says of itself cannot be read.
+        """
+        content = folder.storage.read(FILE)
+        if content is None:
+            return cls.before_fingerprints(folder)
+        try:
+            if (kind := Kind.model_validate_json(content).kind) != cls.KIND:
+                raise RunError(f"{folder.storage.url} is a {kind}, not a {cls.KIND}; choose another name")
+            return cls.model_validate_json(content)
+        except ValidationError as error:
+            raise RunError(
+                f"{folder.storage.url}/{FILE} cannot be read by mrqm {version('mrqm')}: {_first_fault(error)}; "
+                "continue with the version that wrote it, or choose another name"
+            ) from error
+
+    @classmethod
+    def before_fingerprints(cls, folder: RunFolder) -> Self | None:
+        """Gather all that is known of a run of an earlier version: its configuration, not the content of its files."""
+        if folder.storage.read("space.yaml") is not None:
+            raise RunError(f"{folder.storage.url} is a sweep, not a {cls.KIND}; choose another name")
+        content = folder.storage.read("config.yaml")
+        if content is None:
+            return None
+        return cls(mrqm=None, settings=yaml.safe_load(content), protocol=None)
+
+
+class Kind(BaseModel):
+    """The part of a fingerprint that says of what it is."""
+
+    kind: str
+
+
+def fingerprint_of(config: Config) -> Fingerprint:
+    """Make the fingerprint of a training, as far as it is known before its data is read."""
+    return Fingerprint(**configured_fields(config))
+
+
+def configured_fields(config: Config) -> dict[str, Any]:
+    """The fields of a fingerprint that follow from a configuration."""
+    weights = config.model.backbone.weights
+    content = {}
+    if weights in ("none", "hub"):
+        content[WEIGHTS] = weights
+    elif Path(weights).is_file():
+        content[WEIGHTS] = file_digest(Path(weights))
+    return {
+        "mrqm": version("mrqm"),
+        "settings": config.model_dump(mode="json", exclude={"name", "output", "tracking"}),
+        "protocol": build_protocol(PROTOCOL, config.evaluation).version,
+        "content": content,
+    }
+
+
+def require_same(config: Config, folder: RunFolder, now: Fingerprint) -> Fingerprint | None:
+    """Let a folder's run or sweep be continued, or begun where there is none; nothing is written.
+
+    Args:
+        config: of the command.
+        folder: of the run.
+        now: fingerprint of the command, with or without its data.
+
+    Returns:
+        The fingerprint that the folder had; None if it is new.
+
+    Raises:
+        RunError: it is something else, which the message tells, or `train.resume` is `never`.
+    """
+    former = now.read_former(folder)
+    if former is None:
+        return None
+    url, another = folder.storage.url, f"choose another name, such as name={config.name}-2, or remove"
+    if config.train.resume == "never":
+        raise RunError(f"{now.KIND} {config.name} exists in {url} and train.resume=never; {another} it")
+    if differences := now.differences(former):
+        lines = [f"  {line}" for line in differences]
+        if former.mrqm != now.mrqm:
+            lines.append(f"  (begun by {f'mrqm {former.mrqm}' if former.mrqm else 'a version without fingerprints'})")
+        raise RunError(
+            "\n".join([f"{now.KIND} {config.name} in {url} has another configuration:", *lines])
+            + f"\n{another} {url} to start afresh"
+        )
+    return former
+
+
+def begin(config: Config, folder: RunFolder, now: Fingerprint) -> None:
+    """Let the folder be this run or sweep: settings that were refused before may be corrected.
+
+    Args:
+        config: of the command.
+        folder: of the run.
+        now: the whole fingerprint, data included.
+
+    Raises:
+        RunError: it is something else.
+    """
+    if require_same(config, folder, now) is None:
+        folder.storage.write("config.yaml", config.to_yaml())
+    folder.storage.write(FILE, redact(now.model_dump_json(indent=2)) + "\n")
+
+
+def describe_unknown(former: Fingerprint) -> str | None:
+    """A line about what could not be compared, for a run that an earlier version began; None if all was."""
+    if former.mrqm is not None:
+        return None
+    return "begun by a version that kept no fingerprint: its data is taken to be what it is now"
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"

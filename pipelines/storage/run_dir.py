@@ -1,0 +1,162 @@
+"""The folder of a run, and what makes the same command continue it.
+
+runs/demo/
+  config.yaml          how it was begun, for people
+  fingerprint.json     what the run is: the same name with something else is refused, see `pipelines.storage.fingerprint`
+  mlflow.json          its MLflow run
+  epoch_0007/          checkpoints, see `pipelines.storage.checkpoints`
+  journal.jsonl        all that was reported; MLflow is told from here
+  pictures/, queries/  detections beside ground truth, and where queries are, after each evaluation
+  curves.png           loss and AP over the whole run
+  incidents.jsonl      what interrupted it, and what that cost
+  summary.json         written last: a run that has it is finished
+
+Of a run in an object store, this machine keeps journal, pictures and claim in a folder of its own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from mrqm.config import Config
+from mrqm.files import write_whole
+from pipelines.storage.filesystem import StorageError, open_storage
+from pipelines.storage.run_summary import Summary
+
+
+class RunError(ValueError):
+    """A run that cannot begin or go on under its name."""
+
+
+class RunFolder:
+    """Reads and writes the folder of one run, `output`/`name`.
+
+    Attributes:
+        storage: the folder.
+        path: the same on this machine; of an object store what this machine keeps of the run.
+
+    Raises:
+        StorageError: `output` is no place for runs.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.storage = open_storage(config.output, config.name)
+        self.path = self.storage.local or _place_beside(self.storage.url)
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold the folder for this process; a folder in which nothing begins meanwhile is left as it was.
+
+        Raises:
+            RunError: another process of this machine trains here.
+            StorageError: the folder cannot be written.
+        """
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        try:
+            self.storage.require_writable()
+            self.path.mkdir(parents=True, exist_ok=True)
+            with self._locked():
+                yield
+        finally:
+            for folder in made:
+                with suppress(OSError):  # it is not there, or not empty
+                    folder.rmdir()
+            if self.storage.local is None and not self.storage.list_files():
+                self.storage.delete()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        path = self.path / ".lock"
+        with path.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunError(
+                    f"run {self.path.name} in {self.storage.url} is being trained by another process"
+                ) from error
+            try:
+                yield
+            finally:
+                if list(self.path.iterdir()) == [path]:
+                    path.unlink()
+
+    def require_space(self, needed: int, checkpoint: int) -> None:
+        """Check, where that is possible, that checkpoints will have room.
+
+        Args:
+            needed: bytes that are yet to be written.
+            checkpoint: bytes of one checkpoint.
+
+        Raises:
+            StorageError: they would not; the message says how much is missing.
+        """
+        free = self.storage.free_bytes()
+        if free is not None and free < needed:
+            raise StorageError(
+                f"output={self.storage.url}: {_megabytes(free)} are free, and checkpoints need {_megabytes(needed)} "
+                f"({_megabytes(checkpoint)} each); make room, give another folder or lower keep_checkpoints"
+            )
+
+    def read_summary(self) -> Summary | None:
+        """Read the outcome of a finished run, by its places today: the folder may have been moved since."""
+        content = self.storage.read("summary.json")
+        if not content:
+            return None
+        summary = Summary(**json.loads(content))
+        places = {
+            name: place.replace(summary.folder, self.storage.url, 1)
+            for name in ("folder", "checkpoint", "picture")
+            if (place := getattr(summary, name)) is not None
+        }
+        return replace(summary, **places)
+
+    def write_summary(self, summary: Summary) -> None:
+        """Mark the run as finished."""
+        self._write_json("summary.json", asdict(summary))
+
+    def read_mlflow_run(self, tracking_uri: str) -> str | None:
+        """The id of the run's MLflow run at a store, if it has one there."""
+        content = self.storage.read("mlflow.json")
+        return json.loads(content).get(tracking_uri) if content else None
+
+    def write_mlflow_run(self, tracking_uri: str, run_id: str) -> None:
+        """Remember the run's MLflow run."""
+        self._write_json("mlflow.json", {tracking_uri: run_id})
+
+    def picture(self, epoch: int, kind: str = "pictures") -> Path:
+        """The path of an epoch's picture, there or not; `kind` is `pictures` or `queries`."""
+        return self.path / kind / f"epoch_{epoch:04d}.png"
+
+    def file_here(self, name: str) -> Path:
+        """A small file of the run as one of this machine."""
+        path = self.path / name
+        if self.storage.local is None:
+            write_whole(path, self.storage.read(name) or b"")
+        return path
+
+    def write_picture(self, epoch: int, png: bytes, kind: str = "pictures") -> Path:
+        """Keep a picture."""
+        path = self.picture(epoch, kind)
+        write_whole(path, png)
+        return path
+
+    def _write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        self.storage.write(name, json.dumps(value, indent=2) + "\n")
+
+
+def _place_beside(url: str) -> Path:
+    """This machine's folder for a run that is kept elsewhere."""
+    digest = hashlib.sha256(url.encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / "mrqm" / f"{url.rpartition('/')[2]}-{digest}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"

@@ -1,0 +1,1 @@
+"""MLflow runs: tracker, event log, uploader and lineage."""

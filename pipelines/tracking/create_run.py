@@ -1,0 +1,84 @@
+"""A new MLflow run with all that is known before it trains: configuration, code, environment."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from mlflow.entities import Param
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_GIT_BRANCH,
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_SOURCE_TYPE,
+    MLFLOW_USER,
+)
+from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
+
+from mrqm.config import Config
+from mrqm.config.dotted import flatten
+from pipelines.tracking.client import Client
+from pipelines.tracking.environment import describe_environment, installed_packages
+from pipelines.tracking.git import Checkout, find_checkout
+
+
+def create_run(client: Client, experiment_id: str, config: Config, parent: str | None, tags: Mapping[str, str]) -> str:
+    """Make the run; returns its id.
+
+    Args:
+        client: of the store.
+        experiment_id: where the run belongs.
+        config: of the training; every key becomes a parameter, the file an artifact.
+        parent: id of the run that this one is part of.
+        tags: further tags.
+    """
+    checkout = find_checkout(Path.cwd())
+    lineage = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
+    own = {MLFLOW_SOURCE_NAME: "mrqm train", "mrqm.config": hashlib.sha256(config.to_yaml().encode()).hexdigest()[:16]}
+    all_tags = {**origin_tags(), **own, **(_code_tags(checkout) if checkout else {}), **tags, **lineage}
+    run_id: str = client.create_run(experiment_id, run_name=config.name, tags=all_tags).info.run_id
+    log_config(client, run_id, config)
+    client.log_text(run_id, json.dumps(describe_environment(), indent=2), "environment/environment.json")
+    client.log_text(run_id, "\n".join(installed_packages()), "environment/requirements.txt")
+    if checkout and checkout.diff:
+        client.log_text(run_id, checkout.diff, "code/diff.patch")
+    return run_id
+
+
+def log_config(client: Client, run_id: str, config: Config, keys: tuple[str, ...] = ("",)) -> None:
+    """Log a configuration as parameters, and whole as a file.
+
+    Args:
+        client: of the store.
+        run_id: of the run.
+        config: of the training or evaluation.
+        keys: beginnings of those that become parameters.
+    """
+    flat = flatten(config.model_dump(mode="json"))
+    params = [Param(key, str(value)[:MAX_PARAM_VAL_LENGTH]) for key, value in flat.items() if key.startswith(keys)]
+    for first in range(0, len(params), MAX_PARAMS_TAGS_PER_BATCH):
+        client.log_batch(run_id, params=params[first : first + MAX_PARAMS_TAGS_PER_BATCH])
+    client.log_text(run_id, config.to_yaml(), "config.yaml")
+
+
+def origin_tags() -> dict[str, str]:
+    """Who makes a run, and with which version."""
+    return {MLFLOW_SOURCE_TYPE: "PROJECT", MLFLOW_USER: _user(), "mrqm.version": version("mrqm")}
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return str(os.getuid())
+
+
+def _code_tags(checkout: Checkout) -> dict[str, str]:
+    changed = {"code.changed": "code/diff.patch"} if checkout.diff else {}
+    return {MLFLOW_GIT_COMMIT: checkout.commit, MLFLOW_GIT_BRANCH: checkout.branch, **changed}

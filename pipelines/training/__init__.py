@@ -1,0 +1,1 @@
+"""`mrqm train`: driver, workers, failure policy and messages."""

@@ -1,0 +1,87 @@
+"""Applies the failure policy to a training: Ray Train calls it whenever workers fail."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NoReturn
+
+from ray.train import UserCallback
+
+from pipelines.compute.message_queue import Line
+from pipelines.compute.messages import Interrupted
+from pipelines.errors import is_users_error
+from pipelines.failures.classification import WorkerFailure, classify
+from pipelines.failures.policy import Decision, FailurePolicy
+from pipelines.failures.taxonomy import OUT_OF_MEMORY_REMEDY, Failure, FailureKind, TrainingError, root_cause
+from pipelines.storage.checkpoints import CheckpointStore
+from pipelines.storage.filesystem import StorageError, open_storage
+
+
+class FailureCallback(UserCallback):
+    """Tells the driver at once why workers failed, and ends the training when starting them again is of no use.
+
+    Ray Train itself would start them again after any error, a fixed number of times in the whole run.
+
+    Args:
+        line: to the driver.
+        output, name: of the run.
+    """
+
+    def __init__(self, line: Line, output: str, name: str) -> None:
+        self._line, self._output, self._name = line, output, name
+        self._policy = FailurePolicy()
+        self._earlier: list[Failure] = []
+        self._newest: list[str] = []
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Runs in Ray Train's controller; what it raises ends the training."""
+        rank, failure = root_cause({rank: classify(error) for rank, error in worker_exceptions.items()})
+        newest = self._newest_checkpoint()
+        if newest != self._newest:
+            self._newest, self._earlier = newest, []
+        verdict = self._policy.decide(failure, self._earlier)
+        self._line.send_later(Interrupted(_describe(rank, failure, verdict.delay), failure.details))
+        if verdict.decision is Decision.RAISE:
+            self._raise(rank, failure, verdict.reason, worker_exceptions[rank])
+        self._earlier.append(failure)
+        time.sleep(verdict.delay)
+
+    def _raise(self, rank: int, failure: Failure, reason: str, error: Exception) -> NoReturn:
+        cause = error.error if isinstance(error, WorkerFailure) else error
+        if is_users_error(cause):
+            raise cause
+        if failure.final:
+            raise TrainingError(
+                f"worker {rank} failed with an error of the program: {_told(failure)}\n{failure.details}"
+            )
+        since = f"checkpoint {self._newest[0]}" if self._newest else "the beginning"
+        hint = f"{OUT_OF_MEMORY_REMEDY}; " if failure.kind is FailureKind.OUT_OF_MEMORY else ""
+        kind = StorageError if failure.kind is FailureKind.STORAGE else TrainingError
+        raise kind(
+            f"worker {rank} {reason} since {since}, so it is not started again: {_told(failure)}\n"
+            f"{hint}the same command goes on from {since}"
+        )
+
+    def _newest_checkpoint(self) -> list[str]:
+        try:
+            return CheckpointStore(open_storage(self._output, self._name), keep=1).newest_first()[:1]
+        except OSError:  # the storage may be what is away
+            return self._newest
+
+
+def _describe(rank: int, failure: Failure, delay: float) -> str:
+    """What the user is told of a failure; the same text for the same failure, since Ray may tell of it twice."""
+    match failure.kind:
+        case FailureKind.PREEMPTED:
+            return f"worker {rank} died with its node"
+        case FailureKind.PROCESS_LOST:
+            return f"worker {rank} died"
+        case FailureKind.PEER_LOST:
+            return f"worker {rank} lost the others: {failure.message}"
+    again = f"; trying again in {delay:.0f} s" if delay else ""
+    return f"worker {rank} failed: {_told(failure)}{again}"
+
+
+def _told(failure: Failure) -> str:
+    """The sentence of a failure, with the step after which it came."""
+    return failure.message if failure.step is None else f"after step {failure.step}: {failure.message}"

@@ -1,0 +1,116 @@
+"""What interrupted a training and what that cost, in incidents.jsonl of the run's folder: a line for each."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+
+from mrqm.structures.step_report import StepReport
+from pipelines.compute.messages import Interrupted, Started
+from pipelines.storage.filesystem import Storage
+
+FILE = "incidents.jsonl"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Incident:
+    """An interruption that is over.
+
+    Attributes:
+        time: when it began.
+        what: happened.
+        details: where in the code, if it was an error.
+        step: the last one before, which training has passed again.
+        seconds_stopped: from that step until the next one, of whatever number.
+        seconds_lost: from that step until it was passed again.
+    """
+
+    time: str
+    what: str
+    details: str
+    step: int
+    seconds_stopped: float
+    seconds_lost: float
+
+
+@dataclass(frozen=True)
+class _Open:
+    """An interruption that is not over."""
+
+    begun: float
+    cause: Interrupted
+    resumed: float | None = None
+
+
+class Incidents:
+    """Counts the interruptions of a run and its seconds lost, over all the commands that continued it.
+
+    Args:
+        storage: the run's folder.
+        continued: whether an earlier command began the run, whose end is an interruption too.
+
+    Attributes:
+        restarts, seconds_lost: until now.
+        stopped: whether workers failed and no others have begun yet.
+    """
+
+    def __init__(self, storage: Storage, continued: bool) -> None:
+        self._storage = storage
+        self._lines = (storage.read(FILE) or b"").decode()
+        known = [json.loads(line) for line in self._lines.splitlines()]
+        self._step, self._seen = max((line["step"] for line in known), default=0), time.time()
+        self.restarts, self.seconds_lost = len(known), sum(line["seconds_lost"] for line in known)
+        self._open = _Open(self._seen, Interrupted("continued by a new command")) if continued else None
+        self._running, self.stopped = continued, False
+
+    def interrupted(self, event: Interrupted) -> bool:
+        """Workers failed; returns whether that is news: Ray says it again while it waits for the end of a node."""
+        self.stopped = True
+        if self._open is None:
+            self._open = _Open(self._seen, event)
+            return True
+        return self._open.cause.text != event.text
+
+    def started(self, event: Started) -> None:
+        """Workers begin; where nothing failed, Ray started others because the cluster changed."""
+        if self._running and self._open is None:
+            self._open = _Open(self._seen, Interrupted(f"workers were replaced, there are {event.workers} now"))
+        self._running, self.stopped = True, False
+
+    def passed(self, report: StepReport) -> Incident | None:
+        """Take note of a step; returns the interruption that is over with it."""
+        now = time.time()
+        before = self._open
+        if before is not None and before.resumed is None:
+            before = self._open = replace(before, resumed=now)
+        if before is not None and report.step < self._step:
+            return None
+        over = self._close(before, now) if before is not None else None
+        self._open, self._step, self._seen = None, report.step, now
+        return over
+
+    def _close(self, before: _Open, now: float) -> Incident:
+        over = Incident(
+            time=datetime.fromtimestamp(before.begun, UTC).isoformat(timespec="seconds"),
+            what=before.cause.text,
+            details=before.cause.details,
+            step=self._step,
+            seconds_stopped=(before.resumed or now) - before.begun,
+            seconds_lost=now - before.begun,
+        )
+        self._keep(over)
+        return over
+
+    def _keep(self, incident: Incident) -> None:
+        self.restarts += 1
+        self.seconds_lost += incident.seconds_lost
+        self._lines += json.dumps(asdict(incident)) + "\n"
+        try:
+            self._storage.write(FILE, self._lines)
+        except OSError as error:  # the next one writes all of them
+            logger.warning("%s of %s could not be written: %s", FILE, self._storage.url, error)

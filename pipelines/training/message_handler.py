@@ -1,0 +1,118 @@
+"""What the driver does with what its workers report: show it, track it, count it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mrqm.config import ScalingConfig
+from mrqm.structures.step_report import StepReport
+from pipelines.compute.message_queue import Line
+from pipelines.compute.messages import (
+    EpochReport,
+    Evaluating,
+    Event,
+    Interrupted,
+    Note,
+    Remembered,
+    Saved,
+    SetAside,
+    Started,
+    SystemSample,
+)
+from pipelines.compute.resources import describe_missing, describe_resources
+from pipelines.console.training_display import Display
+from pipelines.storage.run_dir import RunFolder
+from pipelines.tracking.tracker import Tracker
+from pipelines.training.interruptions import FILE as INCIDENTS
+from pipelines.training.interruptions import Incidents
+from pipelines.training.validation import Validation
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Hears the workers of one training.
+
+    Attributes:
+        folder, tracker, display, incidents: where what is heard goes.
+        scaling: of the workers.
+        validation: what evaluates checkpoints beside the training, if something does.
+    """
+
+    folder: RunFolder
+    tracker: Tracker
+    display: Display
+    incidents: Incidents
+    scaling: ScalingConfig
+    validation: Validation | None
+
+    def listen(self, line: Line, ended: threading.Event, stop: Callable[[], None]) -> None:
+        """Handle events until the training has ended; stop it when there is no use in going on."""
+        try:
+            for event in line.receive(ended, self._tell_what_is_missing):
+                self._handle(event)
+        except Exception:
+            if not ended.wait(1):  # unless it is ending anyway, everything at once
+                stop()
+            raise
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Started():
+                self.incidents.started(event)
+                self.display.started(event)
+            case StepReport():
+                self._step(event)
+            case Evaluating():
+                self.display.evaluating(event)
+            case EpochReport():
+                self._epoch(event)
+            case Remembered(epochs=epochs):
+                for epoch in epochs:  # the tracker leaves out what it knows
+                    self.tracker.log_epoch(epoch, {})
+            case SystemSample():
+                self.tracker.log_system(event)
+            case Note():
+                self.display.note(event.text)
+            case Interrupted():
+                if self.incidents.interrupted(event):
+                    self.display.line(f"note: {event.text}")
+                    self.display.phase(f"starting {describe_resources(self.scaling)} again")
+            case SetAside():
+                self.tracker.log_fault(event)
+            case Saved():
+                self._evaluate(event)
+
+    def _tell_what_is_missing(self) -> None:
+        """Ray Train waits in silence for a node that is gone."""
+        if self.incidents.stopped and (missing := describe_missing(self.scaling, self.validation is not None)):
+            self.display.phase(f"{missing}; Ctrl-C stops")
+
+    def _step(self, event: StepReport) -> None:
+        self.display.step(event)
+        self.tracker.log_step(event)
+        if incident := self.incidents.passed(event):
+            self.display.line(f"note: step {event.step} reached, {incident.seconds_lost:.0f} s lost: {incident.what}")
+            self.tracker.log_interruptions(self.incidents.restarts, self.incidents.seconds_lost, event.step)
+            self.tracker.log_file(self.folder.file_here(INCIDENTS))
+
+    def _epoch(self, event: EpochReport) -> None:
+        self.display.epoch(event)
+        kept = {}
+        for kind, png in {"pictures": event.picture, "queries": event.queries}.items():
+            if png:
+                try:
+                    kept[kind] = self.folder.write_picture(event.epoch, png, kind)
+                except OSError as error:
+                    logger.warning("the %s of epoch %d could not be kept: %s", kind, event.epoch, error)
+        self.tracker.log_epoch(event, kept)
+
+    def _evaluate(self, event: Saved) -> None:
+        if self.validation is not None:
+            self.validation.begin(event.name)
+            for fault in self.validation.poll():
+                self.display.note(fault)

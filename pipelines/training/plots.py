@@ -1,0 +1,62 @@
+"""Loss and AP over a whole run, as one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pipelines.compute.messages import PROTOCOL
+from pipelines.console.plot_style import COLOURS, DPI, style_axes
+
+LOSSES = ("loss", "loss_class", "loss_bbox", "loss_giou")
+SMOOTHED = 60
+"""Points of a loss curve; each is the mean of what lies around it."""
+
+History = Mapping[str, Sequence[tuple[int, float]]]
+"""Steps and values by metric."""
+
+
+def plot_training(path: Path, history: History) -> Path:
+    """Draw losses and, beside them, AP over optimizer steps; returns the png's path.
+
+    Args:
+        path: the png.
+        history: of a run, with names as in MLflow.
+    """
+    figure = Figure(figsize=(12, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2, sharex=True)
+    style_axes(left, "Training loss", "optimizer step", "loss")
+    _draw_losses(left, history)
+    style_axes(right, f"Validation by {PROTOCOL}'s protocol", "optimizer step", "AP")
+    _draw_precision(right, history)
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes in (left, right):
+        if axes.lines:
+            axes.legend(frameon=False, fontsize=9)
+    figure.savefig(path, dpi=DPI)
+    return path
+
+
+def _draw_losses(axes: Axes, history: History) -> None:
+    for colour, name in zip(COLOURS, LOSSES, strict=False):
+        if points := history.get(f"train/{name}"):
+            steps, values = np.array(points).T
+            axes.plot(steps, values, color=colour, alpha=0.2, linewidth=1)
+            parts = [np.array_split(series, min(SMOOTHED, len(steps))) for series in (steps, values)]
+            middle, mean = ([part.mean() for part in series] for series in parts)
+            axes.plot(middle, mean, color=colour, linewidth=2, label=name)
+    axes.set_ylim(bottom=0)
+
+
+def _draw_precision(axes: Axes, history: History) -> None:
+    """AP over all classes: by IoU and by size."""
+    names = [name for name in history if name.startswith(f"{PROTOCOL}/AP") and name.count("/") == 1]
+    for index, name in enumerate(names[: len(COLOURS)]):
+        steps, values = np.array(history[name]).T
+        axes.plot(steps, values, color=COLOURS[index], marker="o", markersize=3, label=name.partition("/")[2])
+    axes.set_ylim(bottom=0)

@@ -1,0 +1,114 @@
+"""Evaluation beside the training: an actor scores the checkpoints, one after another, while workers go on."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+
+import ray
+import torch
+from ray.exceptions import RayError
+
+from mrqm.checkpoint.lookup import SCORE
+from mrqm.config import Config
+from mrqm.engine.trainer import Trainer
+from pipelines.compute.message_queue import Line
+from pipelines.compute.messages import PROTOCOL
+from pipelines.failures.classification import classify
+from pipelines.failures.policy import Decision, FailurePolicy
+from pipelines.failures.taxonomy import Failure, TrainingError
+from pipelines.storage.checkpoints import CheckpointStore
+from pipelines.storage.data_cache import node_copy
+from pipelines.storage.filesystem import open_storage
+from pipelines.training.worker import report_epoch
+
+RETRIES = 3
+"""How often an evaluation begins again whose process or node died."""
+
+
+class Validator:
+    """Evaluates checkpoints of one run, in a process of its own, with the resources of one worker.
+
+    Args:
+        config: of the run; an actor that may be restarted can hold no handle of another one, as a line is.
+    """
+
+    def __init__(self, config: Config) -> None:
+        torch.set_num_threads(config.scaling.cpus_per_worker)
+        self._data = ExitStack()  # open as long as the actor lives
+        self._data.enter_context(node_copy(config.data))
+        self._trainer = Trainer(config, torch.device("cuda" if config.scaling.use_gpu else "cpu"))
+        self._store = _open_store(config)
+
+    def evaluate(self, name: str, line: Line) -> None:
+        """Score a checkpoint, keep the scores with it and report its epoch on a line."""
+        trainer = self._trainer
+        with self._store.open(name) as folder:
+            trainer.load(folder)
+        scores = {f"{PROTOCOL}/{key}": value for key, value in trainer.evaluate().items()}
+        losses = self._store.metrics(name)
+        self._store.score(name, scores)
+        line.send(report_epoch(trainer, losses | scores, evaluated=True))
+
+
+class Validation:
+    """The driver's side: asks for evaluations and sees to it that in the end all are done.
+
+    Args:
+        config: of the run.
+        line: on which the reports of epochs go.
+    """
+
+    def __init__(self, config: Config, line: Line) -> None:
+        options = {"num_cpus": config.scaling.cpus_per_worker, "num_gpus": int(config.scaling.use_gpu)}
+        options |= {"max_restarts": -1, "max_task_retries": RETRIES}
+        self._store, self._line = _open_store(config), line
+        self._actor = ray.remote(Validator).options(**options).remote(config)
+        self._asked: dict[str, ray.ObjectRef] = {}
+        for name in self._store.waiting():
+            self.begin(name)
+
+    def begin(self, name: str) -> None:
+        """Evaluate a checkpoint when those before it are done."""
+        if name in self._store.waiting():
+            self._asked[name] = self._actor.evaluate.remote(name, self._line)
+
+    def poll(self) -> list[str]:
+        """What went wrong since the last call, for the user; it is tried again at the end."""
+        faults = []
+        for name in [name for name, task in self._asked.items() if ray.wait([task], timeout=0)[0]]:
+            try:
+                ray.get(self._asked.pop(name))
+            except RayError as error:
+                why = classify(error).message
+                faults.append(f"checkpoint {name} could not be evaluated, which is tried again at the end: {why}")
+        return faults
+
+    def finish(self) -> None:
+        """Wait until every epoch's checkpoint that is due, and the last one, is evaluated; raise what prevents that."""
+        for task in self._asked.values():
+            ray.wait([task])
+        last = [name for name in self._store.newest_first()[:1] if SCORE not in self._store.metrics(name)]
+        for name in dict.fromkeys([*self._store.waiting(), *last]):
+            self._evaluate_at_last(name)
+        self._store.prune()
+        ray.kill(self._actor)  # left to end by itself, a process of Ray may wait for ever while it takes itself apart
+
+    def _evaluate_at_last(self, name: str) -> None:
+        """Evaluate a checkpoint, again where that failed for a reason that may pass."""
+        earlier: list[Failure] = []
+        while True:
+            try:
+                return ray.get(self._actor.evaluate.remote(name, self._line))
+            except RayError as error:
+                failure = classify(error)
+                verdict = FailurePolicy().decide(failure, earlier)
+                if verdict.decision is Decision.RAISE:
+                    raise TrainingError(f"checkpoint {name} cannot be evaluated: {failure.message}") from error
+                earlier.append(failure)
+                time.sleep(verdict.delay)
+
+
+def _open_store(config: Config) -> CheckpointStore:
+    storage = open_storage(config.output, config.name)
+    return CheckpointStore(storage, config.keep_checkpoints, config.train.evaluate_every)

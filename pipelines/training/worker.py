@@ -1,0 +1,258 @@
+"""What runs on every worker: the loop of `mrqm.engine.trainer`, checkpoints, and a report after each epoch."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import traceback
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TypedDict
+
+import ray.train
+import ray.train.collective
+import ray.train.torch
+import torch
+from PIL import Image
+from ray.train import CheckpointUploadMode
+
+from mrqm.checkpoint.lookup import SCORE, CheckpointError, find_checkpoint
+from mrqm.config import Config
+from mrqm.engine.divergence import Fault
+from mrqm.engine.trainer import Trainer
+from mrqm.structures.step_report import StepReport
+from pipelines.compute.message_queue import Line, NoteHandler, StepSender
+from pipelines.compute.messages import (
+    PROTOCOL,
+    EpochReport,
+    Evaluating,
+    Note,
+    Remembered,
+    Saved,
+    SetAside,
+    Started,
+    SystemSample,
+)
+from pipelines.compute.system_metrics import system_sampled
+from pipelines.failures.classification import WorkerFailure
+from pipelines.storage.checkpoints import CheckpointStore, checkpoint_name, ends_epoch, epochs_of
+from pipelines.storage.data_cache import node_copy
+from pipelines.storage.filesystem import Storage, open_storage
+from pipelines.training.checkpoint_writer import CheckpointWriter
+
+SECONDS_BETWEEN_LOOKS = 5.0
+"""At whether a node is about to be taken away."""
+
+logger = logging.getLogger(__name__)
+
+
+class Job(TypedDict):
+    """What a worker is given."""
+
+    config: Config
+    line: Line
+
+
+def train_worker(job: Job) -> None:
+    """Train to the end: from the run's latest checkpoint, from the one that is to be resumed, or from the beginning."""
+    config, line = job["config"], job["line"]
+    for layer in ("mrqm", "pipelines"):
+        logging.getLogger(layer).addHandler(NoteHandler(lambda text: line.send(Note(text))))
+    torch.set_num_threads(config.scaling.cpus_per_worker)
+    trainer: Trainer | None = None
+    try:
+        storage = open_storage(config.output, config.name)
+        with node_copy(config.data, lambda text: line.send(Note(text))), _folder_of_faults(storage) as faults:
+            trainer = Trainer(config, ray.train.torch.get_device(), faults)
+            store = CheckpointStore(storage, config.keep_checkpoints, config.train.evaluate_every)
+            with _system_reported(trainer, line):
+                _Training(trainer, store, line).run()
+    except Exception as error:
+        raise WorkerFailure(error, trainer.step if trainer else None, traceback.format_exc()) from error
+
+
+def _system_reported(trainer: Trainer, line: Line) -> AbstractContextManager[None]:
+    """One worker of each machine reports how busy it is."""
+    context = ray.train.get_context()
+    if context.get_local_rank() != 0:
+        return nullcontext()
+    node = context.get_node_rank()
+    return system_sampled(lambda values: line.send_later(SystemSample(node, trainer.step, values)))
+
+
+class _Training:
+    """The epochs of one worker."""
+
+    def __init__(self, trainer: Trainer, store: CheckpointStore, line: Line) -> None:
+        self._trainer, self._store, self._line = trainer, store, line
+        self._config = trainer.config
+        self._leads = trainer.rank == 0
+        self._send_step = StepSender(line) if self._leads else None
+        self._writer = CheckpointWriter(store, self._tell_saved) if self._leads else None
+        minutes = self._config.train.checkpoint_minutes
+        self._interval = math.inf if minutes is None else 60 * minutes
+        self._saved_at = self._looked_at = 0.0
+        self._saved_before_preemption = False
+
+    def run(self) -> None:
+        """Train what is left, and evaluate what was left unevaluated."""
+        trainer = self._trainer
+        unevaluated = self._resume()
+        self._saved_at = self._looked_at = trainer.progress.elapsed_seconds
+        if self._leads:
+            self._line.send(_started(trainer))
+            self._line.send(remember(trainer, self._store))
+        if unevaluated is not None and self._due and not self._config.evaluation.beside_training:
+            self._evaluate(unevaluated)
+        while not trainer.finished:
+            means = trainer.train_epoch(self._after_step, self._after_fault)
+            losses = {f"train/{name}": value for name, value in means.items()}
+            self._save(checkpoint_name(trainer.epoch), losses)
+            if not self._due:
+                self._tell_driver(losses, evaluated=False)
+            elif not self._config.evaluation.beside_training:
+                self._evaluate(losses)
+        if self._writer is not None:
+            self._writer.close()
+
+    def _resume(self) -> dict[str, float] | None:
+        """Load the newest whole checkpoint; returns its metrics if it was not evaluated."""
+        found = self._store.newest_first() if self._leads else None
+        known: list[str] = ray.train.collective.broadcast_from_rank_zero(found)
+        for name in known:
+            try:
+                with self._store.open(name) as folder:
+                    self._trainer.load(folder)
+            except CheckpointError as damaged:
+                logger.warning("%s; going on from the checkpoint before", damaged)
+            else:
+                own = self._store.metrics(name) if self._leads else None
+                metrics: dict[str, float] = ray.train.collective.broadcast_from_rank_zero(own)
+                return None if SCORE in metrics else metrics
+        if known:
+            raise CheckpointError(
+                f"run {self._config.name}: none of its {len(known)} checkpoints can be read; remove them to start anew"
+            )
+        if self._config.train.resume not in ("auto", "never"):
+            self._trainer.load(find_checkpoint(self._config.train.resume))
+        return None
+
+    @property
+    def _due(self) -> bool:
+        """Whether an epoch has ended that is to be evaluated."""
+        trainer = self._trainer
+        every = self._config.train.evaluate_every
+        return trainer.progress.epoch_step == 0 and (trainer.finished or trainer.epoch % every == 0)
+
+    def _evaluate(self, losses: dict[str, float]) -> None:
+        trainer = self._trainer
+        if self._leads:
+            self._line.send(Evaluating(trainer.epoch))
+        scores = {f"{PROTOCOL}/{name}": value for name, value in trainer.evaluate().items()}
+        if self._writer is not None:
+            self._writer.score(checkpoint_name(trainer.epoch), scores)
+        _tell_ray(losses | scores)
+        self._tell_driver(losses | scores, evaluated=True)
+
+    def _tell_driver(self, metrics: dict[str, float], evaluated: bool) -> None:
+        if self._leads:
+            self._line.send(report_epoch(self._trainer, metrics, evaluated))
+
+    def _after_step(self, report: StepReport) -> None:
+        """Report a step, and save when the last checkpoint is old or the node goes: on all ranks at the same step."""
+        if self._send_step is not None:
+            self._send_step(report)
+        if report.epoch_step == report.epoch_steps:
+            return
+        # `elapsed_seconds` is the mean over ranks: all of them come to the same decision
+        if report.elapsed_seconds - self._saved_at >= self._interval or self._is_leaving(report.elapsed_seconds):
+            self._save(checkpoint_name(report.epoch - 1, report.step), {})
+
+    def _after_fault(self, fault: Fault, folder: Path) -> None:
+        if self._leads:
+            self._line.send(SetAside(fault.step, fault.what, str(folder), self._trainer.progress.skipped))
+
+    def _is_leaving(self, elapsed_seconds: float) -> bool:
+        """Whether a node was announced to be taken away and nothing was saved since."""
+        if self._saved_before_preemption or elapsed_seconds - self._looked_at < SECONDS_BETWEEN_LOOKS:
+            return False
+        self._looked_at = elapsed_seconds
+        notice = ray.train.get_preemption_info()
+        if notice is None:
+            return False
+        logger.warning("the cluster takes a node away: saving a checkpoint")
+        self._saved_before_preemption = True
+        return True
+
+    def _save(self, name: str, metrics: dict[str, float]) -> None:
+        if self._writer is not None:
+            self._writer.write(name, lambda: self._trainer.snapshot(metrics))
+        self._saved_at = self._trainer.progress.elapsed_seconds
+
+    def _tell_saved(self, name: str) -> None:
+        if self._config.evaluation.beside_training:
+            self._line.send(Saved(name))
+
+
+@contextmanager
+def _folder_of_faults(storage: Storage) -> Iterator[Path]:
+    """Where steps that are not finite are kept: in the run's folder, or on the way to it."""
+    if storage.local:
+        yield storage.local / "faults"
+        return
+    with storage.scratch_folder("faults") as folder:
+        try:
+            yield folder
+        finally:
+            storage.upload_folder(folder, "faults")
+
+
+def _tell_ray(metrics: dict[str, float]) -> None:
+    """Report to Ray Train, on every rank.
+
+    Its controller takes one report of a worker at a time, whenever it looks after them, and lets no worker end before:
+    it is told of the epochs that are evaluated.
+    """
+    # Ray keeps reports as JSON, which has no NaN: the AP of a class without objects.
+    finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
+    ray.train.report(finite, checkpoint_upload_mode=CheckpointUploadMode.ASYNC)  # does not wait for the controller
+
+
+def _started(trainer: Trainer) -> Started:
+    steps = len(trainer.train_loader) // trainer.config.train.accumulate
+    return Started(trainer.epoch, trainer.progress.epoch_step, trainer.num_parameters, steps, trainer.world_size)
+
+
+def remember(trainer: Trainer, store: CheckpointStore) -> Remembered:
+    """The epochs before this start, with scores that are known only where the checkpoints are."""
+    scores = {epochs_of(name): store.metrics(name) for name in store.newest_first() if ends_epoch(name)}
+    reports = []
+    for epoch, record in enumerate(trainer.progress.epochs, 1):
+        metrics = {f"train/{name}": value for name, value in record["losses"].items()}
+        metrics |= {f"{PROTOCOL}/{name}": value for name, value in record["scores"].items()}
+        reports.append(
+            EpochReport(
+                epoch, trainer.config.train.epochs, record["step"], metrics | scores.get(epoch, {}), picture=None
+            )
+        )
+    return Remembered(tuple(reports))
+
+
+def report_epoch(trainer: Trainer, metrics: dict[str, float], evaluated: bool) -> EpochReport:
+    """What an epoch came to; with pictures if it was evaluated."""
+    return EpochReport(
+        trainer.epoch,
+        trainer.config.train.epochs,
+        trainer.step,
+        metrics,
+        picture=_png(trainer.picture()) if evaluated else None,
+        queries=_png(trainer.picture_queries()) if evaluated else None,
+    )
+
+
+def _png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "png", compress_level=3)  # training waits: less than half the time, a fifth larger
+    return file.getvalue()

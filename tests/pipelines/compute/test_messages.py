@@ -1,0 +1,10 @@
+import dataclasses
+
+import pytest
+
+from pipelines.compute.messages import Note
+
+
+def test_messages_are_plain_and_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Note("a").text = "b"  # type: ignore[misc]

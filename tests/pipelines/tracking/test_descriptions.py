@@ -1,0 +1,19 @@
+"""What MLflow's pages say about runs and versions."""
+
+from pipelines.registry.descriptions import describe_version
+
+TAGS = {"run.name": "flight-7", "data.digest": "ab12" * 16, "evaluation.view": "full"}
+
+
+def test_a_version_begins_with_its_run_in_plain_text() -> None:
+    """Lists of versions show the first line as it is written."""
+    assert describe_version(TAGS, {}).splitlines()[0] == "Trained by run flight-7."
+
+
+def test_columns_have_space_between_them() -> None:
+    """MLflow draws `| AP50 | 0.520 |` as AP500.520, and takes plain spaces away."""
+    rows = [
+        line for line in describe_version(TAGS, {"coco/AP50": 0.52, "coco/AP/car": 0.4}).splitlines() if "|" in line
+    ]
+    assert rows[0].startswith("| coco&emsp; |")
+    assert rows[2] == "| AP50&emsp; | 0.520&emsp; | car&emsp; | 0.400&emsp; |"

@@ -1,0 +1,177 @@
+"""What a user may get wrong, as the command line says it: one message, before anything starts, and nothing is lost."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+from typer.testing import CliRunner
+
+from mrqm.__main__ import app
+from mrqm.config import load_config
+from mrqm.engine.trainer import Trainer
+from pipelines.storage.absolute_paths import with_absolute_paths
+from pipelines.storage.fingerprint import begin, fingerprint_of
+from pipelines.storage.run_dir import RunFolder
+
+from ..registered import free_port
+from ..workplace import Workplace
+
+Refused = Callable[..., str]
+UNTRAINED = ("model.backbone.weights=none", "model.backbone.frozen_batch_norm=false")
+
+
+def contents(folder: Path) -> dict[Path, bytes | None]:
+    """All files and folders within one, but for what a claim on a run's folder needs."""
+    paths = [path for path in folder.rglob("*") if path.name != ".lock"]
+    return {path: path.read_bytes() if path.is_file() else None for path in paths}
+
+
+@pytest.fixture
+def refused(inside: Workplace) -> Refused:
+    """Run `mrqm train`, which refuses without a traceback or a trace and before Ray starts; returns what it says."""
+
+    def run(*overrides: str) -> str:
+        before = contents(inside.folder)
+        result = CliRunner().invoke(app, ["train", "-c", str(inside.config_file), *overrides])
+        assert result.exit_code == 2, result.output
+        assert "Traceback" not in result.output
+        assert "error: " in result.output
+        assert not ray.is_initialized()
+        assert contents(inside.folder) == before
+        return " ".join(result.output.split())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def checkpoint(workplace: Workplace) -> Path:
+    """Of the first of two epochs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(workplace.folder)
+        trainer = Trainer(load_config(workplace.config_file), torch.device("cpu"))
+    trainer.epoch = 1
+    trainer.learner.optimizer.step()
+    trainer.save(workplace.folder / "checkpoint", {})
+    return workplace.folder / "checkpoint"
+
+
+@pytest.fixture
+def no_mlflow() -> Iterator[str]:
+    """A server, but none of MLflow."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>hello</html>")
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_store_that_does_not_answer(refused: Refused, inside: Workplace) -> None:
+    uri = f"http://127.0.0.1:{free_port()}"
+    said = refused("name=unreachable", f"tracking.uri={uri}")
+    assert f"MLflow at {uri} cannot be used: nothing listens there; start the server, or set tracking.uri" in said
+
+
+def test_a_store_that_is_none(refused: Refused, no_mlflow: str) -> None:
+    assert "what answers there is no MLflow server; correct the address" in refused(f"tracking.uri={no_mlflow}")
+    assert "MLflow at nonsense://here cannot be used: " in refused("tracking.uri=nonsense://here")
+    assert "MLflow at http://no.such.host.invalid cannot be used: no host has that name" in refused(
+        "tracking.uri=http://no.such.host.invalid"
+    )
+
+
+def test_a_place_that_cannot_be_written(refused: Refused, inside: Workplace) -> None:
+    (inside.folder / "file").write_text("")
+    said = refused("output=file")
+    assert f"output={inside.folder}/file/tiny: cannot be written" in said
+    assert "give another folder or URI, or the rights to this one" in said
+
+
+def test_a_place_that_is_nearly_full(refused: Refused, small_disk: Callable[[int], Path]) -> None:
+    disk = small_disk(2**20)
+    said = refused(f"output={disk}")
+    assert f"output={disk}/tiny: 1 MiB are free, and checkpoints need" in said
+    assert "MiB each); make room, give another folder or lower keep_checkpoints" in said
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["model.hidden_dim=16"], "tensors do not fit the model"),
+        (["optim.backbone_lr_factor=0"], "other parameters were frozen or decayed"),
+        (["train.epochs=1"], "1 of train.epochs=1 are done"),
+    ],
+)
+def test_a_checkpoint_of_another_model(
+    refused: Refused, checkpoint: Path, inside: Workplace, overrides: list[str], reason: str
+) -> None:
+    said = refused("name=other", f"train.resume={checkpoint}", *overrides)
+    assert f"train.resume cannot be gone on from: {checkpoint}" in said
+    assert reason in said
+    assert "give a whole checkpoint of the same model and classes, or auto" in said
+
+
+def test_a_checkpoint_of_other_classes(refused: Refused, checkpoint: Path, inside: Workplace) -> None:
+    classes = load_config(inside.config_file).data.classes
+    assert classes is not None
+    other = ["lorry", *classes[1:]]
+    said = refused(f"train.resume={checkpoint}", f"data.classes=[{','.join(other)}]")
+    assert f"{checkpoint}: its classes are {list(classes)}, not {other}" in said
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "training.pt"])
+def test_a_checkpoint_that_is_cut_off(refused: Refused, checkpoint: Path, tmp_path: Path, file: str) -> None:
+    cut = tmp_path / "cut"
+    shutil.copytree(checkpoint, cut)
+    content = (cut / file).read_bytes()
+    (cut / file).write_bytes(content[: len(content) // 2])
+    said = refused(f"train.resume={cut}")
+    assert f"train.resume cannot be gone on from: {cut}/{file}: damaged" in said
+
+
+def test_the_same_name_with_another_configuration(refused: Refused, inside: Workplace) -> None:
+    config = with_absolute_paths(load_config(inside.config_file, ["name=taken"]))
+    folder = RunFolder(config)
+    with folder.claimed():
+        begin(config, folder, fingerprint_of(config))
+    said = refused("name=taken", "optim.lr=0.5", "train.epochs=9")
+    assert "has another configuration: optim.lr: 0.001 there, 0.5 now train.epochs: 2 there, 9 now" in said
+    assert "choose another name, such as name=taken-2, or remove" in said
+
+
+def test_the_same_run_twice_at_once(refused: Refused, inside: Workplace) -> None:
+    config = load_config(inside.config_file, ["name=twice"])
+    with RunFolder(config).claimed():
+        assert "run twice in" in (said := refused("name=twice"))
+        assert "is being trained by another process" in said
+
+
+@pytest.mark.parametrize("command", ["train", "tune"])
+def test_a_backbone_that_does_not_take_the_images_is_refused_without_a_lock_or_a_folder(
+    command: str, inside: Workplace, tmp_path: Path
+) -> None:
+    (tmp_path / "space.yaml").write_text("{parameters: {optim.lr: {uniform: [0.1, 1]}}, budget: {trials: 2}}")
+    words = [command, "-c", str(inside.config_file), *(["-s", f"{tmp_path}/space.yaml"] if command == "tune" else [])]
+    words += [f"output={tmp_path}/runs", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", "name=windows"]
+    before = set(inside.folder.rglob("*"))
+    result = CliRunner().invoke(app, [*words, "model.backbone.name=swin_tiny_patch4_window7_224", *UNTRAINED])
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    assert "swin_tiny_patch4_window7_224: it does not take images of any size" in " ".join(result.output.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["space.yaml"]
+    assert set(inside.folder.rglob("*")) == before

@@ -1,0 +1,98 @@
+"""A trial on several workers: a run of Ray Train within a process of Ray Tune.
+
+The workers wait after every epoch until the sweep has judged it, so that a trial that ends does so by itself: it leaves
+no processes, no reservation of the cluster and no epoch behind that nobody asked for.
+"""
+
+from __future__ import annotations
+
+import pickle
+import uuid
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypedDict
+
+import ray
+import ray.train
+import ray.train.torch
+from ray.actor import ActorHandle
+from ray.train import FailureConfig, LoggingConfig, RunConfig
+from ray.train import ScalingConfig as RayScaling
+
+from mrqm.config import Config
+from pipelines.compute.resources import shortages
+from pipelines.compute.torch_backend import NetworkConfig
+from pipelines.compute.torch_trainer import PromptTrainer
+from tune.execution.epoch_barrier import Gate
+from tune.execution.train_epochs import train_epochs
+from tune.state.messages import Epoch, Waiting
+
+
+class Job(TypedDict):
+    """What a worker is given."""
+
+    config: Config
+    start: Path | None
+    gate: ActorHandle
+
+
+def train_on_workers(config: Config, start: Path | None) -> Generator[Epoch | Waiting, None, None]:
+    """Train a configuration on its workers; closing the iterator ends them."""
+    yield from map(Waiting, shortages(config.scaling))
+    gate: ActorHandle = ray.remote(num_cpus=0)(Gate).remote()
+    reached = 0
+    with ThreadPoolExecutor(1) as pool:
+        training = pool.submit(_make_trainer(config, start, gate).fit)
+        try:
+            while True:
+                awaited = gate.next.remote()
+                while not ray.wait([awaited], timeout=0.5)[0]:
+                    if training.done():
+                        training.result()  # raises why there is no epoch
+                epoch = pickle.loads(ray.get(awaited))  # noqa: S301  # trusted: from the workers of this trial
+                if isinstance(epoch, ValueError):
+                    raise epoch
+                yield epoch
+                if isinstance(epoch, Waiting):
+                    continue
+                reached = epoch.epoch
+                ray.get(gate.decide.remote(reached, goes_on=True))
+        finally:
+            ray.get(gate.decide.remote(reached, goes_on=False))
+
+
+def _make_trainer(config: Config, start: Path | None, gate: ActorHandle) -> PromptTrainer:
+    scaling = config.scaling
+    return PromptTrainer(
+        _train,
+        train_loop_config={"config": config, "start": start, "gate": gate},
+        torch_config=NetworkConfig(),
+        scaling_config=RayScaling(
+            num_workers=scaling.num_workers,
+            use_gpu=scaling.use_gpu,
+            resources_per_worker={"CPU": scaling.cpus_per_worker, **({"GPU": 1} if scaling.use_gpu else {})},
+        ),
+        run_config=RunConfig(
+            name=uuid.uuid4().hex,  # a run of its own each time: the sweep, not Ray Train, knows where it goes on
+            storage_path=str(Path(config.output) / ".tune"),
+            failure_config=FailureConfig(max_failures=0),
+            logging_config=LoggingConfig(log_level="ERROR"),
+        ),
+    )
+
+
+def _train(job: Job) -> None:
+    """Runs on every worker."""
+    leads = ray.train.get_context().get_world_rank() == 0
+    try:
+        for epoch in train_epochs(job["config"], job["start"], ray.train.torch.get_device()):
+            if leads:
+                ray.get(job["gate"].hand_in.remote(pickle.dumps(epoch)))
+            if isinstance(epoch, Waiting):
+                continue
+            if epoch.finished or not ray.get(job["gate"].passes.remote(epoch.epoch)):
+                return
+    except ValueError as error:  # the configuration's or the data's fault
+        ray.get(job["gate"].hand_in.remote(pickle.dumps(error)))
+        raise

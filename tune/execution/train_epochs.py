@@ -1,0 +1,49 @@
+"""The epochs of a trial, on whichever process or processes: what `mrqm train` does, one epoch at a time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from mrqm.config import Config
+from mrqm.engine.trainer import Trainer
+from pipelines.compute.messages import PROTOCOL
+from pipelines.failures.storage_wait import attempts
+from pipelines.storage.data_cache import node_copy
+from pipelines.storage.filesystem import Storage, open_storage
+from tune.state.messages import Epoch, Waiting
+
+
+def train_epochs(config: Config, start: Path | None, device: torch.device) -> Generator[Epoch | Waiting, None, None]:
+    """Train a configuration from a checkpoint or from the beginning; of several processes, all call it."""
+    storage = open_storage(config.output, config.name)
+    with node_copy(config.data):
+        torch.set_num_threads(config.scaling.cpus_per_worker)
+        began = time.perf_counter()
+        trainer = Trainer(config, device)
+        if start is not None:
+            trainer.load(start)
+        while not trainer.finished:
+            metrics = {f"train/{name}": value for name, value in trainer.train_epoch().items()}
+            evaluated = trainer.finished or trainer.epoch % config.train.evaluate_every == 0
+            scores = {f"{PROTOCOL}/{n}": v for n, v in trainer.evaluate().items()} if evaluated else {}
+            checkpoint = Path(config.output) / config.name / f"epoch_{trainer.epoch:04d}"
+            if trainer.rank == 0:
+                save = partial(_save, trainer, storage, checkpoint.name, scores)
+                yield from map(Waiting, attempts(save, f"{config.name}/{checkpoint.name}"))
+            finite = {name: float(value) for name, value in (metrics | scores).items() if math.isfinite(value)}
+            now = time.perf_counter()
+            yield Epoch(trainer.epoch, trainer.step, now - began, finite, str(checkpoint), evaluated, trainer.finished)
+            began = time.perf_counter()
+
+
+def _save(trainer: Trainer, storage: Storage, name: str, scores: dict[str, float]) -> None:
+    """Write a checkpoint that is whole whenever its folder is there; of one that cannot be written nothing is left."""
+    with storage.scratch_folder(name) as folder:
+        trainer.save(folder, scores)
+        storage.upload_folder(folder, name)

@@ -1,0 +1,1 @@
+"""Tables, plots, report and MLflow runs of a sweep."""

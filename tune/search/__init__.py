@@ -1,0 +1,1 @@
+"""Search algorithms, pruners, population-based training and the trial scheduler."""

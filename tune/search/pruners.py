@@ -1,0 +1,84 @@
+"""Which trials end early: functions of what was reported, so that no scheduler has a state that could be lost.
+
+The rules are those of Ray Tune's `ASHAScheduler` and `MedianStoppingRule`, which forget their rungs when a sweep is
+interrupted (ray-project/ray #30838).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import fmean, median
+from typing import NamedTuple
+
+import numpy as np
+
+from tune.space.settings import SchedulerSettings
+
+LEAST_OTHERS = 3
+"""Trials that must have come as far before `median` stops one."""
+
+
+class Score(NamedTuple):
+    """What an evaluated epoch of a trial is worth; more is better."""
+
+    trial: int
+    epoch: int
+    value: float
+
+
+def ends(scores: Sequence[Score], settings: SchedulerSettings) -> bool:
+    """Whether the last score ends its trial.
+
+    Args:
+        scores: of all trials, in the order in which they came.
+        settings: `asha`, `hyperband` or `median`; by any other scheduler no trial ends early.
+    """
+    match settings.algorithm:
+        case "asha":
+            return below_rung(scores, settings.grace_epochs, settings.reduction)
+        case "hyperband":  # trials enter brackets in turn, and meet only those in their own
+            bracket = scores[-1].trial % settings.brackets
+            peers = [score for score in scores if score.trial % settings.brackets == bracket]
+            return below_rung(peers, settings.grace_epochs * settings.reduction**bracket, settings.reduction)
+        case "median":
+            return below_median(scores, settings.grace_epochs)
+    return False
+
+
+def below_rung(scores: Sequence[Score], first: float, reduction: float) -> bool:
+    """Asynchronous successive halving: whether the last score is not among the best 1/reduction at its rung so far.
+
+    Args:
+        scores: in the order in which they came.
+        first: epoch of the first rung; each further one is `reduction` times as high.
+        reduction: one in this many goes on.
+    """
+    highest = max(score.epoch for score in scores)
+    milestones = [first]
+    while milestones[-1] * reduction <= highest:
+        milestones.append(milestones[-1] * reduction)
+    rungs: list[tuple[float, dict[int, float]]] = [(milestone, {}) for milestone in reversed(milestones)]
+    below = False
+    for trial, epoch, value in scores:
+        rung = next((met for milestone, met in rungs if epoch >= milestone and trial not in met), None)
+        below = False
+        if rung is not None:
+            below = bool(rung) and value < np.percentile(list(rung.values()), 100 * (1 - 1 / reduction))
+            rung[trial] = value
+    return below
+
+
+def below_median(scores: Sequence[Score], grace: int) -> bool:
+    """Whether the best of the last score's trial is below the median of the others' means up to that epoch."""
+    number, epoch, _ = scores[-1]
+    curves: dict[int, dict[int, float]] = defaultdict(dict)
+    for score in scores:
+        curves[score.trial][score.epoch] = score.value
+    own = curves.pop(number)
+    means = [
+        fmean(value for at, value in curve.items() if grace <= at <= epoch)
+        for curve in curves.values()
+        if max(curve) >= epoch >= grace
+    ]
+    return len(means) >= LEAST_OTHERS and max(own.values()) < median(means)

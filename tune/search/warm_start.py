@@ -1,0 +1,240 @@
+"""Earlier runs in MLflow from which a sweep's search learns: they count as if the sweep had made them itself.
+
+Only what can be compared is taken: runs on the same data by the same protocol, that differ from this sweep's trials in
+nothing but searched keys, and in those within the space.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Run
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
+from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
+
+from mrqm.config import Config, fill_defaults
+from mrqm.config.dotted import flatten
+from mrqm.redaction import redact
+from pipelines.storage.fingerprint import RUNTIME_KEYS
+from pipelines.tracking.client import Client
+from pipelines.tracking.store import first_contact, resolve_experiment, resolve_uri, sqlite_path
+from pipelines.tracking.tracker import metric_name
+from tune.space.sampling import Candidates
+from tune.space.schema import Params, SpaceError
+from tune.space.settings import WarmStart
+from tune.space.values import canonical, lies_in, section_of
+from tune.state.records import KnownRun
+
+NOT_COMPARED = (
+    "data.root", "data.format", "scaling.cpus_per_worker", "scaling.use_gpu",
+    *(key for key in RUNTIME_KEYS if key != "scaling."),  # more workers make larger batches
+)  # fmt: skip
+"""Keys, or beginnings of keys, that say where and not what: the digest says what the data is."""
+WEIGHTS = "model.backbone.weights"
+"""A file that may lie in another folder there."""
+REASONS = 5
+"""Reasons that are told, at most, for which runs were left out."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Earlier runs that were found.
+
+    Attributes:
+        source: where it was looked for, in words.
+        runs: that were taken, oldest first.
+        left_out: how many were not, by reason.
+    """
+
+    source: str
+    runs: tuple[KnownRun, ...]
+    left_out: Mapping[str, int]
+
+    def describe(self) -> list[str]:
+        """In a few lines."""
+        return [f"{len(self.runs)} runs of {self.source}", *_most_common(self.left_out)]
+
+
+def find_known(candidates: Candidates, config: Config, stamp: Mapping[str, str]) -> Found | None:
+    """Look for runs that a space's `warm_start` names; None if it names none.
+
+    Args:
+        candidates: what trials may be.
+        config: that all trials share.
+        stamp: the data's digest and the protocol's version, as runs carry them.
+
+    Raises:
+        SpaceError: there are no such runs, or none that can be compared; the message says why.
+        TrackingError: the store cannot be used.
+    """
+    wanted = candidates.space.warm_start
+    if wanted is None:
+        return None
+    uri = resolve_uri(config.tracking)
+    experiment = wanted.experiment or resolve_experiment(config.tracking)
+    source = f"sweep {' and '.join(wanted.sweeps)}" if wanted.sweeps else f"experiment {experiment}"
+    database = sqlite_path(uri)
+    if database is not None and not database.exists():
+        raise SpaceError(
+            f"warm_start: there is no {database}, so no earlier runs; set tracking.uri to the store of some"
+        )
+    with first_contact(uri):
+        client = Client(uri)
+        runs = _finished_runs(client, experiment, wanted, redact(uri))
+        comparison = _Comparison(candidates, config, stamp, wanted)
+        judged = [(run, comparison.read(run)) for run in runs]
+        taken = [_known(client, run, params, candidates) for run, params in judged if not isinstance(params, str)]
+    left_out = Counter(reason for _, reason in judged if isinstance(reason, str))
+    if missing := sum(one is None for one in taken):
+        names = ", ".join(objective.metric for objective in candidates.space.objective)
+        left_out[f"{names} was not measured"] += missing
+    if known := tuple(one for one in taken if one is not None):
+        return Found(source, known, left_out)
+    lines = [f"  {line}" for line in _most_common(left_out)] or ["  it has no finished runs"]
+    raise SpaceError(
+        "\n".join([f"warm_start: nothing in {source} at {redact(uri)} can be learned from:", *lines])
+        + "\nname other sweeps, list keys that may differ in warm_start.differ, or leave warm_start out"
+    )
+
+
+def _most_common(reasons: Mapping[str, int]) -> list[str]:
+    ranked = Counter(reasons).most_common()
+    lines = [f"{count} left out: {reason}" for reason, count in ranked[:REASONS]]
+    if rest := sum(count for _, count in ranked[REASONS:]):
+        lines.append(f"{rest} left out for other reasons")
+    return lines
+
+
+def _finished_runs(client: Client, experiment: str, wanted: WarmStart, uri: str) -> list[Run]:
+    """Trainings of the experiment that ended by themselves or were pruned, oldest first."""
+    found = client.get_experiment_by_name(experiment)
+    if found is None or found.lifecycle_stage != "active":
+        names = ", ".join(sorted(one.name for one in client.experiments()))
+        raise SpaceError(f"warm_start.experiment: there is no {experiment!r} at {uri}; there are {names}")
+    runs = list(_all_runs(client, found.experiment_id))
+    sweeps = {name for run in runs if (name := run.data.tags.get("sweep.name"))}
+    if unknown := sorted(set(wanted.sweeps) - sweeps):
+        raise SpaceError(
+            f"warm_start.sweeps: experiment {experiment!r} at {uri} has no sweep {', '.join(unknown)}; "
+            f"it has {', '.join(sorted(sweeps)) or 'none'}"
+        )
+    return [run for run in runs if not wanted.sweeps or run.data.tags.get("sweep.name") in wanted.sweeps]
+
+
+def _all_runs(client: Client, experiment_id: str) -> Iterator[Run]:
+    """Without the runs that stand for sweeps: these have no parameters of their own."""
+    for run in client.runs([experiment_id], "attributes.status = 'FINISHED'", ["attributes.start_time ASC"]):
+        source = run.data.tags.get(MLFLOW_SOURCE_NAME)
+        if source != "mrqm evaluate" and (source != "mrqm tune" or MLFLOW_PARENT_RUN_ID in run.data.tags):
+            yield run
+
+
+class _Comparison:
+    """Comparison of earlier runs: could one have been a trial of the sweep."""
+
+    def __init__(self, candidates: Candidates, config: Config, stamp: Mapping[str, str], wanted: WarmStart) -> None:
+        self._candidates, self._stamp = candidates, stamp
+        flat = {key: str(value)[:MAX_PARAM_VAL_LENGTH] for key, value in _flat(config).items()}
+        ignored = (*candidates.space.parameters, *wanted.differ)
+        self._same = {
+            key: value
+            for key, value in flat.items()
+            if not any(lies_in(key, one) for one in ignored) and not key.startswith(NOT_COMPARED)
+        }
+
+    def read(self, run: Run) -> Params | str:
+        """The searched parameters of a run, or why it cannot be compared."""
+        tags, values = run.data.tags, _with_defaults(run.data.params)
+        for key, value in self._stamp.items():
+            if tags.get(key) != value:
+                return f"other {key}: {_short(tags.get(key))} there, {_short(value)} now"
+        if "sweep.exploited" in tags:
+            return "parameters changed while it trained"
+        for key, value in self._same.items():
+            there = values.get(key, "absent")
+            if key == WEIGHTS:
+                there, value = Path(there).name, Path(value).name
+            if there != value:
+                return f"{key}={there} there, {value} now"
+        return self._params(values)
+
+    def _params(self, values: Mapping[str, str]) -> Params | str:
+        try:
+            params = self._candidates.choose(partial(self._pick, values))
+        except LookupError as error:
+            return str(error)
+        objection = self._candidates.objection(params)
+        return params if objection is None else f"not allowed by {objection}"
+
+    def _pick(self, values: Mapping[str, str], key: str) -> Any:
+        """A parameter's value from MLflow's texts of a whole configuration; `LookupError` if it is none of its own."""
+        parameter = self._candidates.space.parameters[key]
+        with suppress(LookupError):
+            if parameter.choice is None:
+                return parameter.own(values[key])
+            return next(choice for choice in parameter.choice if self._is_chosen(key, choice, values))
+        raise LookupError(f"{key} is not one of {parameter.describe()}")
+
+    def _is_chosen(self, key: str, choice: Any, values: Mapping[str, str]) -> bool:
+        """Tell whether the texts are those of a choice: of each key in it, where it is a section."""
+        wanted = self._candidates.values({key: choice}).items()
+        leaves = {k: v for k, v in wanted if lies_in(k, key) and not isinstance(v, Mapping)}
+        return all(k in values and _is_text_of(values[k], value) for k, value in leaves.items())
+
+
+def _with_defaults(params: Mapping[str, str]) -> dict[str, str]:
+    """MLflow's parameters of a run, with the defaults of keys that its version did not have."""
+    nested: dict[str, Any] = {}
+    for key, text in params.items():
+        section, leaf = section_of(nested, key)
+        if not isinstance(section.get(leaf), dict):  # parameters of strangers may be called like a section
+            section[leaf] = text
+    return {key: str(value) for key, value in flatten(fill_defaults(nested)).items()}
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    return flatten(config.model_dump(mode="json"))
+
+
+def _short(value: str | None) -> str:
+    return "none" if value is None else value[:12]
+
+
+def _is_text_of(text: str, value: Any) -> bool:
+    """Tell whether MLflow's text of a parameter says a value, however it writes numbers."""
+    return text == str(list(value) if isinstance(value, tuple) else value) or canonical(text) == canonical(value)
+
+
+def _known(client: Client, run: Run, params: Params, candidates: Candidates) -> KnownRun | None:
+    """Read the results of a run; None if it did not measure what is sought."""
+    objectives = candidates.space.objective
+    epochs = _history(client, run, "epoch")
+    curves = [_history(client, run, metric_name(objective.metric)) for objective in objectives]
+    steps = [step for step in curves[0] if step in epochs and all(step in curve for curve in curves)]
+    if not steps:
+        return None
+    best = max(reversed(steps), key=lambda step: objectives[0].sign * curves[0][step])
+    return KnownRun(
+        run_id=run.info.run_id,
+        params=params,
+        values=tuple(curve[best] for curve in curves),
+        curve={round(epochs[step]): curves[0][step] for step in steps},
+        pruned=run.data.tags.get("sweep.state") in ("pruned", "stopped"),
+    )
+
+
+def _history(client: Client, run: Run, metric: str) -> dict[int, float]:
+    """A metric by step."""
+    if metric not in run.data.metrics:
+        return {}
+    return {point.step: point.value for point in sorted(client.get_metric_history(run.info.run_id, metric), key=_step)}
+
+
+def _step(point: Any) -> int:
+    return int(point.step)

@@ -1,0 +1,1 @@
+"""Search spaces: schema, parameters, expressions and sampling."""

@@ -1,0 +1,31 @@
+"""Extensions of a sweep: a space with which all it learned still counts, and more trials once it has finished."""
+
+from __future__ import annotations
+
+from tune.space.schema import Space
+from tune.space.values import as_word, canonical
+
+FREE = ("about", "budget", "fixed", "keep_trials", "paper", "parameters", "name")
+"""Parts that may change, or are looked at more closely; what is fixed is part of the configuration."""
+
+
+def find_differences(former: Space, space: Space) -> list[str]:
+    """List all that makes a space another one, a line for each part.
+
+    Args:
+        former: of the sweep until now.
+        space: of the command.
+    """
+    then, now = former.model_dump(mode="json"), space.model_dump(mode="json")
+    lines = [
+        f"{part}: {as_word(then[part])} there, {as_word(now[part])} now"
+        for part in then
+        if part not in FREE and canonical(then[part]) != canonical(now[part])
+    ]
+    for key in former.parameters.keys() | space.parameters.keys():
+        old, new = former.parameters.get(key), space.parameters.get(key)
+        if old is None or new is None:
+            lines.append(f"parameters.{key}: only {'now' if old is None else 'there'}")
+        elif not new.contains(old):
+            lines.append(f"parameters.{key}: {old.describe()} there, {new.describe()} now")
+    return sorted(lines)

@@ -1,0 +1,186 @@
+"""Values that a searched key may have: choices, or a range."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Annotated, Any, Self, TypeAlias
+
+from pydantic import Field, field_validator, model_validator
+
+from mrqm.config import Section
+from tune.space.expressions import Expression
+from tune.space.values import as_number, as_word, canonical, read_numbers
+
+Value: TypeAlias = bool | int | float | str | None
+Choice: TypeAlias = Value | tuple[Value, ...] | dict[str, Any]
+Range = Annotated[tuple[float, float], Field(min_length=2, max_length=2)]
+IntRange = Annotated[tuple[int, int], Field(min_length=2, max_length=2)]
+
+
+class Parameter(Section):
+    """One searched key: exactly one of choice, uniform, loguniform, int and logint."""
+
+    choice: Annotated[tuple[Choice, ...], Field(min_length=1)] | None = None
+    """These values: numbers, words, null, lists or whole sections, which take the place of the configured one."""
+    uniform: Range | None = None
+    """Numbers from the least to the most."""
+    loguniform: Range | None = None
+    """The same, by orders of magnitude."""
+    int: IntRange | None = None
+    """Whole numbers from the least to the most, both included."""
+    logint: IntRange | None = None
+    """The same, by orders of magnitude."""
+    step: Annotated[float, Field(gt=0)] | None = None
+    """Distance of the values of `uniform` and `int`."""
+    when: str | None = None
+    """Searched only where this comparison holds; elsewhere the key keeps its configured value."""
+
+    @field_validator("choice", mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, choices: Any) -> Any:
+        return read_numbers(choices)
+
+    @field_validator("when")
+    @classmethod
+    def _is_a_comparison(cls, text: str | None) -> str | None:
+        if text is not None:
+            Expression(text)
+        return text
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> Self:
+        kinds = [
+            name for name in ("choice", "uniform", "loguniform", "int", "logint") if getattr(self, name) is not None
+        ]
+        if len(kinds) != 1:
+            raise ValueError(
+                f"exactly one of choice, uniform, loguniform, int, logint is needed, got {kinds or 'none'}"
+            )
+        if self.step is not None and not (self.uniform or self.int):
+            raise ValueError("step belongs to uniform or int")
+        if self.int and self.step is not None and self.step % 1:
+            raise ValueError(f"step={self.step} of an int must be a whole number")
+        if self.choice is None and not self.low < self.high:
+            raise ValueError(f"{kinds[0]}={[self.low, self.high]} must be [least, most]")
+        if (self.loguniform or self.logint) and self.low <= 0:
+            raise ValueError(f"{kinds[0]}={[self.low, self.high]} must be above 0")
+        return self
+
+    @property
+    def is_log(self) -> bool:
+        """Tell whether orders of magnitude count."""
+        return bool(self.loguniform or self.logint)
+
+    @property
+    def is_integer(self) -> bool:
+        """Tell whether it is a range of whole numbers."""
+        return bool(self.int or self.logint)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Least and most, of a range."""
+        found = self.uniform or self.loguniform or self.int or self.logint
+        assert found is not None, "choices have no range"
+        return found
+
+    @property
+    def low(self) -> float:
+        """The least value."""
+        return self.range[0]
+
+    @property
+    def high(self) -> float:
+        """The most."""
+        return self.range[1]
+
+    @property
+    def extremes(self) -> tuple[Any, ...]:
+        """All choices, or both ends: if the configuration allows these, it allows what lies between."""
+        return self.choice if self.choice is not None else self.range
+
+    @property
+    def grid(self) -> tuple[Any, ...] | None:
+        """All values, if they can be counted."""
+        if self.choice is not None:
+            return self.choice
+        if self.int or (self.uniform and self.step):
+            step = self.step or 1
+            count = int((self.high - self.low) / step + 1e-9) + 1
+            values = (self.low + index * step for index in range(count))
+            return tuple(round(value) if self.is_integer else float(f"{value:.12g}") for value in values)
+        return None
+
+    def own(self, value: Any) -> Any:
+        """The parameter's value that another one stands for, which comes from JSON or from text.
+
+        Raises:
+            LookupError: it is none of this parameter's values.
+        """
+        number = as_number(value)
+        if self.choice is not None:
+            wanted = canonical(value)
+            for own in self.choice:
+                if canonical(own) == wanted:
+                    return own
+        elif number is not None and self.low <= number <= self.high:
+            nearest = self._nearest(number)
+            if math.isclose(nearest, number, rel_tol=1e-9):
+                return nearest
+        raise LookupError(f"{as_word(value)} is not one of {self.describe()}")
+
+    def _nearest(self, number: float) -> float:
+        """The value of a range that is closest to a number in it."""
+        step = self.step or (1 if self.int else None)
+        if step is not None:
+            number = self.low + round((number - self.low) / step) * step
+        return round(number) if self.is_integer else float(f"{number:.12g}") if step else number
+
+    def neat(self, value: Any) -> Any:
+        """A number of a range in four digits, which fit on a command line and mean the same, or the grid's own."""
+        if not isinstance(value, float) or self.choice is not None:
+            return value
+        if self.grid is not None:
+            return self._nearest(value)
+        return min(max(float(f"{value:.4g}"), self.low), self.high)
+
+    def draw(self, generator: random.Random) -> Any:
+        """A random value."""
+        if self.grid is not None:
+            return generator.choice(self.grid)
+        if not self.is_log:
+            return self.neat(generator.uniform(self.low, self.high))
+        if self.is_integer:
+            return round(math.exp(generator.uniform(math.log(self.low - 0.5), math.log(self.high + 0.499))))
+        return self.neat(math.exp(generator.uniform(math.log(self.low), math.log(self.high))))
+
+    def move(self, value: Any, generator: random.Random) -> Any:
+        """A value nearby: a neighbour in a grid, a fifth more or less in a range."""
+        if self.grid is not None:
+            index = self.grid.index(self.own(value)) + generator.choice((-1, 1))
+            return self.grid[min(max(index, 0), len(self.grid) - 1)]
+        moved = min(max(value * generator.choice((0.8, 1.2)), self.low), self.high)
+        return round(moved) if self.is_integer else self.neat(moved)
+
+    def contains(self, other: Parameter) -> bool:
+        """Tell whether every value of another is one of this one's, so that what was learned there counts here."""
+        if self._kind != other._kind:
+            return False
+        if self.grid is not None and other.grid is not None and not (self.int and self.step is None):
+            return {canonical(value) for value in other.grid} <= {canonical(value) for value in self.grid}
+        return self.low <= other.low and other.high <= self.high
+
+    @property
+    def _kind(self) -> tuple[Any, ...]:
+        """All but which values there are."""
+        return self.when, self.choice is None, self.is_log, self.is_integer, self.step
+
+    def describe(self) -> str:
+        """In a few words."""
+        if self.choice is not None:
+            text = " | ".join(as_word(value) for value in self.choice)
+        else:
+            kind = "int " if self.is_integer else ""
+            text = f"{kind}{self.low:g} … {self.high:g}" + (" log" if self.is_log else "")
+            text += f" step {self.step:g}" if self.step else ""
+        return f"{text}, when {self.when}" if self.when else text

@@ -1,0 +1,241 @@
+"""A space on a configuration: which trials there can be, and why others cannot."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any, TypeAlias
+
+from pydantic import ValidationError
+
+from mrqm.config import Config, ConfigError, fill_defaults, make_config
+from mrqm.evaluation import build_protocol
+from pipelines.compute.messages import PROTOCOL
+from pipelines.storage.filesystem import is_uri
+from tune.space.expressions import Expression, ExpressionError
+from tune.space.model_cost import COSTS
+from tune.space.parameters import Parameter
+from tune.space.schema import Params, Space, SpaceError, overrides
+from tune.space.values import as_word, canonical, dotted, lies_in, section_of
+
+DRAWS = 1000
+"""Random trials that are tried out before a sweep, and at most for each trial of it."""
+NOT_SEARCHED = (
+    "name", "output", "keep_checkpoints", "scaling.", "tracking.", "train.resume", "train.max_minutes",
+    "train.checkpoint_minutes", "data.root", "data.val", "data.train", "data.format", "data.classes",
+)  # fmt: skip
+"""Keys, or beginnings of keys, that are no part of what is learned: all trials share them."""
+CHANGES_NO_WEIGHTS = ("optim.", "loss.")
+"""Keys that may change while a trial goes on from another's weights; not weight decay, which comes with them."""
+Identity: TypeAlias = str
+BETWEEN = (3 - math.sqrt(5)) / 2
+"""Place within a range at which a value is tried that is no round number."""
+
+
+class Candidates:
+    """All trials that a space allows.
+
+    Args:
+        space: what is searched.
+        base: the configuration whose keys are set.
+    """
+
+    def __init__(self, space: Space, base: Config) -> None:
+        self.space = space
+        self._base = base
+        self._values = base.model_dump()
+        self._plain_values = base.model_dump(mode="json")
+        self._constraints = [Expression(text) for text in space.constraints]
+        self._conditions = {key: Expression(p.when) for key, p in space.parameters.items() if p.when}
+
+    def config(self, params: Mapping[str, Any], *more: str) -> Config:
+        """The configuration of a trial, with more overrides.
+
+        Raises:
+            ConfigError: no configuration is like that.
+        """
+        return make_config(self._values, [*overrides(params), *more], source="trial")
+
+    def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Every key and section of a trial's configuration, which need not be allowed, by dotted key."""
+        nested = copy.deepcopy(self._plain_values)
+        for key, value in params.items():
+            section, leaf = section_of(nested, key)
+            section[leaf] = value
+        return dict(dotted(fill_defaults(nested)))
+
+    def identity(self, params: Params) -> Identity:
+        """The same text for trials of the same configuration, whatever they leave out of it."""
+        try:
+            return self.config(params).model_dump_json()
+        except ConfigError:  # of another version's journal
+            return canonical(params)
+
+    def choose(self, pick: Callable[[str], Any]) -> Params:
+        """Pick a value for every key that is searched, given the values of those that its `when` names."""
+        params: Params = {}
+        for key in self.space.order:
+            condition = self._conditions.get(key)
+            if condition is None or condition.holds(self.values(params)):
+                params[key] = pick(key)
+        return {key: params[key] for key in self.space.parameters if key in params}
+
+    @cached_property
+    def start(self) -> list[Params]:
+        """The trials that come first, each once, with the parameters' own values."""
+        parameters, unique = self.space.parameters, dict[Identity, Params]()
+        for given in self.space.start:
+            params = {key: parameters[key].own(v) if key in parameters else v for key, v in given.items()}
+            unique.setdefault(self.identity(params), params)
+        return list(unique.values())
+
+    def objection(self, params: Mapping[str, Any]) -> str | None:
+        """Name the constraint or the configuration's rule that a trial breaks; None if it breaks none."""
+        values = self.values(params) if self._constraints else {}
+        for constraint in self._constraints:
+            if not constraint.holds(values):
+                return f"constraint {constraint.text!r}"
+        try:
+            self.config(params)
+        except ConfigError as error:
+            return str(error).partition("\n")[2].strip()
+        return None
+
+    def draw(self, generator: random.Random) -> Params:
+        """A random trial that is allowed.
+
+        Raises:
+            SpaceError: none was found.
+        """
+        objections: Counter[str] = Counter()
+        for _ in range(DRAWS):
+            params = self.choose(lambda key: self.space.parameters[key].draw(generator))
+            if (objection := self.objection(params)) is None:
+                return params
+            objections[objection] += 1
+        reasons = "\n".join(f"  {count} by {text}" for text, count in objections.most_common(3))
+        raise SpaceError(f"no trial of {DRAWS:,} random ones is allowed; refused were\n{reasons}\nwiden a range")
+
+    def grid(self) -> Iterator[Params]:
+        """Every combination that is allowed and no trial of `start`, once; the last keys vary fastest."""
+        keys = list(self.space.parameters)
+        seen = {self.identity(params) for params in self.start}
+        for values in itertools.product(*(p.grid or () for p in self.space.parameters.values())):
+            params = self.choose(dict(zip(keys, values, strict=True)).__getitem__)
+            if params and self.identity(params) not in seen and self.objection(params) is None:
+                seen.add(self.identity(params))
+                yield params
+
+    def check(self) -> None:
+        """Try every parameter on the configuration.
+
+        Raises:
+            SpaceError: a key is unknown or cannot be searched, a range holds values that are not allowed, or no
+                combination is.
+        """
+        faults = [fault for key, p in self.space.parameters.items() if (fault := self._fault(key, p))]
+        faults += [fault for o in self.space.objective if (fault := self._unreported(o.metric))]
+        if self._base.train.max_minutes is not None:
+            faults.append(
+                f"train.max_minutes={self._base.train.max_minutes:g}: trials are compared by epochs; set it to null "
+                "and train.epochs to what fits, in `fixed` or on the command line"
+            )
+        if self._base.scaling.min_workers < self._base.scaling.max_workers:
+            faults.append(
+                f"scaling.num_workers={self._base.scaling.num_workers}: trials have a fixed number of workers"
+            )
+        if is_uri(self._base.output):
+            faults.append(f"output={self._base.output}: a sweep is kept in a folder; set output to one")
+        known = self._known_keys()
+        for expression in (*self._constraints, *self._conditions.values()):
+            unknown = [name for name in expression.keys if name not in known]
+            faults += [f"{expression.text!r}: {name} is no key of the configuration" for name in unknown]
+            if not unknown and (fault := self._computing_fault(expression)):
+                faults.append(fault)
+        if self.space.warm_start:
+            unknown = [key for key in self.space.warm_start.differ if key not in known]
+            faults += [f"warm_start.differ: {key} is no key of the configuration" for key in unknown]
+        if not faults:  # starting trials may break what broken parameters would break, too
+            faults = [f"start: {fault}" for params in self.space.start if (fault := self._start_fault(params))]
+        if faults:
+            raise SpaceError(
+                "\n".join([f"space {self.space.name} is not usable:", *(f"  {fault}" for fault in faults)])
+            )
+        if self.space.search.algorithm != "grid":
+            self.draw(random.Random(self.space.search.seed))
+        elif not self.space.start and next(self.grid(), None) is None:
+            raise SpaceError(f"space {self.space.name}: not one combination of the grid is allowed")
+
+    def _known_keys(self) -> set[str]:
+        """Keys that a configuration has with some value of the searched ones."""
+        tried = [{key: value} for key, parameter in self.space.parameters.items() for value in parameter.extremes]
+        return {key for params in ({}, *tried) for key in self.values(params)}
+
+    def _computing_fault(self, expression: Expression) -> str | None:
+        """Find values of the searched keys for which a comparison has no answer; returns the message."""
+        named = [key for key in self.space.parameters if any(lies_in(name, key) for name in expression.keys)]
+        searched = {key: self.space.parameters[key].extremes for key in named}
+        for values in itertools.islice(itertools.product(*searched.values()), DRAWS):
+            try:
+                expression.holds(self.values(dict(zip(searched, values, strict=True))))
+            except ExpressionError as error:
+                return str(error)
+        return None
+
+    def _unreported(self, metric: str) -> str | None:
+        data, evaluation = self._base.data, self._base.evaluation
+        empty = build_protocol(PROTOCOL, evaluation).score([], [], data.classes or ())
+        known = [*(f"{PROTOCOL}/{name}" for name in empty), *COSTS, "train/loss"]
+        if metric in known or (data.classes is None and metric.startswith(f"{PROTOCOL}/AP/")):
+            return None
+        return f"objective {metric}: never reported; there are {', '.join(known)}"
+
+    def _start_fault(self, params: Params) -> str | None:
+        for key, value in params.items():
+            if section := next((one for one in self.space.parameters if one != key and lies_in(key, one)), None):
+                return f"{key} is part of {section}, which is searched as a whole; give all of it"
+            try:
+                self.space.parameters[key].own(value) if key in self.space.parameters else value
+            except LookupError:
+                return f"{key}={as_word(value)} is not one of {self.space.parameters[key].describe()}"
+        return self.objection(params)
+
+    def _fault(self, key: str, parameter: Parameter) -> str | None:
+        if key.startswith(NOT_SEARCHED) or any(lies_in(shared, key) for shared in NOT_SEARCHED):
+            return f"parameters.{key}: all trials share it; set it in `fixed` or on the command line"
+        if key == "train.epochs" and self.space.scheduler.algorithm != "none":
+            return (
+                "parameters.train.epochs: a scheduler compares trials of equal length; set scheduler.algorithm to none"
+            )
+        may_change = key.startswith(CHANGES_NO_WEIGHTS) and key != "optim.weight_decay"
+        if self.space.scheduler.algorithm == "pbt" and not may_change:
+            return (
+                f"parameters.{key}: pbt goes on from other trials' weights and optimizers, and may change only optim.* "
+                "(but optim.weight_decay) and loss.*"
+            )
+        values = list(parameter.extremes)
+        if parameter.choice is None and not parameter.is_integer:
+            values.append(parameter.low + BETWEEN * (parameter.high - parameter.low))
+        for value in values:
+            if message := self._refusal(key, value):
+                return f"parameters.{key}: {message}"
+        return None
+
+    def _refusal(self, key: str, value: Any) -> str | None:
+        """Message of the configuration about a value by itself; `objection` knows the rules that join several keys."""
+        try:
+            self.config({key: value})
+        except ConfigError as error:
+            cause = error.__cause__
+            if not isinstance(cause, ValidationError):
+                return str(error)
+            for fault in cause.errors():
+                place = ".".join(str(part) for part in fault["loc"])
+                if fault["type"] == "extra_forbidden" or lies_in(place, key):
+                    return str(error).partition("\n")[2].strip().removeprefix(f"{key}: ")
+        return None

@@ -1,0 +1,232 @@
+"""A space: which keys are searched, how, for what, and how much it may cost; `tune/spaces/*.yaml` are examples.
+
+objective: coco/AP
+search: {algorithm: tpe}
+scheduler: {algorithm: asha, grace_epochs: 2}
+budget: {trials: 40}
+fixed: {train.epochs: 12}
+parameters:
+  loss.mining.base_iou: {uniform: [0.45, 0.7]}
+  loss.one_to_many.ratio: {int: [1, 12]}
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from mrqm.config import Config, Section, load_config
+from mrqm.config.messages import as_yaml, describe_faults
+from mrqm.config.yaml_file import YamlError, read_yaml
+from tune.space.expressions import Expression
+from tune.space.parameters import Parameter
+from tune.space.settings import Budget, Count, Objective, Paper, SchedulerSettings, SearchSettings, WarmStart
+from tune.space.values import as_word, lies_in, read_numbers
+
+Params = dict[str, Any]
+"""Values that a trial sets, by dotted key."""
+
+
+class SpaceError(ValueError):
+    """A space that cannot be searched; the message names what is at fault."""
+
+
+class Space(Section):
+    """The space of a sweep."""
+
+    name: str = Field(default="space", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Part of the sweep's name; the file's name by default."""
+    about: str = ""
+    """One line that says what is sought."""
+    objective: tuple[Objective, ...] = (Objective(),)
+    """A metric, or several whose best compromises are sought."""
+    search: SearchSettings = SearchSettings()
+    scheduler: SchedulerSettings = SchedulerSettings()
+    budget: Budget = Budget()
+    fixed: dict[str, Any] = Field(default={})
+    """Settings of all trials; the command line wins over them."""
+    parameters: dict[str, Parameter] = Field(default={})
+    """What is searched, by dotted key."""
+    start: tuple[dict[str, Any], ...] = ()
+    """Trials that are run first."""
+    constraints: tuple[str, ...] = ()
+    """Comparisons of keys that every trial satisfies."""
+    warm_start: WarmStart | None = None
+    """What the search knows before its first trial."""
+    keep_trials: Count = 1
+    """How many of the best trials keep a checkpoint."""
+    paper: Paper | None = None
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        listed = given if isinstance(given, list | tuple) else [given]
+        return [{"metric": one} if isinstance(one, str) else one for one in listed]
+
+    @field_validator("fixed", "start", mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, values: Any) -> Any:
+        return read_numbers(values)
+
+    @field_validator("parameters")
+    @classmethod
+    def _no_key_is_part_of_another(cls, parameters: dict[str, Parameter]) -> dict[str, Parameter]:
+        for key in parameters:
+            if section := next((other for other in parameters if other != key and lies_in(key, other)), None):
+                raise ValueError(f"{key} is part of {section}, which is searched as a whole; leave out one of them")
+        return parameters
+
+    @field_validator("constraints")
+    @classmethod
+    def _are_comparisons(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            Expression(text)
+        return texts
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        algorithm, scheduler = self.search.algorithm, self.scheduler.algorithm
+        if not self.objective:
+            raise ValueError("objective: at least one metric is needed")
+        if len(self.objective) > 1 and scheduler != "none":
+            raise ValueError(f"scheduler.algorithm={scheduler} judges by one objective; with several set it to none")
+        if algorithm == "nsga2" and len(self.objective) < 2:
+            raise ValueError("search.algorithm=nsga2 is for several objectives; use tpe")
+        if not self.parameters and not self.start:
+            raise ValueError("parameters: at least one is needed")
+        order_keys(self.parameters)
+        if algorithm != "grid" and self.budget.trials is None:
+            raise ValueError(f"budget.trials is needed: search.algorithm={algorithm} has no end of its own")
+        if algorithm == "grid" and (endless := [key for key, p in self.parameters.items() if p.grid is None]):
+            raise ValueError(f"search.algorithm=grid needs choice, int or a step for {', '.join(endless)}")
+        if self.warm_start and algorithm not in ("tpe", "nsga2"):
+            raise ValueError(f"warm_start: search.algorithm={algorithm} does not learn from earlier runs; use tpe")
+        if scheduler == "pbt" and algorithm != "random":
+            raise ValueError("scheduler.algorithm=pbt begins with random trials; set search.algorithm to random")
+        if scheduler == "pbt" and (conditional := [key for key, p in self.parameters.items() if p.when]):
+            raise ValueError(
+                f"scheduler.algorithm=pbt changes all parameters together: `when` of {conditional[0]} has no place"
+            )
+        if scheduler == "pbt" and any(start.keys() != self.parameters.keys() for start in self.start):
+            raise ValueError("scheduler.algorithm=pbt needs every parameter in each trial of `start`")
+        return self
+
+    @property
+    def prunes(self) -> bool:
+        """Tell whether trials may end before their last epoch because others do better."""
+        return self.scheduler.algorithm in ("asha", "hyperband", "median")
+
+    @property
+    def repeats(self) -> bool:
+        """Tell whether trials may be equal, as members of populations may."""
+        return self.search.algorithm == "nsga2" or self.scheduler.algorithm == "pbt"
+
+    @property
+    def is_countable(self) -> bool:
+        """Tell whether there are only so many combinations."""
+        return all(parameter.grid is not None for parameter in self.parameters.values())
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The searched keys, each after those that its `when` names."""
+        return order_keys(self.parameters)
+
+    def to_yaml(self) -> str:
+        """The space with every key spelled out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def order_keys(parameters: Mapping[str, Parameter]) -> tuple[str, ...]:
+    """Order searched keys by dependency: one whose `when` names others comes after them, wherever it stands.
+
+    Raises:
+        ValueError: conditions depend on each other in a circle.
+    """
+    waiting = {key: _conditions_of(key, parameters) for key in parameters}
+    ordered: list[str] = []
+    while waiting:
+        ready = next((key for key, needed in waiting.items() if not needed & waiting.keys()), None)
+        if ready is None:
+            circle = "; ".join(f"{key}: when {parameters[key].when}" for key in waiting)
+            raise ValueError(f"parameters: these wait for each other in a circle: {circle}; drop one `when`")
+        ordered.append(ready)
+        del waiting[ready]
+    return tuple(ordered)
+
+
+def _conditions_of(key: str, parameters: Mapping[str, Parameter]) -> set[str]:
+    """The searched keys that a key's `when` names, as a whole or in part."""
+    when = parameters[key].when
+    named = Expression(when).keys if when else ()
+    return {other for other in parameters if any(lies_in(name, other) for name in named)}
+
+
+def load_space(path: str | Path) -> Space:
+    """Read a YAML file.
+
+    Raises:
+        SpaceError: it is missing, not YAML, or not a space.
+    """
+    path = Path(path)
+    if not path.is_file():
+        shipped = ", ".join(sorted(p.name for p in (Path(__file__).parents[1] / "spaces").glob("*.yaml")))
+        raise SpaceError(f"{path}: no such space; tune/spaces holds {shipped}")
+    try:
+        values = read_yaml(path)
+    except YamlError as error:
+        raise SpaceError(str(error)) from error
+    if not isinstance(values, Mapping):
+        raise SpaceError(f"{path}: expected keys such as `parameters:`, found {type(values).__name__}")
+    return make_space({"name": path.stem, **values}, str(path))
+
+
+def make_space(values: Mapping[str, Any], source: str = "space") -> Space:
+    """Validate the values of a space; see `load_space`."""
+    try:
+        return Space.model_validate(values)
+    except ValidationError as error:
+        lines = describe_faults(error, Space, values, as_yaml)
+        raise SpaceError("\n".join([f"{source} is not usable:", *(f"  {line}" for line in lines)])) from error
+
+
+def sweep_config(path: str | Path, space: Space, words: Sequence[str] = ()) -> Config:
+    """The configuration that all trials of a sweep share, named after both files.
+
+    Args:
+        path: of a configuration.
+        space: whose `fixed` settings win over the file.
+        words: overrides of the command line, which win over both.
+
+    Raises:
+        ConfigError: it is not usable.
+        SpaceError: a key is set that is searched.
+    """
+    given = {word.partition("=")[0]: word for word in words}
+    keys = given.keys() | space.fixed.keys()
+    if both := sorted(key for key in keys if any(lies_in(key, searched) for searched in space.parameters)):
+        raise SpaceError(f"{', '.join(both)}: set and searched at once; leave out one of them")
+    config = load_config(path, [*overrides(space.fixed), *words])
+    return config if "name" in given else config.model_copy(update={"name": f"{config.name}-{space.name}"})
+
+
+def overrides(params: Mapping[str, Any]) -> list[str]:
+    """Parameters as the command line takes them: `loss.mining.base_iou=0.55`."""
+    return [f"{key}={as_word(value)}" for key, value in params.items()]
+
+
+def describe_params(params: Mapping[str, Any]) -> str:
+    """Parameters in short."""
+    names = short_names(params)
+    return " ".join(overrides({names[key]: value for key, value in params.items()}))
+
+
+def short_names(keys: Iterable[str]) -> dict[str, str]:
+    """For each key its last word, or all of it where several keys have that word."""
+    last = {key: key.rpartition(".")[2] for key in keys}
+    often = Counter(last.values())
+    return {key: word if often[word] == 1 else key for key, word in last.items()}

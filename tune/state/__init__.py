@@ -1,0 +1,1 @@
+"""The state of a sweep: journal, records, history and checkpoints."""

@@ -1,0 +1,84 @@
+"""The identity of a sweep: a training's fingerprint and the space; it goes on only if all it learned still counts."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+import yaml
+
+from mrqm.config import Config
+from pipelines.storage.fingerprint import Fingerprint, begin, configured_fields
+from pipelines.storage.run_dir import RunError, RunFolder
+from tune.space.compatibility import find_differences
+from tune.space.schema import Space, load_space
+from tune.space.values import lies_in
+from tune.state.journal import JOURNAL, read_history
+
+
+class SweepFingerprint(Fingerprint):
+    """The identity of a sweep.
+
+    Attributes:
+        space: what it searches; None if that is not known.
+    """
+
+    KIND: ClassVar[str] = "sweep"
+
+    kind: Literal["run", "sweep"] = "sweep"
+    space: Space | None
+
+    @property
+    def own_space(self) -> Space:
+        """The space of a sweep that is about to run."""
+        assert self.space is not None, "only a former sweep's space may be unknown"
+        return self.space
+
+    def differences(self, former: Self) -> list[str]:
+        """List all that makes this another sweep; more trials, hours and wider ranges do not."""
+        lines, space = super().differences(former), self.own_space
+        if former.mrqm is None:  # what is known of it is of one trial
+            searched = {key for params in (space.parameters, *space.start) for key in params}
+            lines = [line for line in lines if not any(lies_in(line.partition(":")[0], key) for key in searched)]
+        return [*lines, *(find_differences(former.space, space) if former.space else ())]
+
+    @classmethod
+    def before_fingerprints(cls, folder: RunFolder) -> Self | None:
+        """Gather all that is known of a sweep of an earlier version: its space, and the configuration of a trial."""
+        began = bool(read_history(folder.path / JOURNAL).trials)
+        if not began and folder.storage.read("config.yaml") is not None:
+            raise RunError(f"{folder.storage.url} is a run, not a sweep; choose another name")
+        if not began:
+            return None
+        space = folder.path / "space.yaml"
+        trial = next(folder.path.glob("trial-*/epoch_*/config.yaml"), None)
+        return cls(
+            mrqm=None,
+            settings=yaml.safe_load(trial.read_text()) if trial else None,
+            protocol=None,
+            space=load_space(space) if space.is_file() else None,
+        )
+
+
+def fingerprint_of(config: Config, space: Space) -> SweepFingerprint:
+    """Make the fingerprint of a sweep, as far as it is known before its data is read.
+
+    Args:
+        config: that all trials share.
+        space: to be searched.
+    """
+    return SweepFingerprint(**configured_fields(config), space=space)
+
+
+def begin_sweep(config: Config, folder: RunFolder, now: SweepFingerprint) -> None:
+    """Let the folder be this sweep, perhaps with a wider space.
+
+    Args:
+        config: that all trials share.
+        folder: of the sweep.
+        now: the whole fingerprint, data included.
+
+    Raises:
+        RunError: it is something else.
+    """
+    begin(config, folder, now)
+    folder.storage.write("space.yaml", now.own_space.to_yaml())
