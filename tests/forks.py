@@ -9,8 +9,8 @@ from pathlib import Path
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload([  # not Ray, which reads its process's environment when it is imported
-    "mrqm.__main__", "mrqm.engine.trainer", "fsspec", "grpc", "jsonschema", "matplotlib.pyplot", "mlflow", "optuna", "pandas",
-    "pyarrow.dataset", "pyarrow.fs", "pytest", "requests", "rich.progress", "sklearn", "sqlalchemy",
+    "mrqm.__main__", "mrqm.engine.trainer", "fsspec", "grpc", "jsonschema", "matplotlib.pyplot", "mlflow", "optuna",
+    "pandas", "pyarrow.dataset", "pyarrow.fs", "pytest", "requests", "rich.progress", "sklearn", "sqlalchemy",
 ])  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 runs/demo-mrqm/
   config.yaml, space.yaml   what was searched, for people
-  fingerprint.json          what the sweep is: the same name with something else is refused, see `tune.state.fingerprint`
+  fingerprint.json          what the sweep is, see `tune.state.fingerprint`
   sweep.jsonl               everything that happened
   trial-0003/epoch_0009/    checkpoints of trials that run, and of the best
   report.html

@@ -72,7 +72,7 @@ def _defaults(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _connect(address: str | None) -> None:
-    # Workers speak to the user through `pipelines.compute.messages`; everything else they print is in Ray's own log files.
+    # Workers report through `pipelines.compute.messages`; everything else they print is in Ray's own log files.
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:

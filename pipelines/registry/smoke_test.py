@@ -1,9 +1,9 @@
-"""Whether a registered model works: load it with the code that was registered with it, and predict once.
+"""Try a registered model: load it with the code that was registered with it, and predict once.
 
     fault = try_model("sqlite:///mlflow.db", "models:/mrqm/3")
 
-It happens in a process of its own (`python -m pipelines.registry.smoke_test models:/mrqm/3`): this one has its own `mrqm`
-loaded, which is not what a host without it would run.
+The trial is a process of its own (`python -m pipelines.registry.smoke_test models:/mrqm/3`): this one has its own
+`mrqm` loaded, which is not what a host without it would run.
 """
 
 from __future__ import annotations

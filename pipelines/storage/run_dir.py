@@ -2,7 +2,7 @@
 
 runs/demo/
   config.yaml          how it was begun, for people
-  fingerprint.json     what the run is: the same name with something else is refused, see `pipelines.storage.fingerprint`
+  fingerprint.json     what the run is: see `pipelines.storage.fingerprint`
   mlflow.json          its MLflow run
   epoch_0007/          checkpoints, see `pipelines.storage.checkpoints`
   journal.jsonl        all that was reported; MLflow is told from here

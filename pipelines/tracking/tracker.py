@@ -1,8 +1,8 @@
 """The MLflow run of one training.
 
-One process writes, the driver: it hears of everything through `pipelines.compute.messages`, so that a local SQLite file is enough
-for any number of workers and a server's credentials never leave it. Only a new run is made at once; all that follows
-goes through `pipelines.tracking.event_log`. Run ids are explicit; no ambient run exists.
+One process writes, the driver: workers report to it through `pipelines.compute.messages`, so that a local SQLite file
+is enough for any number of workers and a server's credentials never leave it. Only a new run is made at once; all that
+follows goes through `pipelines.tracking.event_log`. Run ids are explicit; no ambient run exists.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ QUICK = {
 TRAINED = "configs/visdrone_mini.yaml"
 """The configuration whose training is done whole: the evaluation of its checkpoint comes next. Others are planned."""
 ELSEWHERE = {
-    "docker": "needs Docker", "kubectl": "needs Kubernetes", "mlflow": "tests/pipelines/registry/test_serving.py serves a model",
+    "docker": "needs Docker", "kubectl": "needs Kubernetes",
+    "mlflow": "tests/pipelines/registry/test_serving.py serves a model",
     "ray": "tests/cluster/files/test_documents.py knows its options", ".": "activates an environment",
 }  # fmt: skip
 """Programs whose commands cannot be run by a test here, and why; files that they name have to exist."""

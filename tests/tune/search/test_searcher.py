@@ -113,7 +113,10 @@ def test_a_trial_that_runs_again_is_infeasible_no_more(make: Callable[..., Candi
 
 def test_a_failed_trial_keeps_what_an_old_journal_says_of_it() -> None:
     """Journals of before there were kinds have the last lines of a traceback."""
-    text = '  File "mrqm/checkpoint/folder.py", line 73, in save_checkpoint\n    raise\nOSError: x: No space left on device'
+    text = (
+        '  File "mrqm/checkpoint/folder.py", line 73, in save_checkpoint\n'
+        "    raise\nOSError: x: No space left on device"
+    )
     history = History([TrialBegan(trial=0, params={}), Failed(trial=0, error=text)])
     failure = history.trials[0].failure
     assert failure is not None
