@@ -32,7 +32,7 @@ from rich.table import Table
 from mrqm.data.formats.visdrone import VISDRONE_CLASSES
 from mrqm.evaluation import CocoProtocol, Protocol, SodaProtocol, VisDroneProtocol
 from mrqm.evaluation.analysis.errors import decompose
-from mrqm.evaluation.analysis.outcomes import judge
+from mrqm.evaluation.analysis.outcomes import find_outcomes
 from mrqm.structures.annotations import ImageRecord
 from mrqm.structures.detections import ImageDetections
 from mrqm.structures.ground_truth import IGNORED_REGION, make_ground_truth
@@ -110,7 +110,7 @@ def subjects() -> dict[str, Callable[[Data], float]]:
         for protocol in PROTOCOLS
     }
     scorers["errors (TIDE)"] = lambda data: decompose(
-        judge(*data, len(VISDRONE_CLASSES), PROTOCOLS[0].limit)
+        find_outcomes(*data, len(VISDRONE_CLASSES), PROTOCOLS[0].limit)
     ).mean_ap50[0]
     scorers["plain pycocotools"] = lambda data: plain_pycocotools(*data)
     return scorers

@@ -145,8 +145,10 @@ def measure(mode: str, config: Any, folder: Path, last: int) -> tuple[dict[int, 
     file, out = folder / "config.yaml", folder / "times.json"
     threads = threads * workers if mode == "plain" else threads
     scaling = config.scaling.model_copy(update={"cpus_per_worker": threads})
-    tracking = config.tracking.model_copy(update={"uri": f"sqlite:///{folder}/mlflow.db", "register_as": None})
-    own = {"name": "overhead", "output": str(folder), "scaling": scaling, "tracking": tracking}
+    tracking = config.tracking.model_copy(
+        update={"uri": f"sqlite:///{folder}/mlflow.db", "registered_model_name": None}
+    )
+    own = {"name": "overhead", "output_dir": str(folder), "scaling": scaling, "tracking": tracking}
     file.write_text(config.model_copy(update=own).to_yaml())
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     environment |= {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(Path(__file__).parents[1])}

@@ -41,9 +41,9 @@ OF_TRANSFORMERS = ("rtdetrv2", "dfine", "deformable_detr")
 MODELS = ("mrqm", *OF_TRANSFORMERS, "fcos")
 
 RATES: dict[str, dict[str, float]] = {
-    "rtdetrv2": {"lr": 5e-4, "clip_norm": 0.1},  # of optim, where a peer's differ from the configuration's
-    "dfine": {"lr": 5e-4, "clip_norm": 0.1},
-    "deformable_detr": {"lr": 5e-4, "clip_norm": 0.1},
+    "rtdetrv2": {"lr": 5e-4, "max_grad_norm": 0.1},  # of optim, where a peer's differ from the configuration's
+    "dfine": {"lr": 5e-4, "max_grad_norm": 0.1},
+    "deformable_detr": {"lr": 5e-4, "max_grad_norm": 0.1},
     "fcos": {"lr": 1e-3},
 }
 
@@ -128,7 +128,7 @@ def train(
             images, targets = unpadded(batch, device)
             loss = peer.loss(images, targets)
             loss.backward()
-            nn.utils.clip_grad_norm_(peer.parameters(), config.optim.clip_norm)
+            nn.utils.clip_grad_norm_(peer.parameters(), config.optim.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             average.update_parameters(peer)
@@ -229,7 +229,12 @@ def main() -> None:
         parser.error(
             f"{', '.join(OF_TRANSFORMERS)} are those of transformers: pip install '.[peers]', or leave them out"
         )
-    alone = ["scaling.num_workers=1", "train.accumulate=1", "train.epochs=1000000", f"train.max_minutes={args.minutes}"]
+    alone = [
+        "scaling.num_workers=1",
+        "train.gradient_accumulation_steps=1",
+        "train.epochs=1000000",
+        f"train.max_minutes={args.minutes}",
+    ]
     try:
         config = load_config(args.config, [*args.overrides, *alone])
         results = compare(names, config, device, args.out)

@@ -28,7 +28,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         uri = f"sqlite:///{folder}/mlflow.db"
-        own = ["name=recovery", f"output={folder}", f"tracking.uri={uri}", "tracking.register_as=null"]
+        own = ["name=recovery", f"output_dir={folder}", f"tracking.uri={uri}", "tracking.registered_model_name=null"]
         command = [sys.executable, "-m", "mrqm", "train", "-c", arguments.config, *arguments.overrides, *own]
         driver = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:

@@ -29,8 +29,8 @@ from scipy.stats import spearmanr
 from search_surrogate import Array, Surrogate
 from search_table import TABLE, Row, load_grid, read_table
 
-from tune.search.trial_scheduler import Conductor
-from tune.space.sampling import Candidates
+from tune.search.trial_scheduler import TrialScheduler
+from tune.space.sampling import ConfigSampler
 from tune.space.schema import Space, make_space
 from tune.state.journal import Journal
 from tune.state.messages import Epoch, Task
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=1, help="trials that run side by side")
     arguments = parser.parse_args()
     space, config = load_grid()
-    grid = list(Candidates(space, config).grid())
+    grid = list(ConfigSampler(space, config).grid())
     rows = read_table(arguments.table)
     if len(rows) < LEAST_RUNS:
         sys.exit(f"{arguments.table}: {len(rows)} runs are too few for a fit; search_table.py makes more")
@@ -81,8 +81,8 @@ def main() -> None:
     for algorithm, scheduler in SEARCHES:
         sweeps = []
         for seed in range(arguments.seeds):
-            settings = {"algorithm": scheduler, "grace_epochs": arguments.grace}
-            candidates = Candidates(searched(space, algorithm, settings, seed, len(grid)), config)
+            settings = {"algorithm": scheduler, "grace_period": arguments.grace}
+            candidates = ConfigSampler(searched(space, algorithm, settings, seed, len(grid)), config)
             sweeps.append(list(itertools.islice(search(candidates, table, arguments.at_once), budget)))
         print(f"{algorithm + ' + ' + scheduler:<16}{summary(sweeps)}", flush=True)
 
@@ -94,14 +94,14 @@ def searched(grid: Space, algorithm: str, scheduler: Mapping[str, Any], seed: in
     return make_space({**values, "search": search, "scheduler": scheduler, "budget": {"trials": trials}})
 
 
-def search(candidates: Candidates, table: Surrogate, at_once: int = 1) -> Iterator[Found]:
+def search(candidates: ConfigSampler, table: Surrogate, at_once: int = 1) -> Iterator[Found]:
     """What a sweep has found after each epoch that it trains, until it ends."""
     found, most = Found(1.0, 1.0), -1.0
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         journal = stack.enter_context(closing(Journal(folder / "sweep.jsonl")))
         journal.write(SessionBegan(trials=candidates.space.budget.trials or 0))
-        conductor = Conductor(candidates, journal, folder, table.epochs)
+        conductor = TrialScheduler(candidates, journal, folder, table.epochs)
         running: deque[tuple[Task, int]] = deque()
         while True:
             while len(running) < at_once and (begun := conductor.next()):

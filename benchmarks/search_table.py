@@ -22,7 +22,7 @@ import torch
 
 from mrqm.config import Config
 from mrqm.engine.trainer import Trainer
-from tune.space.sampling import Candidates
+from tune.space.sampling import ConfigSampler
 from tune.space.schema import Space, load_space, sweep_config
 
 FOLDER = Path(__file__).parent
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, help="at most; by default all of the grid")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # trainings side by side in a sweep have one each; sums, and so AP, depend on it
-    candidates = Candidates(*load_grid(arguments.data))
+    candidates = ConfigSampler(*load_grid(arguments.data))
     grid = list(candidates.grid())
     done = [row["params"] for row in read_table(arguments.table)]
     if strange := [params for params in done if params not in grid]:

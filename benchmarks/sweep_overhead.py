@@ -32,8 +32,8 @@ from tune.execution.trainable import SweepTrial
 from tune.report.live_table import LiveTable
 from tune.report.mlflow_recorder import Recorder
 from tune.report.plan import Plan
-from tune.search.trial_scheduler import Conductor
-from tune.space.sampling import Candidates
+from tune.search.trial_scheduler import TrialScheduler
+from tune.space.sampling import ConfigSampler
 from tune.space.schema import Space, make_space
 from tune.state.history import History
 from tune.state.journal import Journal
@@ -57,7 +57,7 @@ class TimedTrial(SweepTrial):
         for epoch in range(1, config.train.epochs + 1):
             compute(self.seconds)
             metrics = {"train/loss": 1 / epoch, "coco/AP": config.loss.mining.base_iou - 0.1 / epoch}
-            checkpoint = Path(config.output) / config.name / f"epoch_{epoch:04d}"
+            checkpoint = Path(config.output_dir) / config.name / f"epoch_{epoch:04d}"
             checkpoint.mkdir(parents=True)
             yield Epoch(epoch, epoch, self.seconds, metrics, str(checkpoint), True, epoch == config.train.epochs)
 
@@ -130,14 +130,14 @@ def seconds_to_import(statement: str) -> float:
 def run_sweep(folder: Path, trials: int, epochs: int, cpus: int) -> History:
     """Run it as `mrqm tune` does once it has its plan, until MLflow has everything."""
     space = timed_space(trials, epochs)
-    words = [f"train.epochs={epochs}", "train.max_minutes=null", "scaling.num_workers=1", f"output={folder}"]
+    words = [f"train.epochs={epochs}", "train.max_minutes=null", "scaling.num_workers=1", f"output_dir={folder}"]
     config = load_config(CONFIG, ["name=overhead", f"tracking.uri=sqlite:///{folder}/mlflow.db", *words])
     plan = Plan(trials=trials, epochs=epochs, at_once=cpus, checkpoints=0, checkpoint_bytes=0)
     sweep_folder = folder / config.name
     sweep_folder.mkdir()
-    trials_config = config.model_copy(update={"output": str(sweep_folder)})
+    trials_config = config.model_copy(update={"output_dir": str(sweep_folder)})
     with closing(Journal(sweep_folder / "sweep.jsonl")) as journal, (folder / "log").open("w") as log:
-        conductor = Conductor(Candidates(space, config), journal, sweep_folder, epochs)
+        conductor = TrialScheduler(ConfigSampler(space, config), journal, sweep_folder, epochs)
         with Recorder(config, trials_config, journal, {}) as recorder:
             recorder.catch_up()
             journal.write(SessionBegan(trials=trials))
@@ -152,7 +152,7 @@ def timed_space(trials: int, epochs: int) -> Space:
     """TPE, and ASHA whose only rung is the last epoch: no trial is shorter than the others."""
     return make_space(
         {
-            "scheduler": {"algorithm": "asha", "grace_epochs": epochs},
+            "scheduler": {"algorithm": "asha", "grace_period": epochs},
             "budget": {"trials": trials},
             "parameters": {
                 "loss.mining.base_iou": {"uniform": [0.4, 0.7]},

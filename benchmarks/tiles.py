@@ -57,7 +57,7 @@ def main() -> None:
             written = write(items, Path(folder), suffix, args.tile)
             sides[f"on disk, {suffix}"] = (classes, written, whole_items(written, partial(scaled_size, scale=1.0)))
         datasets = {
-            name: DetectionDataset(AnnotationSet(names, side), views, min_visible=0.4, cache_mb=args.cache_mb)
+            name: DetectionDataset(AnnotationSet(names, side), views, min_area_ratio=0.4, cache_mb=args.cache_mb)
             for name, (names, side, views) in sides.items()
         }
         first = {name: read_epoch(config, dataset, 0) for name, dataset in datasets.items()}

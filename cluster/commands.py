@@ -59,12 +59,12 @@ def make_submit(
         request = Request(words, address, working_dir, submission_id, env or (), resources, read, redact=redact)
         sent = send(request, typer.echo)
 
-        from cluster.jobs.follow_job import attend, how_to_go_on
+        from cluster.jobs.follow_job import describe_commands, follow_job
 
         if not follow:
-            typer.echo(how_to_go_on(sent.submission_id))
+            typer.echo(describe_commands(sent.submission_id))
             return
-        raise typer.Exit(attend(sent.dashboard, sent.submission_id, typer.echo))
+        raise typer.Exit(follow_job(sent.dashboard, sent.submission_id, typer.echo))
 
     return submit
 
@@ -104,9 +104,9 @@ def logs(
         print_logs(dashboard, submission_id, typer.echo)
         return
 
-    from cluster.jobs.follow_job import attend
+    from cluster.jobs.follow_job import follow_job
 
-    raise typer.Exit(attend(dashboard, submission_id, typer.echo))
+    raise typer.Exit(follow_job(dashboard, submission_id, typer.echo))
 
 
 @jobs.command()

@@ -23,7 +23,7 @@ from cluster.address import find_address
 from cluster.command_line import CommandLine, ReadFile, read_command_line
 from cluster.dashboard import Dashboard, open_dashboard
 from cluster.errors import ClusterError
-from cluster.jobs.job_env import hand_over
+from cluster.jobs.job_env import make_job_env
 from cluster.jobs.package import Package, pack
 
 LEAST_RAY = (2, 60)
@@ -78,7 +78,7 @@ def submit(request: Request, say: Say) -> Submitted:
     package = pack(request.working_dir.absolute())
     package.require_small()
     command = read_command_line(request.words, package, request.read, request.redact)
-    variables, notes = hand_over(request.env, os.environ, request.redact)
+    variables, notes = make_job_env(request.env, os.environ, request.redact)
     dashboard = open_dashboard(find_address(request.address))
     say(f"cluster   {dashboard.address}, Ray {dashboard.ray_version}")
     notes += _compare_versions(dashboard) + _look_at_nodes(dashboard, request, command, package)

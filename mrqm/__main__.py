@@ -139,12 +139,12 @@ def tune(
     console = Console(highlight=False)
     with stoppable_command(typer.echo, "the same command continues the sweep"):
         with console.status("loading Ray, MLflow and Optuna"):
-            from tune.report.leaderboard import print_outcome
+            from tune.report.leaderboard import print_result
             from tune.sweep import Request
             from tune.sweep import sweep as run
         outcome = run(Request(config, space, overrides or (), add_trials, retry_failed, dry_run), console)
         if outcome is not None:
-            print_outcome(outcome, console)
+            print_result(outcome, console)
 
 
 @app.command(cls=ConfiguredCommand)
@@ -231,7 +231,7 @@ def evaluate(
             from pipelines.console.progress import ImageProgress
             from pipelines.evaluation.evaluate import Request
             from pipelines.evaluation.evaluate import evaluate as run
-            from pipelines.evaluation.report import analyse, print_assessment, write_report
+            from pipelines.evaluation.report import analyse, print_evaluation, write_report
 
         request = Request(
             model=models[0] if models else None, predictions=predictions, config=config, overrides=overrides,
@@ -240,7 +240,7 @@ def evaluate(
         )  # fmt: skip
         assessment = run(request, ImageProgress(console))
         analysis = analyse(assessment)
-        print_assessment(assessment, analysis, console)
+        print_evaluation(assessment, analysis, console)
         if report is None and not track:
             return
         folder = report or Path(temporary.enter_context(TemporaryDirectory()))
@@ -438,10 +438,10 @@ def main() -> None:
     arguments = sys.argv[1:]
     if JOB in os.environ:
         from cluster.command_line import FILES
-        from pipelines.compute.job_cwd import JobDirectoryError, enter_place
+        from pipelines.compute.job_cwd import JobDirectoryError, enter_job_cwd
 
         try:
-            arguments = enter_place(arguments, FILES)
+            arguments = enter_job_cwd(arguments, FILES)
         except JobDirectoryError as error:
             typer.echo(f"error: {error}", err=True)
             sys.exit(2)

@@ -36,7 +36,7 @@ TINY: dict[str, Any] = {
     },
     "loss": {"one_to_many": {"max_queries": 16}},
     "data": {"train": "train", "val": "val", "loader_workers": 0},
-    "optim": {"lr": 1e-3, "warmup_steps": 0, "backbone_lr_factor": 1.0, "clip_norm": 1.0},
+    "optim": {"lr": 1e-3, "warmup_steps": 0, "backbone_lr_factor": 1.0, "max_grad_norm": 1.0},
     "train": {"epochs": 2, "batch_size": 2},
 }
 
@@ -229,7 +229,7 @@ def overfitting(squares: Callable[..., Path], tiny_config: TinyConfig) -> TinyCo
         f"data.root={root}", "data.classes=[blue, yellow]",
         "model.backbone.weights=none", "model.backbone.frozen_batch_norm=false", "model.hidden_dim=64",
         "model.ffn_dim=128", "loss.encoder_supervision=mined", "data.augment.horizontal_flip=0",
-        "train.epochs=150", "optim.schedule=cosine", "optim.ema_decay=0.9", "optim.warmup_steps=10",
+        "train.epochs=150", "optim.lr_scheduler=cosine", "optim.ema_decay=0.9", "optim.warmup_steps=10",
         "optim.lr=2e-3", *overrides,
     )  # fmt: skip
 

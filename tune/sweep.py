@@ -33,7 +33,7 @@ from pipelines.failures.storage_wait import storage_faults_explained, write_pati
 from pipelines.failures.taxonomy import FailureKind
 from pipelines.preflight.inputs import check_inputs
 from pipelines.storage.absolute_paths import with_absolute_paths
-from pipelines.storage.data_cache import node_copy
+from pipelines.storage.data_cache import data_cache
 from pipelines.storage.filesystem import StorageError
 from pipelines.storage.fingerprint import describe_unknown, require_same
 from pipelines.storage.run_dir import RunFolder
@@ -44,10 +44,10 @@ from tune.report.html import describe_sweep, write_report
 from tune.report.live_table import LiveTable
 from tune.report.mlflow_recorder import Recorder
 from tune.report.plan import Plan, count_wanted, make_plan, print_plan
-from tune.report.result import Outcome
-from tune.search.trial_scheduler import Conductor
-from tune.search.warm_start import Found, find_known
-from tune.space.sampling import Candidates
+from tune.report.result import SweepResult
+from tune.search.trial_scheduler import TrialScheduler
+from tune.search.warm_start import PriorRuns, find_prior_runs
+from tune.space.sampling import ConfigSampler
 from tune.space.schema import Space, load_space, overrides, sweep_config
 from tune.state.fingerprint import SweepFingerprint, begin_sweep, fingerprint_of
 from tune.state.history import History
@@ -84,7 +84,7 @@ class Request:
     dry_run: bool = False
 
 
-def sweep(request: Request, console: Console) -> Outcome | None:
+def sweep(request: Request, console: Console) -> SweepResult | None:
     """Search, report, register; None after a dry run.
 
     Raises:
@@ -96,7 +96,7 @@ def sweep(request: Request, console: Console) -> Outcome | None:
     """
     space = load_space(request.space)
     config = with_absolute_paths(sweep_config(request.config, space, request.words))
-    candidates = Candidates(space, config)
+    candidates = ConfigSampler(space, config)
     candidates.check()
     folder, fingerprint = RunFolder(config), fingerprint_of(config, space)
     if request.dry_run:
@@ -104,7 +104,7 @@ def sweep(request: Request, console: Console) -> Outcome | None:
         wanted = count_wanted(candidates, read_history(folder.path / JOURNAL), request.add_trials, _gpus(config))
         with ExitStack() as data:
             inputs = _read_inputs(config, fingerprint, console, data) if space.warm_start else None
-        found = find_known(candidates, config, inputs.fingerprint.stamp) if inputs else None
+        found = find_prior_runs(candidates, config, inputs.fingerprint.stamp) if inputs else None
         with ray_session():
             _plan(candidates, config, found, console, wanted)
         return None
@@ -114,7 +114,7 @@ def sweep(request: Request, console: Console) -> Outcome | None:
         wanted = count_wanted(candidates, history, request.add_trials, _gpus(config))
         inputs = _read_inputs(config, fingerprint, console, data)
         require_same(config, folder, inputs.fingerprint)
-        found = None if history.trials else find_known(candidates, config, inputs.fingerprint.stamp)
+        found = None if history.trials else find_prior_runs(candidates, config, inputs.fingerprint.stamp)
         require_store(config, folder)
         with ray_session(), stoppable():
             plan = _plan(candidates, config, found, console, wanted)
@@ -144,7 +144,7 @@ class Inputs:
 def _read_inputs(config: Config, fingerprint: SweepFingerprint, console: Console, data: ExitStack) -> Inputs:
     """Read all that trials will need, which is there as long as `data` is open."""
     with Display(console, []) as display:
-        data.enter_context(node_copy(config.data, display.phase))
+        data.enter_context(data_cache(config.data, display.phase))
         datasets = check_inputs(config, display)
         display.phase("computing the digests of the data")
         inputs = Inputs(datasets, fingerprint.with_data(datasets))
@@ -153,7 +153,7 @@ def _read_inputs(config: Config, fingerprint: SweepFingerprint, console: Console
 
 
 def _plan(
-    candidates: Candidates, config: Config, found: Found | None, console: Console, wanted: int | None = None
+    candidates: ConfigSampler, config: Config, found: PriorRuns | None, console: Console, wanted: int | None = None
 ) -> Plan:
     require_room(config.scaling)
     plan = make_plan(candidates, config, cluster_nodes(), wanted)
@@ -163,18 +163,18 @@ def _plan(
 
 def _search(
     request: Request,
-    candidates: Candidates,
+    candidates: ConfigSampler,
     config: Config,
     plan: Plan,
-    found: Found | None,
+    found: PriorRuns | None,
     inputs: Inputs,
     console: Console,
-) -> Outcome:
+) -> SweepResult:
     space, folder = candidates.space, RunFolder(config).path
-    trials_config = config.model_copy(update={"output": str(folder)})
+    trials_config = config.model_copy(update={"output_dir": str(folder)})
     stamp = inputs.fingerprint.stamp
     with closing(Journal(folder / JOURNAL)) as journal:
-        conductor = Conductor(candidates, journal, folder, plan.epochs, _gpus(config))
+        conductor = TrialScheduler(candidates, journal, folder, plan.epochs, _gpus(config))
         with Recorder(config, trials_config, journal, stamp) as recorder:
             note_datasets(recorder.sweep, config, inputs.datasets, inputs.fingerprint.content)
             recorder.catch_up()
@@ -203,7 +203,7 @@ def _retry_failed(journal: Journal, *, every: bool) -> None:
             journal.write(Retried(trial=trial.number))
 
 
-def _conclude(request: Request, config: Config, space: Space, history: History, recorder: Recorder) -> Outcome:
+def _conclude(request: Request, config: Config, space: Space, history: History, recorder: Recorder) -> SweepResult:
     """Report, and register the best: what MLflow does not take is no reason to be without table, report and outcome."""
     objective, folder = space.objective[0], RunFolder(config).path
     if not (ranked := history.best_trials(objective)):
@@ -212,7 +212,7 @@ def _conclude(request: Request, config: Config, space: Space, history: History, 
     best = ranked[0]
     result = best.best(objective)
     assert result is not None, "only trials with results are ranked"
-    outcome = Outcome(
+    outcome = SweepResult(
         name=config.name,
         space=space,
         history=history,

@@ -15,7 +15,7 @@ DETACHED = 130
 Say = Callable[[str], None]
 
 
-def attend(dashboard: Dashboard, submission_id: str, say: Say) -> int:
+def follow_job(dashboard: Dashboard, submission_id: str, say: Say) -> int:
     """Print a job's output until it ends; returns the job's exit code, or 130 when it was left to itself.
 
     Raises:
@@ -28,7 +28,7 @@ def attend(dashboard: Dashboard, submission_id: str, say: Say) -> int:
         except KeyboardInterrupt:
             answer = ask_what_to_do(submission_id)
             if answer == "detach":
-                say(f"job {submission_id} goes on; {how_to_go_on(submission_id)}")
+                say(f"job {submission_id} goes on; {describe_commands(submission_id)}")
                 return DETACHED
             if answer == "stop":
                 say(f"stopping job {submission_id}")
@@ -39,6 +39,6 @@ def attend(dashboard: Dashboard, submission_id: str, say: Say) -> int:
         return exit_code(job)
 
 
-def how_to_go_on(submission_id: str) -> str:
+def describe_commands(submission_id: str) -> str:
     """The commands for a job that nobody follows."""
     return f"follow it: mrqm jobs logs {submission_id} --follow; stop it: mrqm jobs stop {submission_id}"

@@ -17,7 +17,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SECRET = re.compile(r"TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE", re.IGNORECASE)
 
 
-def hand_over(
+def make_job_env(
     wanted: Sequence[str], environ: Mapping[str, str], redact: Callable[[str], str]
 ) -> tuple[dict[str, str], list[str]]:
     """The variables that a job gets: MLFLOW_TRACKING_URI if it names a server, and what is wanted.

@@ -31,7 +31,7 @@ BATCH, FAULT = "batch.safetensors", "fault.json"
 
 
 @dataclass(frozen=True)
-class Fault:
+class Divergence:
     """A step that went wrong.
 
     Attributes:
@@ -48,13 +48,13 @@ class Fault:
     noise_seed: int
     losses: dict[str, float]
     not_finite: tuple[str, ...]
-    usual_loss: float | None = None
+    median_loss: float | None = None
 
     @property
     def what(self) -> str:
         """What was wrong, in words."""
-        if self.usual_loss is not None:
-            return f"the loss is {self.losses['loss']:.4g}, usually {self.usual_loss:.4g}"
+        if self.median_loss is not None:
+            return f"the loss is {self.losses['loss']:.4g}, usually {self.median_loss:.4g}"
         return f"{', '.join(self.not_finite)} not finite"
 
 
@@ -69,13 +69,15 @@ class Replay:
         first_bad_module: the first part of the model whose output is not finite; None if all are.
     """
 
-    fault: Fault
+    fault: Divergence
     losses: dict[str, float]
     gradient_norm: float
     first_bad_module: str | None
 
 
-def save_fault(folder: Path, model: nn.Module, batches: Sequence[Batch], config: Config, fault: Fault) -> None:
+def save_divergence(
+    folder: Path, model: nn.Module, batches: Sequence[Batch], config: Config, fault: Divergence
+) -> None:
     """Keep a step; `batches` are the parts it was accumulated from.
 
     Raises:
@@ -100,7 +102,7 @@ def replay(folder: Path, device: torch.device) -> Replay:
     if not (folder / FAULT).is_file():
         raise CheckpointError(f"{folder}: no kept step: it has no {FAULT}")
     content = json.loads((folder / FAULT).read_text())
-    fault = Fault(**{**content, "not_finite": tuple(content["not_finite"])})
+    fault = Divergence(**{**content, "not_finite": tuple(content["not_finite"])})
     config = load_checkpoint_config(folder)
     model = load_model(folder, config).to(device).train()
     first_bad = _watch(model)

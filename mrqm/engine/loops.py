@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from mrqm.config import Config
 from mrqm.data import DetectionLoader
-from mrqm.engine.divergence import Fault, not_finite, save_fault
+from mrqm.engine.divergence import Divergence, not_finite, save_divergence
 from mrqm.engine.progress import DivergenceError, Progress
-from mrqm.engine.train_step import Learner
+from mrqm.engine.train_step import TrainState
 from mrqm.evaluation import Evaluator, build_protocol
 from mrqm.inference.postprocess import detect
-from mrqm.ops.distributed import place, unwrap
+from mrqm.ops.distributed import get_rank_and_world_size, unwrap
 from mrqm.structures.batch import Batch
 from mrqm.structures.step_report import StepReport
 
@@ -28,12 +28,12 @@ logger = logging.getLogger(__name__)
 
 
 def train_one_epoch(
-    learner: Learner,
+    learner: TrainState,
     loader: DetectionLoader,
     progress: Progress,
     epoch: int,
     on_step: Callable[[StepReport], None],
-    on_fault: Callable[[Fault, Path], None],
+    on_fault: Callable[[Divergence, Path], None],
 ) -> dict[str, float]:
     """Train on every batch of an epoch, or what is left of it, or until the time limit.
 
@@ -56,15 +56,15 @@ def train_one_epoch(
     """
     learner.model.train()
     config = learner.config
-    epoch_steps = len(loader) // config.train.accumulate
+    epoch_steps = len(loader) // config.train.gradient_accumulation_steps
     begin, before, seen_before = time.perf_counter(), progress.elapsed_seconds, progress.images_seen
-    for batches in _grouped(loader, config.train.accumulate):
+    for batches in _grouped(loader, config.train.gradient_accumulation_steps):
         noise_seed = _seed_noise(config.train.seed, epoch, progress.epoch_step)
         losses = learner.backward(batches)
         seconds, images, means = _mean_over_ranks(
             losses, time.perf_counter() - begin, sum(len(targets) for _, _, targets in batches), learner.device
         )
-        usual = _exceeded(means["loss"], progress.usual_loss(), config.train.explosion_factor)
+        usual = _exceeded(means["loss"], progress.median_loss(), config.train.loss_spike_factor)
         usable = math.isfinite(means["loss"]) and usual is None
         lr = learner.update(progress.step, progress.share) if usable else None
         progress.step += 1
@@ -73,8 +73,8 @@ def train_one_epoch(
         if lr is None:
             own = {name: value.item() for name, value in losses.items()}
             causes = not_finite(means) or (() if usual is not None else ("gradient",))
-            fault = Fault(epoch, progress.step, place()[0], noise_seed, own, causes, usual)
-            _set_aside(fault, learner, batches, progress, on_fault)
+            fault = Divergence(epoch, progress.step, get_rank_and_world_size()[0], noise_seed, own, causes, usual)
+            _skip_step(fault, learner, batches, progress, on_fault)
         else:
             progress.learned(means)
             on_step(
@@ -102,29 +102,33 @@ def _exceeded(loss: float, usual: float | None, factor: float | None) -> float |
     return usual if usual is not None and factor is not None and loss > factor * usual else None
 
 
-def _set_aside(
-    fault: Fault,
-    learner: Learner,
+def _skip_step(
+    fault: Divergence,
+    learner: TrainState,
     batches: list[Batch],
     progress: Progress,
-    on_fault: Callable[[Fault, Path], None],
+    on_fault: Callable[[Divergence, Path], None],
 ) -> None:
     """Keep a step that went wrong, and go on without it or stop, as configured."""
     config = learner.config
     learner.optimizer.zero_grad(set_to_none=True)
     progress.skipped += 1
     folder = learner.faults / f"step_{fault.step:06d}"
-    if not_finite(fault.losses) or "gradient" in fault.not_finite or fault.usual_loss is not None:
+    if not_finite(fault.losses) or "gradient" in fault.not_finite or fault.median_loss is not None:
         try:
-            save_fault(folder / f"rank_{fault.rank}", unwrap(learner.model), batches, config, fault)
+            save_divergence(folder / f"rank_{fault.rank}", unwrap(learner.model), batches, config, fault)
         except OSError as error:
             logger.warning("step %d could not be kept: %s", fault.step, error)
     on_fault(fault, folder)
     what = f"step {fault.step}: {fault.what}; kept for `mrqm replay {folder}/rank_*`"
     if config.train.on_divergence == "stop" or progress.skipped > config.train.max_skipped:
         raise DivergenceError(
-            f"{what}\nlower optim.lr={config.optim.lr} or optim.clip_norm={config.optim.clip_norm}, or set "
-            + ("" if fault.usual_loss is None else f"train.explosion_factor={config.train.explosion_factor} higher or ")
+            f"{what}\nlower optim.lr={config.optim.lr} or optim.max_grad_norm={config.optim.max_grad_norm}, or set "
+            + (
+                ""
+                if fault.median_loss is None
+                else f"train.loss_spike_factor={config.train.loss_spike_factor} higher or "
+            )
             + f"train.on_divergence=skip (skipped so far: {progress.skipped - 1} of at most {config.train.max_skipped})"
         )
     logger.warning("%s; skipped, %d of at most %d", what, progress.skipped, config.train.max_skipped)
@@ -143,7 +147,7 @@ def evaluate(model: nn.Module, loader: DetectionLoader, config: Config, device: 
 
 def _seed_noise(seed: int, epoch: int, step: int) -> int:
     """Seed the noise of one step, different on every rank; returns that seed."""
-    noise_seed = int(np.random.SeedSequence((seed, epoch, step, place()[0])).generate_state(1)[0])
+    noise_seed = int(np.random.SeedSequence((seed, epoch, step, get_rank_and_world_size()[0])).generate_state(1)[0])
     torch.manual_seed(noise_seed)
     return noise_seed
 

@@ -27,7 +27,7 @@ from mrqm.data.loading.dataset import DetectionDataset
 from mrqm.data.loading.loader import STRIDE, to_stride
 from mrqm.data.loading.view_sizes import view_sizes
 from mrqm.engine.optim import Schedule, build_optimizer
-from mrqm.engine.train_step import Learner
+from mrqm.engine.train_step import TrainState
 from mrqm.losses.criterion import build_criterion, total_loss
 from mrqm.ops.distributed import autocast
 from mrqm.structures.batch import Batch
@@ -120,13 +120,13 @@ def predict_step_memory(config: Config, num_classes: int, batch: HeaviestBatch) 
     return StepMemory(_model_bytes(learner), batch.images * an_image, 4 * MATCHING_FLOATS * pairs)
 
 
-def build_learner(config: Config, num_classes: int, device: torch.device | None = None) -> Learner:
+def build_learner(config: Config, num_classes: int, device: torch.device | None = None) -> TrainState:
     """A model with random weights and all that teaches it, as `Trainer` builds it."""
     device = device or torch.device("cpu")
     torch.manual_seed(0)
     model = build_unloaded(config, num_classes).to(device).train()
     optimizer = build_optimizer(model, config.optim)
-    return Learner(
+    return TrainState(
         model=model,
         criterion=build_criterion(config.loss),
         optimizer=optimizer,
@@ -156,7 +156,7 @@ def make_batch(objects: int, size: tuple[int, int], num_classes: int) -> Batch:
     return torch.randint(256, (1, 3, height, width), dtype=torch.uint8, generator=generator), None, [target]
 
 
-def _kept_bytes(learner: Learner, num_classes: int, size: tuple[int, int], batch: HeaviestBatch) -> int:
+def _kept_bytes(learner: TrainState, num_classes: int, size: tuple[int, int], batch: HeaviestBatch) -> int:
     """Bytes that autograd keeps of one image until the backward pass."""
     images, masks, targets = make_batch(batch.objects, size, num_classes)
     if batch.padded:
@@ -179,7 +179,7 @@ def _kept_bytes(learner: Learner, num_classes: int, size: tuple[int, int], batch
     return sum(kept.values())
 
 
-def _model_bytes(learner: Learner) -> int:
+def _model_bytes(learner: TrainState) -> int:
     config = learner.config
     state = sum(tensor.nbytes for tensor in (*learner.model.parameters(), *learner.model.buffers()))
     learning = sum(parameter.nbytes for parameter in learner.model.parameters() if parameter.requires_grad)

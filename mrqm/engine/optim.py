@@ -60,6 +60,6 @@ class Schedule:
         return self.config.lr * factor
 
     def _decay(self, progress: float) -> float:
-        if self.config.schedule == "step":
+        if self.config.lr_scheduler == "step":
             return STEP_FACTOR if progress >= self.config.step_at else 1.0
         return COSINE_FLOOR + (1 - COSINE_FLOOR) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2

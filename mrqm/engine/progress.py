@@ -56,7 +56,7 @@ class Progress:
         self.loss_steps += 1
         self.recent_losses = [*self.recent_losses, losses["loss"]][-RECENT:]
 
-    def usual_loss(self) -> float | None:
+    def median_loss(self) -> float | None:
         """Median of the last steps' losses; None before there were enough to tell."""
         return statistics.median(self.recent_losses) if len(self.recent_losses) == RECENT else None
 

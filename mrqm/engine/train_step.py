@@ -20,7 +20,7 @@ from mrqm.structures.batch import Batch
 
 
 @dataclass
-class Learner:
+class TrainState:
     """A model with all that teaches it.
 
     Attributes:
@@ -55,7 +55,7 @@ class Learner:
         Returns:
             The learning rate; None if a gradient is not finite, which changes no weight.
         """
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.max_grad_norm)
         if not norm.isfinite():
             self.optimizer.zero_grad(set_to_none=True)
             return None

@@ -24,15 +24,15 @@ from torch.nn.parallel import DistributedDataParallel
 from mrqm.checkpoint.folder import Snapshot, adopt_class_order, copy_to_host, load_training, read_weights
 from mrqm.config import Config
 from mrqm.data import build_dataset, build_loader, collate
-from mrqm.engine.divergence import Fault
+from mrqm.engine.divergence import Divergence
 from mrqm.engine.loops import evaluate, train_one_epoch
 from mrqm.engine.optim import Schedule, build_optimizer
 from mrqm.engine.progress import Progress
-from mrqm.engine.train_step import Learner
+from mrqm.engine.train_step import TrainState
 from mrqm.inference.postprocess import detect
 from mrqm.losses.criterion import build_criterion
 from mrqm.models.mrqm import build_model, compile_parts
-from mrqm.ops.distributed import place, unwrap
+from mrqm.ops.distributed import get_rank_and_world_size, unwrap
 from mrqm.structures.batch import Batch
 from mrqm.structures.step_report import StepReport
 from mrqm.visualization.detections import draw_comparison
@@ -74,7 +74,7 @@ class Trainer:
 
     def __init__(self, config: Config, device: torch.device, faults: Path | None = None) -> None:
         self.device = device
-        self.rank, self.world_size = place()
+        self.rank, self.world_size = get_rank_and_world_size()
         config = adopt_class_order(config)
         train_data, self.val_data = build_dataset(config, "train"), build_dataset(config, "val")
         self.classes = train_data.classes
@@ -87,7 +87,7 @@ class Trainer:
         model = build_model(config, len(self.classes)).to(device)
         self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
         optimizer = build_optimizer(model, config.optim)
-        self.learner = Learner(
+        self.learner = TrainState(
             model=_distributed(model, device) if self.world_size > 1 else model,
             criterion=build_criterion(config.loss),
             optimizer=optimizer,
@@ -95,12 +95,12 @@ class Trainer:
             ema=ModelEmaV3(model, config.optim.ema_decay, use_warmup=True) if config.optim.ema_decay else None,
             config=config,
             device=device,
-            faults=faults or Path(config.output) / config.name / "faults",
+            faults=faults or Path(config.output_dir) / config.name / "faults",
         )
         if config.model.compile:
             compile_parts(model)
         self.epoch = 0
-        steps = config.train.epochs * (len(self.train_loader) // config.train.accumulate)
+        steps = config.train.epochs * (len(self.train_loader) // config.train.gradient_accumulation_steps)
         self.progress = Progress(steps, 60 * (config.train.max_minutes or math.inf))
 
     @property
@@ -121,7 +121,7 @@ class Trainer:
     def train_epoch(
         self,
         on_step: Callable[[StepReport], None] = lambda report: None,
-        on_fault: Callable[[Fault, Path], None] = lambda fault, folder: None,
+        on_fault: Callable[[Divergence, Path], None] = lambda fault, folder: None,
     ) -> dict[str, float]:
         """Train one epoch, or what is left of it; returns its mean losses."""
         self.train_loader.set_epoch(self.epoch, self.progress.epoch_step * self.config.train.batch_size)

@@ -28,7 +28,7 @@ View = Literal["tiles", "sliced", "full"]
 
 
 @dataclass(frozen=True)
-class Found:
+class DatasetPredictions:
     """Annotated images and what was found in them, aligned.
 
     Attributes:
@@ -45,13 +45,13 @@ class Found:
 
 
 def count_views(dataset: DetectionDataset, view: View) -> int:
-    """How many images `look_at` will look at."""
+    """How many images `predict_dataset` will look at."""
     return len(dataset) if view == "tiles" else len(dataset.annotations.records)
 
 
-def look_at(
+def predict_dataset(
     detector: Detector, dataset: DetectionDataset, view: View, on_image: Callable[[], None] = lambda: None
-) -> Found:
+) -> DatasetPredictions:
     """Detect in every image, or tile, of a data set.
 
     Args:
@@ -63,10 +63,12 @@ def look_at(
     Raises:
         DataError: more images than the data set tolerates do not decode.
     """
-    return (_look_at_tiles if view == "tiles" else _look_at_images)(detector, dataset, view, on_image)
+    return (_predict_tiles if view == "tiles" else _predict_images)(detector, dataset, view, on_image)
 
 
-def _look_at_tiles(detector: Detector, dataset: DetectionDataset, _: View, on_image: Callable[[], None]) -> Found:
+def _predict_tiles(
+    detector: Detector, dataset: DetectionDataset, _: View, on_image: Callable[[], None]
+) -> DatasetPredictions:
     model, config, device = detector.model, detector.config, detector.device
     indices, detections = [], []
     for batch in build_loader(config, dataset, training=False):
@@ -81,10 +83,12 @@ def _look_at_tiles(detector: Detector, dataset: DetectionDataset, _: View, on_im
         return sample[0]
 
     records = tuple(dataset.scored_record(index) for index in indices)
-    return Found(dataset.classes, records, tuple(detections), read_image)
+    return DatasetPredictions(dataset.classes, records, tuple(detections), read_image)
 
 
-def _look_at_images(detector: Detector, dataset: DetectionDataset, view: View, on_image: Callable[[], None]) -> Found:
+def _predict_images(
+    detector: Detector, dataset: DetectionDataset, view: View, on_image: Callable[[], None]
+) -> DatasetPredictions:
     evaluation = detector.config.evaluation.model_copy(update={"view": view, "max_detections_per_image": None})
     config = detector.config.model_copy(update={"evaluation": evaluation})
     detector = Detector(detector.model, config, detector.device)
@@ -112,4 +116,4 @@ def _look_at_images(detector: Detector, dataset: DetectionDataset, view: View, o
     def read_image(index: int) -> Tensor:
         return torch.from_numpy(detector.open(records[index].path).pixels).permute(2, 0, 1)
 
-    return Found(dataset.classes, tuple(records), tuple(detections), read_image)
+    return DatasetPredictions(dataset.classes, tuple(records), tuple(detections), read_image)

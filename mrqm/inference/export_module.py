@@ -12,7 +12,7 @@ from mrqm.inference.postprocess import rank
 from mrqm.models.mrqm import MRQM
 
 
-class DeployedDetector(nn.Module):
+class ExportModule(nn.Module):
     """Images in, detections out, tensors of fixed shapes.
 
     Args:

@@ -24,7 +24,7 @@ from mrqm.models.iou_aware_head import DensePredictions
 from mrqm.models.mining import MinedPositives
 from mrqm.models.tokens import TokenGrid
 from mrqm.ops.boxes import coverage, paired_iou, to_xyxy
-from mrqm.structures.targets import BACKGROUND, UNJUDGED, BatchTargets, batch_targets, gather_targets
+from mrqm.structures.targets import BACKGROUND, IGNORE, BatchTargets, batch_targets, gather_targets
 
 IGNORED_SHARE = 0.5
 """A prediction of which one ignored region covers at least this share is not judged as background."""
@@ -99,7 +99,7 @@ class Criterion(nn.Module):
         iou, giou = paired_iou(boxes, target_boxes)
         positive = F.one_hot(labels, logits.shape[-1]).bool() & found.unsqueeze(-1)
         quality = iou.detach().unsqueeze(-1) * positive
-        judged = (assignment != UNJUDGED).unsqueeze(-1)
+        judged = (assignment != IGNORE).unsqueeze(-1)
         bbox = F.l1_loss(boxes, target_boxes, reduction="none").sum(-1)
         costs = self.classification_loss(_full_precision(logits), positive, quality) * judged
         return {
@@ -161,7 +161,7 @@ class Criterion(nn.Module):
 
 def build_criterion(config: LossConfig) -> Criterion:
     """The criterion that `config` describes."""
-    costs = config.costs
+    costs = config.matcher_costs
     return Criterion(
         HungarianMatcher(costs.classification, costs.bbox, costs.giou),
         CLASSIFICATION_LOSSES[config.classification],
@@ -171,7 +171,11 @@ def build_criterion(config: LossConfig) -> Criterion:
 
 def total_loss(losses: Mapping[str, Tensor], config: LossConfig) -> Tensor:
     """Weighted sum of the criterion's losses."""
-    weights = {"class": config.weights.classification, "bbox": config.weights.bbox, "giou": config.weights.giou}
+    weights = {
+        "class": config.loss_weights.classification,
+        "bbox": config.loss_weights.bbox,
+        "giou": config.loss_weights.giou,
+    }
     branches = {"mined": config.one_to_many.mined_loss_weight, "dense": config.one_to_many.dense_loss_weight}
     terms = []
     for name, value in losses.items():
@@ -204,7 +208,7 @@ def _leave_ignored(assignment: Tensor, boxes: Tensor, truth: BatchTargets) -> Te
     if truth.ignore_boxes is None:
         return assignment
     inside = coverage(boxes.detach(), truth.ignore_boxes.expand(len(boxes), -1, -1, -1)) >= IGNORED_SHARE
-    return assignment.masked_fill((assignment == BACKGROUND) & inside, UNJUDGED)
+    return assignment.masked_fill((assignment == BACKGROUND) & inside, IGNORE)
 
 
 def _full_precision(values: Tensor) -> Tensor:

@@ -56,16 +56,16 @@ class QuerySelection(nn.Module):
     Args:
         dim, num_classes, num_queries: D, K and Q.
         proposal_scale: side of a token's proposal in cells of its level.
-        distinct_iou: tokens whose boxes overlap a better-scored one by more than this come after all others (Zhang et
+        query_nms_iou: tokens whose boxes overlap a better-scored one by more than this come after all others (Zhang et
             al., 2023, "Dense Distinct Query"): one-to-many supervision makes neighbours score alike, and without this
             the queries crowd on few objects. None takes the best-scored whatever they overlap.
     """
 
     def __init__(
-        self, dim: int, num_classes: int, num_queries: int, proposal_scale: float, distinct_iou: float | None
+        self, dim: int, num_classes: int, num_queries: int, proposal_scale: float, query_nms_iou: float | None
     ) -> None:
         super().__init__()
-        self.num_queries, self.proposal_scale, self.distinct_iou = num_queries, proposal_scale, distinct_iou
+        self.num_queries, self.proposal_scale, self.query_nms_iou = num_queries, proposal_scale, query_nms_iou
         self.projection = nn.Sequential(nn.Linear(dim, dim), nn.LayerNorm(dim))
         self.class_head = classification_head(dim, num_classes)
         self.box_head = box_head(dim)
@@ -101,12 +101,12 @@ class QuerySelection(nn.Module):
     def _choose(self, scores: Tensor, features: Tensor, grid: TokenGrid) -> Tensor:
         """Tokens (B, Q) by falling score (B, S), distinct ones first."""
         num_queries, num_tokens = min(self.num_queries, scores.shape[1]), scores.shape[1]
-        if self.distinct_iou is None:
+        if self.query_nms_iou is None:
             return scores.topk(num_queries, 1).indices
         top, token = scores.topk(min(num_queries * CANDIDATES_PER_QUERY, num_tokens), 1)
         image = torch.arange(token.shape[0], device=token.device).unsqueeze(1).expand_as(token)
         boxes = to_xyxy(self.boxes_at(features, grid, image, token))
-        distinct = suppress(boxes, top.float(), torch.zeros_like(token), 1, self.distinct_iou)
+        distinct = suppress(boxes, top.float(), torch.zeros_like(token), 1, self.query_nms_iou)
         turn = torch.where(top.isinf(), 2, (~distinct).long())  # padding comes last of all
         place = torch.arange(token.shape[1], device=token.device)
         order = (turn * token.shape[1] + place).topk(num_queries, 1, largest=False).indices

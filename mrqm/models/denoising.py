@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mrqm.models.decoder import QueryBranch
 from mrqm.ops.boxes import to_cxcywh, to_xyxy
-from mrqm.structures.targets import BACKGROUND, UNJUDGED, BatchTargets, gather_targets
+from mrqm.structures.targets import BACKGROUND, IGNORE, BatchTargets, gather_targets
 
 NO_GROUP = -1
 LEAST_SIDE = 1e-4
@@ -50,7 +50,7 @@ class Denoising(nn.Module):
             attn_mask=group.unsqueeze(2) != group.unsqueeze(1),
         )
         assignment = torch.where(positive, objects, BACKGROUND)
-        return branch, assignment.masked_fill(group == NO_GROUP, UNJUDGED)
+        return branch, assignment.masked_fill(group == NO_GROUP, IGNORE)
 
     def _layout(self, count: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Object, polarity and group of each query of one image: groups of n positives and n negatives each."""

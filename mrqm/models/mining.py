@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mrqm.models.tokens import TokenGrid
 from mrqm.ops.boxes import paired_iou
-from mrqm.structures.targets import UNJUDGED, BatchTargets
+from mrqm.structures.targets import IGNORE, BatchTargets
 
 CLAIMED_DISCOUNT = 0.5
 """An anchor that already answers for another object counts half when an object without positives chooses."""
@@ -184,7 +184,7 @@ def query_positives(positives: MinedPositives, batch: int, max_queries: int) -> 
     kept = place < max_queries
     width = min(max(int(counts.max()), 1), max_queries)
     anchor = counts.new_zeros(batch, width)
-    assignment = counts.new_full((batch, width), UNJUDGED)
+    assignment = counts.new_full((batch, width), IGNORE)
     anchor[image[kept], place[kept]] = positives.anchor[order][kept]
     assignment[image[kept], place[kept]] = positives.object[order][kept]
     return anchor, assignment

@@ -104,7 +104,7 @@ def build_model(config: Config, num_classes: int) -> MRQM:
         backbone=backbone,
         bifpn=BiFPN(backbone.channels, dim, model.bifpn.repeats),
         encoder=_build_encoder(model, attention),
-        query_selection=QuerySelection(dim, num_classes, model.num_queries, model.proposal_scale, model.distinct_iou),
+        query_selection=QuerySelection(dim, num_classes, model.num_queries, model.proposal_scale, model.query_nms_iou),
         decoder=Decoder(*attention, num_layers=model.decoder_layers, num_classes=num_classes),
         denoising=_build_denoising(model, num_classes),
         iou_aware_head=_build_iou_aware_head(model, loss, num_classes),

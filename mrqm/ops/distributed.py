@@ -36,7 +36,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
-def place() -> tuple[int, int]:
+def get_rank_and_world_size() -> tuple[int, int]:
     """This process's rank and the number of ranks."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()

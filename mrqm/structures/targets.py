@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 BACKGROUND = -1
 """Assignment of a prediction that should find nothing."""
-UNJUDGED = -2
+IGNORE = -2
 """Assignment of a prediction that costs nothing: padding, or inside an ignored region."""
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """In the environment of what Ray's job server starts."""
-CAME_IN = "MRQM_CAME_IN"
+SUBMITTED_IN = "MRQM_CAME_IN"
 """In the environment of a job that left it: the folder that came with it."""
 
 
@@ -21,7 +21,7 @@ class JobDirectoryError(ValueError):
     """The folder of a job's relative paths cannot be entered on its node."""
 
 
-def enter_place(arguments: Sequence[str], file_options: Sequence[str]) -> list[str]:
+def enter_job_cwd(arguments: Sequence[str], file_options: Sequence[str]) -> list[str]:
     """Make the cluster's folder the current one.
 
     Args:
@@ -35,7 +35,7 @@ def enter_place(arguments: Sequence[str], file_options: Sequence[str]) -> list[s
         JobDirectoryError: the folder is not there, or cannot be entered.
     """
     came_with_the_job = [_find(option, argument, file_options) for option, argument in pairwise(["", *arguments])]
-    os.environ[CAME_IN] = str(Path.cwd())
+    os.environ[SUBMITTED_IN] = str(Path.cwd())
     root = os.environ.get("MRQM_ROOT")
     place = Path(root or "~/mrqm").expanduser()
     try:
@@ -53,7 +53,7 @@ def enter_place(arguments: Sequence[str], file_options: Sequence[str]) -> list[s
 
 def as_submitted(path: Path) -> Path:
     """A file as its submitter named it, who knows nothing of where a job's files lie; others as they are."""
-    came_in = os.environ.get(CAME_IN)
+    came_in = os.environ.get(SUBMITTED_IN)
     return path.relative_to(came_in) if came_in and path.is_relative_to(came_in) else path
 
 

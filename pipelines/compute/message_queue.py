@@ -17,7 +17,7 @@ from mrqm.structures.step_report import StepReport
 from pipelines.compute.messages import SECONDS_BETWEEN_STEPS, Event
 
 
-class Line:
+class MessageQueue:
     """From the workers to the driver, in order; it reserves no CPU and lives on the driver's node, as long as it.
 
     Events travel pickled: the queue's process need not import what they are made of.
@@ -53,7 +53,7 @@ class Line:
 class StepSender:
     """Sends at most one step report per second, and every epoch's last, with the mean losses since the one before."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: MessageQueue) -> None:
         self._line = line
         self._sums: dict[str, float] = {}
         self._count = 0
@@ -71,7 +71,7 @@ class StepSender:
         self._sums, self._count, self._sent = {}, 0, now
 
 
-class NoteHandler(logging.Handler):
+class LogMessageHandler(logging.Handler):
     """Passes the text of warnings on."""
 
     def __init__(self, say: Callable[[str], None]) -> None:

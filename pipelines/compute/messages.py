@@ -64,7 +64,7 @@ class EpochReport:
 
 
 @dataclass(frozen=True)
-class Remembered:
+class EpochHistory:
     """Epochs that a checkpoint knows: the driver may have died before it heard of some of them."""
 
     epochs: tuple[EpochReport, ...]
@@ -86,7 +86,7 @@ class SystemSample:
 
 
 @dataclass(frozen=True)
-class Note:
+class LogMessage:
     """A line for the user, such as an image that was skipped."""
 
     text: str
@@ -106,7 +106,7 @@ class Interrupted:
 
 
 @dataclass(frozen=True)
-class SetAside:
+class StepSkipped:
     """A step taught nothing, because its loss or gradient was no number or its loss exploded.
 
     Attributes:
@@ -130,6 +130,6 @@ class Saved:
 
 
 Event: TypeAlias = (
-    "Started | StepReport | Evaluating | EpochReport | Remembered | SystemSample | Note | Interrupted | SetAside"
-    " | Saved"
+    "Started | StepReport | Evaluating | EpochReport | EpochHistory | SystemSample | LogMessage | Interrupted"
+    " | StepSkipped | Saved"
 )

@@ -48,7 +48,7 @@ def require_room(scaling: ScalingConfig, beside: int = 0) -> None:
         for node in cluster_nodes()
     )
     has = "; ".join(f"{_count(number, 'node')} with {kind}" for kind, number in kinds.items()) or "no nodes"
-    evaluation = ", and the same for evaluation.beside_training," if beside else ""
+    evaluation = ", and the same for evaluation.asynchronous," if beside else ""
     raise ResourceError(
         f"{describe_resources(scaling)}{evaluation} were asked for, but the cluster has room for "
         f"{_count(room, 'worker')}: it has {has}; lower scaling.num_workers={scaling.num_workers} or "

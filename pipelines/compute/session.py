@@ -79,13 +79,13 @@ def _connect(address: str | None) -> None:
             with isolated_from_signals():
                 ray.init(address="local", include_dashboard=False, **quiet)
         else:
-            _knock(address)
+            _check_reachable(address)
             ray.init(address=address, **quiet)
     except (OSError, RuntimeError, AuthenticationError) as error:
         raise ResourceError(explain_start(address, error)) from error
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Raise within seconds what Ray would raise after minutes: an address may also be a word, such as `auto`."""
     host, _, port = address.rpartition("/")[2].rpartition(":")
     if host and port.isdigit():

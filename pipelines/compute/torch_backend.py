@@ -19,7 +19,7 @@ INTERFACE = "GLOO_SOCKET_IFNAME"
 RayTorchBackend: type = TorchConfig().backend_cls
 
 
-class OnRaysNetwork(RayTorchBackend):
+class RayInterfaceBackend(RayTorchBackend):
     """Ray's own backend, whose workers choose their interface first."""
 
     def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
@@ -29,13 +29,13 @@ class OnRaysNetwork(RayTorchBackend):
 
 
 @dataclass
-class NetworkConfig(TorchConfig):
+class RayInterfaceConfig(TorchConfig):
     """As `TorchConfig`."""
 
     @property
     def backend_cls(self) -> type:
         """What sets up the process group."""
-        return OnRaysNetwork
+        return RayInterfaceBackend
 
 
 def choose_interface() -> None:

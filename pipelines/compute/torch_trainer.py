@@ -19,7 +19,7 @@ DATASETS = "DatasetsCallback"
 """What hands Ray's own data sets to workers, by a process that it starts with them also where there are none."""
 
 
-class PromptTrainer(TorchTrainer):
+class InterruptibleTrainer(TorchTrainer):
     """Ends at once, where its base takes ten seconds or more.
 
     In the end Ray Train waits for its cleaner of reservations, and that for Ray's dashboard: twelve seconds, in vain,

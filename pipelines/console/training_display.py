@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from mrqm.structures.step_report import StepReport
-from pipelines.compute.message_queue import NoteHandler
+from pipelines.compute.message_queue import LogMessageHandler
 from pipelines.compute.messages import PROTOCOL, EpochReport, Evaluating, Started
 from pipelines.console.format import SECONDS_BETWEEN_LINES, duration, number
 
@@ -43,7 +43,7 @@ class Display:
         self._said: set[str] = set()
         self._headed = False
         self._phase = ""
-        self._warnings = NoteHandler(self.note)
+        self._warnings = LogMessageHandler(self.note)
 
     def __enter__(self) -> Self:
         self._bar.start()

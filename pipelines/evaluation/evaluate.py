@@ -24,14 +24,14 @@ from mrqm.evaluation import ProtocolName, build_protocol, score_under
 from mrqm.evaluation.analysis.diagnosis import Diagnosis
 from mrqm.evaluation.analysis.ground_truth_notes import describe_ground_truth
 from mrqm.evaluation.protocols.protocol import DetectionLimit
-from mrqm.inference.dataset_inference import Found, View, count_views, look_at
+from mrqm.inference.dataset_inference import DatasetPredictions, View, count_views, predict_dataset
 from mrqm.inference.detector import Detector
 from pipelines.compute.device import pick_device
 from pipelines.console.progress import ImageProgress
 from pipelines.evaluation.result_files import listed_sizes, read_or_blank, read_result_files, read_scored
 from pipelines.evaluation.result_notes import diagnose_near_zero, note_doubts, note_order
 from pipelines.registry.model_uri import SCHEMES, checkpoint_folder, describe_model, read_tracking
-from pipelines.storage.data_cache import node_copy
+from pipelines.storage.data_cache import data_cache
 
 
 class EvaluationError(ValueError):
@@ -66,7 +66,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Assessment:
+class EvaluationResult:
     """What came of an evaluation.
 
     Attributes:
@@ -86,7 +86,7 @@ class Assessment:
 
     subject: str
     view: View | None
-    found: Found
+    found: DatasetPredictions
     metrics: dict[str, float]
     versions: dict[str, str]
     limit: DetectionLimit
@@ -98,19 +98,19 @@ class Assessment:
     diagnosis: Diagnosis | None = None
 
 
-class _Subject(NamedTuple):
+class _Source(NamedTuple):
     """What is scored, beside what it is held against."""
 
     name: str
     config: Config
     annotations: AnnotationSet
-    found: Found
+    found: DatasetPredictions
     view: View | None = None
     weights: str | None = None
     results: Results | None = None
 
 
-def evaluate(request: Request, progress: ImageProgress) -> Assessment:
+def evaluate(request: Request, progress: ImageProgress) -> EvaluationResult:
     """Detect or read detections, and score them.
 
     Raises:
@@ -128,11 +128,11 @@ def evaluate(request: Request, progress: ImageProgress) -> Assessment:
         return _score(subject, request.protocols)
 
 
-def _score(subject: _Subject, names: Sequence[str]) -> Assessment:
+def _score(subject: _Source, names: Sequence[str]) -> EvaluationResult:
     found, annotations = subject.found, subject.annotations
     protocols = [build_protocol(_checked_protocol(name), subject.config.evaluation) for name in names]
     digest, digest_notes = _digest(annotations)
-    assessment = Assessment(
+    assessment = EvaluationResult(
         subject.name, subject.view, found,
         score_under(protocols, found.records, found.detections, found.classes),
         versions={protocol.name: protocol.version for protocol in protocols},
@@ -146,7 +146,7 @@ def _score(subject: _Subject, names: Sequence[str]) -> Assessment:
     return assessment if subject.results is None else _explain(assessment, subject.results, annotations)
 
 
-def _explain(assessment: Assessment, results: Results, annotations: AnnotationSet) -> Assessment:
+def _explain(assessment: EvaluationResult, results: Results, annotations: AnnotationSet) -> EvaluationResult:
     """An assessment of predictions with all that there is to say about them."""
     path, metrics = Path(assessment.subject), assessment.metrics
     doubts = (*note_doubts(path, results), *note_order(path, results, annotations, metrics))
@@ -165,7 +165,7 @@ def _digest(annotations: AnnotationSet) -> tuple[str, tuple[str, ...]]:
     return digest, ("the images are not there: the digest is of the annotations alone, another than with images",)
 
 
-def _look(request: Request, progress: ImageProgress, data: ExitStack) -> _Subject:
+def _look(request: Request, progress: ImageProgress, data: ExitStack) -> _Source:
     assert request.model is not None
     if request.sizes is not None:
         raise EvaluationError("--sizes is for --predictions; a model looks at the images themselves")
@@ -178,14 +178,14 @@ def _look(request: Request, progress: ImageProgress, data: ExitStack) -> _Subjec
             config = config.model_copy(update={"tracking": tracking})
         _require_store(request, config)
         view = _checked_view(request.view, config)
-        data.enter_context(node_copy(config.data))
+        data.enter_context(data_cache(config.data))
         dataset = build_dataset(data_config, "val", classes=config.data.classes)
         device = pick_device(request.device)
         detector = Detector(mrqm.load(checkpoint, device).model, config, device)
         weights = file_digest(checkpoint / WEIGHTS)
     with progress.counting(count_views(dataset, view), done=0):
-        found = look_at(detector, dataset, view, progress.advance)
-    return _Subject(describe_model(request.model), config, dataset.annotations, found, view, weights)
+        found = predict_dataset(detector, dataset, view, progress.advance)
+    return _Source(describe_model(request.model), config, dataset.annotations, found, view, weights)
 
 
 def _require_store(request: Request, config: Config) -> None:
@@ -213,22 +213,22 @@ def _with_data_of(request: Request, trained: Config, checkpoint: Path) -> Config
     return trained.model_copy(update=sections).with_classes(named or known)
 
 
-def _read_predictions(request: Request, path: Path, data: ExitStack) -> _Subject:
+def _read_predictions(request: Request, path: Path, data: ExitStack) -> _Source:
     if request.config is None:
         raise EvaluationError("predictions are held against annotations: give -c FILE whose data section names them")
     if request.view is not None:
         raise EvaluationError("--view is how a model looks at images; predictions have been made")
     config = load_config(request.config, request.overrides)
     _require_store(request, config)
-    data.enter_context(node_copy(config.data))
+    data.enter_context(data_cache(config.data))
     annotations = read_scored(config.data, request.sizes or listed_sizes(path))
     results = read_result_files(path, annotations, config.data)
 
     def read_image(index: int) -> torch.Tensor:
         return read_or_blank(annotations.records[index])
 
-    found = Found(annotations.classes, annotations.records, results.detections, read_image)
-    return _Subject(str(path), config, annotations, found, results=results)
+    found = DatasetPredictions(annotations.classes, annotations.records, results.detections, read_image)
+    return _Source(str(path), config, annotations, found, results=results)
 
 
 def _checked_protocol(name: str) -> ProtocolName:

@@ -24,14 +24,14 @@ from torch import Tensor
 from mrqm.evaluation.analysis.curves import precision_over_recall, recall_by_size
 from mrqm.evaluation.analysis.diagnosis import Diagnosis
 from mrqm.evaluation.analysis.errors import ERRORS, SIZE_BINS, ErrorAnalysis, decompose
-from mrqm.evaluation.analysis.outcomes import RIGHT, Outcomes, judge
+from mrqm.evaluation.analysis.outcomes import RIGHT, Outcomes, find_outcomes
 from mrqm.ops.boxes import to_cxcywh
 from mrqm.structures.annotations import xywh_to_xyxy
 from mrqm.visualization.detections import draw_comparison
 from pipelines.console.format import number
 from pipelines.console.markdown import markdown_table
 from pipelines.console.tables import metrics_tables
-from pipelines.evaluation.evaluate import Assessment
+from pipelines.evaluation.evaluate import EvaluationResult
 from pipelines.evaluation.plots import plot_errors, plot_precision_recall, plot_recall_by_size
 
 CONFIDENT = 0.3
@@ -56,16 +56,16 @@ class Analysis(NamedTuple):
     notes: tuple[str, ...]
 
 
-def analyse(assessment: Assessment) -> Analysis:
+def analyse(assessment: EvaluationResult) -> Analysis:
     """Judge every detection once, for the console and the report."""
     found = assessment.found
-    outcomes = judge(found.records, found.detections, len(found.classes), assessment.limit)
+    outcomes = find_outcomes(found.records, found.detections, len(found.classes), assessment.limit)
     errors = decompose(outcomes)
     notes = (_describe_cut(assessment), _describe_left_out(errors))
     return Analysis(outcomes, errors, tuple(note for note in notes if note))
 
 
-def print_assessment(assessment: Assessment, analysis: Analysis, console: Console) -> None:
+def print_evaluation(assessment: EvaluationResult, analysis: Analysis, console: Console) -> None:
     """Metrics of every protocol, and what each kind of error costs at each size."""
     for table in metrics_tables(assessment.metrics):
         console.print()
@@ -95,7 +95,7 @@ def _print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
     console.print(f"diagnosis: {diagnosis.advice}", markup=False, highlight=False)
 
 
-def write_report(assessment: Assessment, analysis: Analysis, folder: Path) -> tuple[Path, ...]:
+def write_report(assessment: EvaluationResult, analysis: Analysis, folder: Path) -> tuple[Path, ...]:
     """Write the folder, where files of the same names are replaced; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     outcomes, errors, _ = analysis
@@ -110,12 +110,12 @@ def write_report(assessment: Assessment, analysis: Analysis, folder: Path) -> tu
     return report, metrics, precision, recall, losses, worst
 
 
-def draw_worst(assessment: Assessment) -> Image.Image:
+def draw_worst(assessment: EvaluationResult) -> Image.Image:
     """The images with most objects missed and most confident detections wrong, beside their annotations."""
     found = assessment.found
     faults = []
     for record, detections in zip(found.records, found.detections, strict=True):
-        outcomes = judge([record], [detections], len(found.classes))
+        outcomes = find_outcomes([record], [detections], len(found.classes))
         wrong = (outcomes.kinds != RIGHT) & (outcomes.scores >= CONFIDENT)
         faults.append(int(wrong.sum()) + int((~outcomes.found).sum()))
     chosen = np.argsort(-np.array(faults), kind="stable")[:WORST].tolist()
@@ -167,7 +167,7 @@ def _error_rows(analysis: ErrorAnalysis) -> list[list[str]]:
     ]
 
 
-def _describe_cut(assessment: Assessment) -> str:
+def _describe_cut(assessment: EvaluationResult) -> str:
     """The detections that the table does not count because AP does not; empty if it counts all."""
     limit, detections = assessment.limit, assessment.found.detections
     beyond = [len(found.labels) - int(limit.keep(found.labels).sum()) for found in detections]
@@ -187,7 +187,7 @@ def _describe_left_out(analysis: ErrorAnalysis) -> str:
     return f"classes of which nothing is found count 0 under FN, and under Miss ({', '.join(parts)})" if parts else ""
 
 
-def _document(assessment: Assessment, analysis: Analysis) -> dict[str, object]:
+def _document(assessment: EvaluationResult, analysis: Analysis) -> dict[str, object]:
     errors = analysis.errors
     lost = {
         name: {"AP50": ap50, **dict(zip(ERRORS, row, strict=True)), "classes": classes, "classes_without_find": missed}
@@ -221,7 +221,7 @@ def _diagnosis_document(diagnosis: Diagnosis) -> dict[str, object]:
     return {"advice": diagnosis.advice, "best_iou": {fit.what: fit.iou for fit in diagnosis.fits}}
 
 
-def _markdown(assessment: Assessment, analysis: Analysis) -> str:
+def _markdown(assessment: EvaluationResult, analysis: Analysis) -> str:
     parts = [
         f"# {assessment.subject}",
         f"{len(assessment.found.records)} images, data `{assessment.data_digest[:16]}`"

@@ -16,7 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME
 
 from mrqm.redaction import redact
 from pipelines.console.tables import ui_lines
-from pipelines.evaluation.evaluate import Assessment
+from pipelines.evaluation.evaluate import EvaluationResult
 from pipelines.registry.lineage import VIEW
 from pipelines.registry.model_version import DATA
 from pipelines.tracking.client import Client, equals
@@ -58,7 +58,7 @@ class _Origin:
         return {key: value for key, value in known.items() if value}
 
 
-def track_evaluation(assessment: Assessment, report: Sequence[Path]) -> str:
+def track_evaluation(assessment: EvaluationResult, report: Sequence[Path]) -> str:
     """Log metrics, parameters, data, model and the report's files; returns how to look at them.
 
     The model is found in MLflow by its weights, whatever folder or name it was evaluated by.
@@ -82,7 +82,7 @@ def track_evaluation(assessment: Assessment, report: Sequence[Path]) -> str:
     return "\n".join(f"{name:<17}{text}" for name, text in ui_lines(redact(uri), run_id).items())
 
 
-def _find_origin(client: Client, assessment: Assessment, shown_uri: str) -> _Origin:
+def _find_origin(client: Client, assessment: EvaluationResult, shown_uri: str) -> _Origin:
     """The version whose weights these are; for what was never registered, the run that a run's folder names."""
     if assessment.weights is None:
         return _Origin()
@@ -95,7 +95,7 @@ def _find_origin(client: Client, assessment: Assessment, shown_uri: str) -> _Ori
     return _Origin()
 
 
-def _tags(assessment: Assessment, origin: _Origin) -> dict[str, str]:
+def _tags(assessment: EvaluationResult, origin: _Origin) -> dict[str, str]:
     tags = {f"protocol.{name}": version for name, version in assessment.versions.items()}
     view = {VIEW: assessment.view} if assessment.view else {}
     weights = {"checkpoint.sha256": assessment.weights} if assessment.weights else {}
@@ -103,7 +103,7 @@ def _tags(assessment: Assessment, origin: _Origin) -> dict[str, str]:
     return {**origin_tags(), **named, **view, **weights, **tags, **origin.tags()}
 
 
-def _data_used(assessment: Assessment) -> DatasetUsed:
+def _data_used(assessment: EvaluationResult) -> DatasetUsed:
     data, records = assessment.config.data, assessment.found.records
     return DatasetUsed(
         context="validation",
@@ -118,7 +118,7 @@ def _data_used(assessment: Assessment) -> DatasetUsed:
     )
 
 
-def _log(client: Client, run_id: str, assessment: Assessment, origin: _Origin, report: Sequence[Path]) -> None:
+def _log(client: Client, run_id: str, assessment: EvaluationResult, origin: _Origin, report: Sequence[Path]) -> None:
     log_config(client, run_id, assessment.config, OF_PREDICTIONS if assessment.weights is None else ("",))
     data = dataset_input(_data_used(assessment))
     client.log_inputs(run_id, [data], [LoggedModelInput(origin.model_id)] if origin.model_id else [])

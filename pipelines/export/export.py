@@ -22,10 +22,10 @@ from mrqm.data.synthetic.scene import make_scene
 from mrqm.evaluation import ProtocolName, build_protocol
 from mrqm.files import part_of
 from mrqm.inference.detector import Detector, Picture
-from mrqm.inference.export_module import DeployedDetector
+from mrqm.inference.export_module import ExportModule
 from mrqm.structures.annotations import DataError
 from pipelines.inference.inputs import find_images
-from pipelines.registry.lineage import provenance
+from pipelines.registry.lineage import describe_lineage
 from pipelines.registry.model_uri import checkpoint_folder, read_tracking
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def export(request: Request, say: Callable[[str], None]) -> Agreement:
     origin, pictures = _pictures(request.images, detector.config)
     windows = cut_windows(detector, pictures, size)
     settings = detector.config.evaluation
-    deployed = DeployedDetector(detector.model, settings.max_detections, settings.nms_iou)
+    deployed = ExportModule(detector.model, settings.max_detections, settings.nms_iou)
     request.out.parent.mkdir(parents=True, exist_ok=True)
     part = part_of(request.out)
     try:
@@ -106,7 +106,7 @@ def export(request: Request, say: Callable[[str], None]) -> Agreement:
 def describe(folder: Path, detector: Detector) -> dict[str, str]:
     """Metadata of a checkpoint: its classes, what it scored under which protocol, and where it comes from."""
     scores: dict[str, float] = json.loads((folder / METRICS).read_text())
-    tags = {"classes": json.dumps(detector.classes)} | provenance(folder)
+    tags = {"classes": json.dumps(detector.classes)} | describe_lineage(folder)
     for name in get_args(ProtocolName):
         if own := {key: f"{value:.4f}" for key, value in scores.items() if key.startswith(f"{name}/")}:
             tags |= own | {f"protocol.{name}": build_protocol(name, detector.config.evaluation).version}

@@ -14,7 +14,7 @@ import torch
 from onnxscript import opset18 as op
 from torch.export import Dim
 
-from mrqm.inference.export_module import DeployedDetector
+from mrqm.inference.export_module import ExportModule
 
 OPSET = 18
 """GridSample, which deformable attention is made of, came with 16; PyTorch's exporter writes no less than 18."""
@@ -22,7 +22,7 @@ INPUTS = ("images", "sizes")
 OUTPUTS = ("boxes", "scores", "labels")
 
 
-def write_onnx(detector: DeployedDetector, path: Path, size: tuple[int, int], metadata: Mapping[str, str]) -> None:
+def write_onnx(detector: ExportModule, path: Path, size: tuple[int, int], metadata: Mapping[str, str]) -> None:
     """Write a graph for batches of any number of images, weights included.
 
     Height and width are fixed: what PyTorch's exporter knows of them as symbols grows with every convolution, and it

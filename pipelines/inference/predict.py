@@ -19,7 +19,7 @@ from mrqm.inference.detector import Detector
 from pipelines.compute.device import pick_device
 from pipelines.console.progress import ImageProgress
 from pipelines.inference.inputs import find_images, name_results
-from pipelines.inference.predictor import look
+from pipelines.inference.predictor import predict_images
 from pipelines.inference.results_dir import PredictionFolder, Result
 from pipelines.registry.model_uri import checkpoint_folder, read_tracking
 from pipelines.storage.data_cache import local_folders
@@ -105,7 +105,7 @@ def _predict(
     missing = [(index, paths[index]) for index in folder.missing()]
     faults = []
     with progress.counting(len(paths), done=len(paths) - len(missing)):
-        for result in _look_everywhere(detector, missing, options, uris, progress.show_share):
+        for result in _predict_everywhere(detector, missing, options, uris, progress.show_share):
             if result.fault:
                 faults.append(result.fault)
                 progress.line(f"skipped: {result.fault}")
@@ -122,7 +122,7 @@ def _predict(
     return Summary(out, len(paths), len(paths) - len(missing), count, faults)
 
 
-def _look_everywhere(
+def _predict_everywhere(
     detector: Detector,
     images: Sequence[tuple[int, Path]],
     options: Options,
@@ -133,12 +133,12 @@ def _look_everywhere(
     if not images:
         return
     if options.workers:
-        from pipelines.inference.ray_predictor import look_on_ray
+        from pipelines.inference.ray_predictor import predict_on_ray
 
-        yield from look_on_ray(detector, images, options.draw_from, options.workers, options.device, uris)
+        yield from predict_on_ray(detector, images, options.draw_from, options.workers, options.device, uris)
         return
     here = Detector(detector.model, detector.config, pick_device(options.device))
-    yield from look(here, images, options.draw_from, on_share)
+    yield from predict_images(here, images, options.draw_from, on_share)
 
 
 def _deciding(config: Config) -> dict[str, Any]:

@@ -20,7 +20,7 @@ LARGEST_PICTURE = 4000
 """Longer side of drawn pictures in px: lines of two px stay visible when one fills a screen."""
 
 
-def look(
+def predict_images(
     detector: Detector,
     images: Iterable[tuple[int, Path]],
     draw_from: float | None,

@@ -1,4 +1,4 @@
-"""`look` by Ray Data: one actor per worker holds the model, results stream back to the driver as images are done.
+"""`predict_images` by Ray Data: one actor per worker holds the model, results stream back as they are ready.
 
 Images are read where the actors are, by the same paths as here: on several nodes they lie on shared storage, or in
 the copies that each node makes of what is at a URI.
@@ -20,7 +20,7 @@ from mrqm.config import ScalingConfig
 from mrqm.inference.detector import Detector
 from pipelines.compute.resources import require_room
 from pipelines.compute.session import ray_session
-from pipelines.inference.predictor import look
+from pipelines.inference.predictor import predict_images
 from pipelines.inference.results_dir import Result
 from pipelines.storage.data_cache import keep_copies
 
@@ -28,7 +28,7 @@ IMAGES_PER_TASK = 16
 """Results travel this many at a time: few enough to lose little, enough to fill batches."""
 
 
-def look_on_ray(
+def predict_on_ray(
     detector: Detector,
     images: Sequence[tuple[int, Path]],
     draw_from: float | None,
@@ -57,7 +57,7 @@ def look_on_ray(
         require_room(ScalingConfig(num_workers=workers, use_gpu=use_gpu))
         rows = [{"index": index, "path": str(path)} for index, path in images]
         results = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // IMAGES_PER_TASK)).map_batches(
-            _Looker,
+            _Predictor,
             fn_constructor_args=([ray.put(detector)], "cuda" if use_gpu else "cpu", draw_from, uris),
             batch_size=IMAGES_PER_TASK,
             compute=ray.data.ActorPoolStrategy(size=workers),
@@ -68,7 +68,7 @@ def look_on_ray(
             yield Result(**row)
 
 
-class _Looker:
+class _Predictor:
     """The actor: a detector on its device."""
 
     def __init__(
@@ -81,5 +81,5 @@ class _Looker:
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> Iterator[dict[str, list[Any]]]:
         images = zip(batch["index"].tolist(), map(Path, batch["path"].tolist()), strict=True)
-        for result in look(self._detector, images, self._draw_from):
+        for result in predict_images(self._detector, images, self._draw_from):
             yield {name: [value] for name, value in vars(result).items()}

@@ -30,7 +30,7 @@ NAMED = 3
 
 def check_room(config: Config) -> Check:
     """Whether the workers fit, and whether they would have to wait."""
-    beside = int(config.evaluation.beside_training)
+    beside = int(config.evaluation.asynchronous)
     nodes = cluster_nodes()
     address = os.environ.get("RAY_ADDRESS")
     where = f"cluster at {address}, {len(nodes)} nodes" if address else "no RAY_ADDRESS: this machine alone"
@@ -89,8 +89,8 @@ def check_output(config: Config, reports: Sequence[NodeReport], fault: StorageEr
     faults = [f"{report.name}: {report.output_fault}" for report in reports if report.output_fault]
     if faults:
         remedy = "set output to a folder that all nodes share, or to a URI such as s3://bucket/runs"
-        return Check("output", "error", f"output={config.output} on {_some(faults)}", remedy)
-    return Check("output", "ok", f"{config.output}: written and read back by {_count(len(reports))}")
+        return Check("output", "error", f"output_dir={config.output_dir} on {_some(faults)}", remedy)
+    return Check("output", "ok", f"{config.output_dir}: written and read back by {_count(len(reports))}")
 
 
 def check_data_everywhere(config: Config, reports: Sequence[NodeReport]) -> Check:
@@ -166,7 +166,8 @@ def _lighter(config: Config) -> str:
     """What would make a step smaller."""
     ways = []
     if config.micro_batch_size > 1:
-        ways.append(f"raise train.accumulate={config.train.accumulate} or scaling.num_workers")
+        steps = config.train.gradient_accumulation_steps
+        ways.append(f"raise train.gradient_accumulation_steps={steps} or scaling.num_workers")
     if config.train.precision == "float32":
         ways.append("train.precision=bfloat16")
     sides = "data.max_side" if config.data.resize is None else "data.resize.short_side and max_side"

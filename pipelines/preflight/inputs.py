@@ -63,9 +63,9 @@ def check_space(config: Config, folder: RunFolder) -> tuple[int, int]:
     Raises:
         StorageError: they would not.
     """
-    store = CheckpointStore(folder.storage, config.keep_checkpoints)
+    store = CheckpointStore(folder.storage, config.train.num_checkpoints_to_keep)
     size = checkpoint_bytes(config, len(config.data.classes or "?"))
-    at_once = config.keep_checkpoints + 2  # the best, the latest and the one being written
+    at_once = config.train.num_checkpoints_to_keep + 2  # the best, the latest and the one being written
     missing = max(1, at_once - len(store.newest_first()))
     folder.require_space(missing * size, size)
     return missing, size

@@ -91,7 +91,7 @@ def _check_artifacts(location: str, uri: str) -> Check:
 
 
 def _check_registry(client: Client, settings: TrackingConfig, uri: str) -> list[Check]:
-    model = settings.register_as
+    model = settings.registered_model_name
     if model is None:
         return []
     try:

@@ -78,12 +78,12 @@ def probe_nodes(config: Config) -> tuple[list[NodeReport], StorageError | None]:
 def try_output(config: Config) -> str:
     """Write to `output` and remove that; `StorageError` if it is impossible."""
     with probe_folder(config):
-        return f"{config.output}: written by this machine; no other was asked"
+        return f"{config.output_dir}: written by this machine; no other was asked"
 
 
 def _ask(config: Config, folder: str) -> list[NodeReport]:
     """Reports of all nodes; without a folder of a probe they look for none."""
-    task = ray.remote(num_cpus=0, max_retries=0)(look_around)
+    task = ray.remote(num_cpus=0, max_retries=0)(inspect_node)
     asked = {}
     for node in (node for node in ray.nodes() if node["Alive"]):
         here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -109,7 +109,7 @@ def own_versions() -> dict[str, str]:
     }
 
 
-def look_around(config: Config, folder: str, node: str, name: str) -> NodeReport:
+def inspect_node(config: Config, folder: str, node: str, name: str) -> NodeReport:
     """What the node sees that this runs on.
 
     Args:
@@ -137,8 +137,8 @@ def look_around(config: Config, folder: str, node: str, name: str) -> NodeReport
 @contextmanager
 def probe_folder(config: Config) -> Iterator[Storage]:
     """A new folder under `output` with a file in it; it goes when the context ends, and so do folders made for it."""
-    storage = open_storage(config.output, f".mrqm-plan-{uuid4().hex[:12]}")
-    places = [] if is_uri(config.output) else [Path(config.output), *Path(config.output).parents]
+    storage = open_storage(config.output_dir, f".mrqm-plan-{uuid4().hex[:12]}")
+    places = [] if is_uri(config.output_dir) else [Path(config.output_dir), *Path(config.output_dir).parents]
     made = [place for place in places if not place.exists()]
     try:
         storage.require_writable()
@@ -154,7 +154,7 @@ def probe_folder(config: Config) -> Iterator[Storage]:
 def _answer_probe(config: Config, folder: str, node: str) -> str:
     """Why a node's `output` is not what the driver's is; empty if it is, and the node's own file is there now."""
     try:
-        storage = open_storage(config.output, folder)
+        storage = open_storage(config.output_dir, folder)
         if storage.read("probe") is None:
             return "it is another place there"
         storage.write(node, "1")

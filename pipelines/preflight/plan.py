@@ -40,7 +40,7 @@ from pipelines.preflight.inputs import check_backbone, check_resume, check_space
 from pipelines.preflight.mlflow import check_mlflow
 from pipelines.preflight.nodes import NodeReport, probe_nodes, try_output
 from pipelines.storage.absolute_paths import with_absolute_paths
-from pipelines.storage.data_cache import node_copy
+from pipelines.storage.data_cache import data_cache
 from pipelines.storage.fingerprint import Fingerprint, fingerprint_of, require_same
 from pipelines.storage.run_dir import RunFolder
 
@@ -102,7 +102,7 @@ def _check_inputs(config: Config, data: ExitStack) -> tuple[list[Check], dict[st
     checks = [_look("backbone", lambda: check_backbone(config), f"{backbone.name}, weights {backbone.weights}")]
     datasets: dict[str, DetectionDataset] = {}
     try:
-        data.enter_context(node_copy(config.data))
+        data.enter_context(data_cache(config.data))
     except DataError as error:
         return [*checks, Check.refused("data", error)], datasets
     for split in SPLITS:

@@ -41,7 +41,7 @@ class PrepareSettings(Section):
         tiles: side of tiles in px of the scaled images; None writes whole images.
         overlap: px that neighbouring tiles share.
         scale: factor by which images are resized.
-        min_visible: objects of which at most this share is visible in a tile become ignored boxes.
+        min_area_ratio: objects of which at most this share is visible in a tile become ignored boxes.
         blackout_ignored: paint ignored regions of tiles black except where an object lies over them.
     """
 
@@ -52,7 +52,7 @@ class PrepareSettings(Section):
     tiles: int | None = None
     overlap: int = 0
     scale: float = 1.0
-    min_visible: float = 0.4
+    min_area_ratio: float = 0.4
     blackout_ignored: bool = False
 
 

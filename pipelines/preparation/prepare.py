@@ -162,12 +162,12 @@ def _make_tiles(
     else:
         items = tile_items([record], resize, tile, settings.overlap)
         if "train" in split:
-            items = drop_empty(items, settings.min_visible, 0.0, 0)
+            items = drop_empty(items, settings.min_area_ratio, 0.0, 0)
     for offset, item in enumerate(items, start=1):
         suffix = f"__{item.window.left}_{item.window.top}" if tile else ""
         file = Path(name).with_name(f"{Path(name).stem}{suffix}.png").as_posix()
         size = (tile, tile) if tile else item.size
-        truth = window_truth(item, settings.min_visible, (item.window.height, item.window.width))
+        truth = window_truth(item, settings.min_area_ratio, (item.window.height, item.window.width))
         truth = replace(truth, areas=truth.areas * item.factors[:2].prod())
         placed = ImageRecord(folder / file, number + offset, size, truth)
         yield WrittenImage(file, placed, item)

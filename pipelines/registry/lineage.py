@@ -15,7 +15,7 @@ from pipelines.tracking.git import code_commit
 VIEW = "evaluation.view"
 
 
-def provenance(checkpoint: Path) -> dict[str, str]:
+def describe_lineage(checkpoint: Path) -> dict[str, str]:
     """Tags of a checkpoint.
 
     Returns:
@@ -36,6 +36,6 @@ def describe_view(data: DataConfig) -> str:
     """The view of images under which a model was scored: what is cut differently is scored on other objects."""
     if data.tile is None:
         return "full"
-    cut = data.tile.model_dump(exclude={"keep_empty"})  # empty tiles: of training only
+    cut = data.tile.model_dump(exclude={"empty_fraction"})  # empty tiles: of training only
     cut |= {"scale": data.scale} if data.resize is None else data.resize.model_dump()
     return " ".join(["tiles", *(f"{key}={value}" for key, value in cut.items())])

@@ -80,8 +80,8 @@ def _measure(registry: Registry, version: Version, alias: str, metric: str, marg
     present = _holder(registry, version.name, alias)
     if present and present.number == version.number:
         raise RegistryError(f"{version} is {alias} already")
-    if objection := _objection(version, present, alias, metric, margin):
-        raise RegistryError(f"{version} does not become {alias}: {objection}")
+    if violation := _objection(version, present, alias, metric, margin):
+        raise RegistryError(f"{version} does not become {alias}: {violation}")
     return present
 
 

@@ -21,7 +21,7 @@ import mrqm
 from mrqm.checkpoint.files import CONFIG, METRICS, WEIGHTS
 from mrqm.config import Config
 from pipelines.registry.descriptions import ABOUT, describe_version
-from pipelines.registry.lineage import provenance
+from pipelines.registry.lineage import describe_lineage
 from pipelines.registry.model_version import REGISTERED_AS
 from pipelines.tracking.client import equals, redacted_file
 from pipelines.tracking.errors import STORE_ERRORS, explain
@@ -68,7 +68,11 @@ def register(
         return RegisteredModel(logged.model_uri, None, None)
     if tracker.client.model(name) is None:
         tracker.client.create_registered_model(name, description=ABOUT)
-    tags = {metric_name(key): f"{value:.4f}" for key, value in metrics.items()} | provenance(checkpoint) | dict(stamp)
+    tags = (
+        {metric_name(key): f"{value:.4f}" for key, value in metrics.items()}
+        | describe_lineage(checkpoint)
+        | dict(stamp)
+    )
     tags[REGISTERED_AS] = name
     tags["run.name"] = tracker.client.get_run(tracker.run_id).info.run_name
     made = tracker.client.create_model_version(
@@ -126,7 +130,7 @@ def register_if_possible(
     if not tracker.arrived():
         return None
     try:
-        return register(tracker, checkpoint, metrics, config.tracking.register_as, stamp)
+        return register(tracker, checkpoint, metrics, config.tracking.registered_model_name, stamp)
     except STORE_ERRORS as error:
         logger.warning("MLflow at %s did not take the model: %s", tracker.shown_uri, explain(error)[0])
         return None

@@ -11,7 +11,7 @@ from pipelines.storage.filesystem import is_uri
 def with_absolute_paths(config: Config) -> Config:
     """The same configuration for processes in other folders: Ray's workers have one of their own."""
     values = config.model_dump()
-    values["output"] = config.output if is_uri(config.output) else str(Path(config.output).resolve())
+    values["output_dir"] = config.output_dir if is_uri(config.output_dir) else str(Path(config.output_dir).resolve())
     if isinstance(config.data.root, Path):
         values["data"]["root"] = config.data.root.resolve()
     weights = config.model.backbone.weights

@@ -38,7 +38,7 @@ class Version(NamedTuple):
 
 
 @contextmanager
-def node_copy(data: DataConfig, say: Callable[[str], None] = lambda text: None) -> Iterator[None]:
+def data_cache(data: DataConfig, say: Callable[[str], None] = lambda text: None) -> Iterator[None]:
     """Have the data at `data.folder` as long as the context lasts; nothing to do where `data.root` is a folder.
 
     Args:
@@ -51,11 +51,13 @@ def node_copy(data: DataConfig, say: Callable[[str], None] = lambda text: None) 
     if isinstance(data.root, Path):
         yield
         return
-    copies = data.copies.expanduser()
+    copies = data.cache_dir.expanduser()
     try:
         copies.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise DataError(f"data.copies={data.copies}: no folder for copies of data can be made: {error}") from error
+        raise DataError(
+            f"data.cache_dir={data.cache_dir}: no folder for copies of data can be made: {error}"
+        ) from error
     with _lock_of(data.folder).open("a") as reading:
         with (copies / ".fetching").open("a") as fetching:
             fcntl.flock(fetching, fcntl.LOCK_EX)
@@ -76,14 +78,14 @@ def local_folders(words: Iterable[str], say: Callable[[str], None] = lambda text
 
     Raises:
         ConfigError: a URI holds credentials.
-        DataError: see `node_copy`.
+        DataError: see `data_cache`.
     """
     with ExitStack() as copies:
         folders = []
         for word in words:
             if is_uri(word):
                 data = make_config({"data": {"root": word}}, source=word).data
-                copies.enter_context(node_copy(data, say))
+                copies.enter_context(data_cache(data, say))
                 folders.append(str(data.folder))
             else:
                 folders.append(word)
@@ -92,7 +94,7 @@ def local_folders(words: Iterable[str], say: Callable[[str], None] = lambda text
 
 @cache
 def keep_copies(uris: tuple[str, ...]) -> ExitStack:
-    """Have this node's copies as long as this process lives; asked again, it does nothing. See `node_copy`."""
+    """Have this node's copies as long as this process lives; asked again, it does nothing. See `data_cache`."""
     copies = ExitStack()
     copies.enter_context(local_folders(uris))
     return copies
@@ -189,8 +191,8 @@ def _download(filesystem: FileSystem, source: str, target: Path, version: Versio
 
 
 def _make_room(data: DataConfig, whole: int, missing: int) -> None:
-    """Remove copies that nobody reads, those used longest ago first, until the whole fits into `data.copies_gb`."""
-    copies, most = data.copies.expanduser(), data.copies_gb * 1e9
+    """Remove copies that nobody reads, those used longest ago first, until the whole fits into `data.cache_max_gb`."""
+    copies, most = data.cache_dir.expanduser(), data.cache_max_gb * 1e9
     locks = sorted(copies.glob("*.lock"), key=lambda lock: lock.stat().st_mtime)
     sizes = {lock: _size_of(_list_copy(lock.with_suffix(""))) for lock in locks if lock != _lock_of(data.folder)}
     for lock, size in list(sizes.items()):
@@ -201,20 +203,21 @@ def _make_room(data: DataConfig, whole: int, missing: int) -> None:
 
 
 def _require_bound(data: DataConfig, whole: int, used: int) -> None:
-    if whole + used > data.copies_gb * 1e9:
+    if whole + used > data.cache_max_gb * 1e9:
         raise DataError(
-            f"data.root={data.root} has {_gigabytes(whole)}, but of data.copies_gb={data.copies_gb:g} other copies in "
-            f"use on this node take {_gigabytes(used)}; raise it, or mount the data on all nodes and name the folder"
+            f"data.root={data.root} has {_gigabytes(whole)}, but of data.cache_max_gb={data.cache_max_gb:g} other "
+            f"copies in use on this node take {_gigabytes(used)}; raise it, or mount the data on all nodes and name "
+            "the folder"
         )
 
 
 def _require_disk(data: DataConfig, missing: int) -> None:
-    copies = data.copies.expanduser()
+    copies = data.cache_dir.expanduser()
     free = shutil.disk_usage(next(path for path in (copies, *copies.parents) if path.exists())).free
     if missing > free:
         raise DataError(
             f"data.root={data.root}: {_gigabytes(missing)} do not fit into the {_gigabytes(free)} that are free at "
-            f"data.copies={data.copies}; name a folder on a larger disk"
+            f"data.cache_dir={data.cache_dir}; name a folder on a larger disk"
         )
 
 

@@ -148,7 +148,7 @@ class Storage:
             self.filesystem.delete_file(self._at(probe))
         except OSError as error:
             raise StorageError(
-                f"output={self.url}: cannot be written: {error}; give another folder or URI, or the rights to this one"
+                f"output_dir={self.url}: cannot be written: {error}; set another folder or URI, or grant the rights"
             ) from error
 
     def _at(self, name: str) -> str:
@@ -177,7 +177,7 @@ def open_storage(output: str, name: str) -> Storage:
     try:
         filesystem, path = _resolve(output)
     except (ValueError, ImportError, OSError) as error:
-        raise StorageError(f"output={output}: cannot be used: {error}; give a folder or another URI") from error
+        raise StorageError(f"output_dir={output}: cannot be used: {error}; give a folder or another URI") from error
     path = f"{path.rstrip('/')}/{name}"
     return Storage(path if isinstance(filesystem, LocalFileSystem) else url, filesystem, path)
 

@@ -27,9 +27,10 @@ from pipelines.storage.run_dir import RunError, RunFolder
 
 FILE = "fingerprint.json"
 RUNTIME_KEYS = (
-    "name", "output", "keep_checkpoints", "tracking.", "scaling.", "data.loader_workers", "data.copies",
+    "name", "output_dir", "train.num_checkpoints_to_keep", "tracking.",
+    "scaling.", "data.loader_workers", "data.cache_dir",
     "data.cache_mb", "data.max_unreadable", "train.checkpoint_minutes", "train.resume", "train.on_divergence",
-    "train.explosion_factor", "train.max_skipped", "evaluation.beside_training", "evaluation.batch_size",
+    "train.loss_spike_factor", "train.max_skipped", "evaluation.asynchronous", "evaluation.batch_size",
 )  # fmt: skip
 """Keys, or beginnings of keys, that may differ when a run is continued: where and how it runs, not what it is."""
 DATA_KEYS = ("data.root", "data.format", "data.train", "data.val", "data.classes")
@@ -178,7 +179,7 @@ def configured_fields(config: Config) -> dict[str, Any]:
         content[WEIGHTS] = file_digest(Path(weights))
     return {
         "mrqm": version("mrqm"),
-        "settings": config.model_dump(mode="json", exclude={"name", "output", "tracking"}),
+        "settings": config.model_dump(mode="json", exclude={"name", "output_dir", "tracking"}),
         "protocol": build_protocol(PROTOCOL, config.evaluation).version,
         "content": content,
     }

@@ -48,7 +48,7 @@ class RunFolder:
     """
 
     def __init__(self, config: Config) -> None:
-        self.storage = open_storage(config.output, config.name)
+        self.storage = open_storage(config.output_dir, config.name)
         self.path = self.storage.local or _place_beside(self.storage.url)
 
     @contextmanager
@@ -101,8 +101,9 @@ class RunFolder:
         free = self.storage.free_bytes()
         if free is not None and free < needed:
             raise StorageError(
-                f"output={self.storage.url}: {_megabytes(free)} are free, and checkpoints need {_megabytes(needed)} "
-                f"({_megabytes(checkpoint)} each); make room, give another folder or lower keep_checkpoints"
+                f"output_dir={self.storage.url}: {_megabytes(free)} are free, and checkpoints need "
+                f"{_megabytes(needed)} "
+                f"({_megabytes(checkpoint)} each); make room, set another folder or lower train.num_checkpoints_to_keep"
             )
 
     def read_summary(self) -> Summary | None:

@@ -21,7 +21,7 @@ from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, MAX_TAG_VAL_LENGTH
 from mrqm.config import Config
 from mrqm.redaction import redact
 from mrqm.structures.step_report import StepReport
-from pipelines.compute.messages import PROTOCOL, EpochReport, SetAside, SystemSample
+from pipelines.compute.messages import PROTOCOL, EpochReport, StepSkipped, SystemSample
 from pipelines.failures.storage_wait import write_patiently
 from pipelines.storage.run_dir import RunFolder
 from pipelines.tracking.client import Client
@@ -29,7 +29,7 @@ from pipelines.tracking.create_run import create_run
 from pipelines.tracking.errors import UnreachableError
 from pipelines.tracking.event_log import Artifact, DatasetUsed, EndStatus, Journal, Metrics, Status, Tags, now
 from pipelines.tracking.store import find_experiment, first_contact, require_experiment, resolve_experiment, resolve_uri
-from pipelines.tracking.uploader import Delivery
+from pipelines.tracking.uploader import Uploader
 
 PATIENCE = 60.0
 """Seconds for what is left to send when a training has ended well."""
@@ -89,7 +89,7 @@ class Tracker:
         self._folder = folder
         self._journal = Journal(folder.path)
         self._journal.add(Status(time=now(), status="RUNNING"))
-        self._delivery = Delivery(self._journal, self.client, self.run_id)
+        self._delivery = Uploader(self._journal, self.client, self.run_id)
 
     def __enter__(self) -> Self:
         return self
@@ -141,7 +141,7 @@ class Tracker:
         self.log_metrics(own | validation, report.step)
         for folder, path in pictures.items():
             self.log_file(path, folder)
-        self._delivery.hurry()
+        self._delivery.wake()
 
     def log_system(self, sample: SystemSample) -> None:
         """Note how busy a machine is."""
@@ -153,7 +153,7 @@ class Tracker:
         finite = {metric_name(name): value for name, value in metrics.items() if math.isfinite(value)}
         self._journal.add_metrics(finite, step)
 
-    def log_fault(self, fault: SetAside) -> None:
+    def log_divergence(self, fault: StepSkipped) -> None:
         """Note a step that taught nothing, by name, and how many there were."""
         self.tag({f"fault.step_{fault.step:06d}": f"{fault.what}; kept in {fault.folder}"})
         self.log_metrics({"skipped_steps": fault.steps}, fault.step)

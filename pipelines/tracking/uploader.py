@@ -27,7 +27,7 @@ SECONDS_BETWEEN_REQUESTS = 10.0
 logger = logging.getLogger(__name__)
 
 
-class Delivery:
+class Uploader:
     """Sends what a journal says, also what it said before, until it is closed.
 
     Args:
@@ -56,7 +56,7 @@ class Delivery:
         """True if the last request was answered."""
         return self._answers
 
-    def hurry(self) -> None:
+    def wake(self) -> None:
         """Send now, not with the next few seconds'."""
         if not self._thread.is_alive():  # an error that nobody foresaw, and Python printed, ended it
             self._thread = self._start()
@@ -65,7 +65,7 @@ class Delivery:
     def flush(self, patience: float) -> int:
         """Wait until everything has arrived or is refused, or so many seconds; returns how many entries have not."""
         self._refused = False
-        self.hurry()
+        self.wake()
         with self._tried:
             self._tried.wait_for(lambda: self._refused or self._sent == self._journal.size, patience)
         return self.pending
@@ -93,7 +93,7 @@ class Delivery:
 
     def _send_all(self) -> None:
         try:
-            for parcel, position in _parcels(self._journal.read(self._sent)):
+            for parcel, position in _batches(self._journal.read(self._sent)):
                 self._send(parcel)
                 self._sent = position
                 self._write_receipt()
@@ -154,7 +154,7 @@ def _read_receipt(path: Path, run_id: str) -> int:
     return receipt["bytes"] if receipt["run_id"] == run_id else 0
 
 
-def _parcels(entries: Iterable[tuple[Entry, int]]) -> Iterator[tuple[list[Entry], int]]:
+def _batches(entries: Iterable[tuple[Entry, int]]) -> Iterator[tuple[list[Entry], int]]:
     """Entries for one request each, metrics together and all else alone, with the position after them."""
     parcel: list[Entry] = []
     size = end = 0

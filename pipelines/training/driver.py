@@ -26,13 +26,13 @@ from ray.train import (
 from rich.console import Console
 
 from mrqm.config import Config
-from pipelines.compute.message_queue import Line
+from pipelines.compute.message_queue import MessageQueue
 from pipelines.compute.messages import PROTOCOL
 from pipelines.compute.resources import describe_resources, require_room, shortages
 from pipelines.compute.session import ray_session
 from pipelines.compute.signals import Stop, stoppable
-from pipelines.compute.torch_backend import NetworkConfig
-from pipelines.compute.torch_trainer import PromptTrainer
+from pipelines.compute.torch_backend import RayInterfaceConfig
+from pipelines.compute.torch_trainer import InterruptibleTrainer
 from pipelines.console.format import relative
 from pipelines.console.links import run_place
 from pipelines.console.training_display import Display
@@ -42,7 +42,7 @@ from pipelines.preflight.inputs import check_inputs, check_space
 from pipelines.registry.register import register_if_possible
 from pipelines.storage.absolute_paths import with_absolute_paths
 from pipelines.storage.checkpoints import CheckpointStore, epochs_of
-from pipelines.storage.data_cache import node_copy
+from pipelines.storage.data_cache import data_cache
 from pipelines.storage.filesystem import open_storage
 from pipelines.storage.fingerprint import begin, describe_unknown, fingerprint_of, require_same
 from pipelines.storage.run_dir import RunFolder
@@ -51,10 +51,10 @@ from pipelines.tracking.dataset_inputs import note_datasets
 from pipelines.tracking.descriptions import describe_outcome, describe_run
 from pipelines.tracking.tracker import Tracker, require_store
 from pipelines.training.failure_callback import FailureCallback
-from pipelines.training.interruptions import Incidents
-from pipelines.training.message_handler import Listener
+from pipelines.training.interruptions import Interruptions
+from pipelines.training.message_handler import MessageHandler
 from pipelines.training.plots import plot_training
-from pipelines.training.validation import Validation
+from pipelines.training.validation import AsyncEvaluator
 from pipelines.training.worker import train_worker
 
 logger = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def train(
             display.line(f"run {config.name} is finished: {relative(folder.storage.url)}")
             return summary
         display.line(f"run       {config.name}, {config.train.epochs} epochs on {describe_resources(config.scaling)}")
-        data.enter_context(node_copy(config.data, display.phase))
+        data.enter_context(data_cache(config.data, display.phase))
         datasets = check_inputs(config, display)
         check_space(config, folder)
         display.phase("computing the digests of the data")
@@ -102,7 +102,7 @@ def train(
         require_store(config, folder)
         display.phase("starting Ray")
         with ray_session(), stoppable() as stop:
-            require_room(config.scaling, beside=config.evaluation.beside_training)
+            require_room(config.scaling, beside=config.evaluation.asynchronous)
             begin(config, folder, fingerprint)
             with Tracker(config, folder, parent_run, tags) as tracker:
                 display.line(f"output    {relative(folder.storage.url)}")
@@ -122,15 +122,15 @@ def train(
 
 def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display, stop: Stop) -> None:
     """Run Ray Train here and, in a thread, listen to its workers, who may stop it."""
-    line, ended = Line(), threading.Event()
-    beside = config.evaluation.beside_training
+    line, ended = MessageQueue(), threading.Event()
+    beside = config.evaluation.asynchronous
     for shortage in shortages(config.scaling, beside=beside):
         display.phase(shortage)
     display.phase(f"starting {describe_resources(config.scaling)}")
-    continued = bool(CheckpointStore(folder.storage, config.keep_checkpoints).newest_first())
-    validation = Validation(config, line) if beside else None
-    incidents = Incidents(folder.storage, continued)
-    listener = Listener(folder, tracker, display, incidents, config.scaling, validation)
+    continued = bool(CheckpointStore(folder.storage, config.train.num_checkpoints_to_keep).newest_first())
+    validation = AsyncEvaluator(config, line) if beside else None
+    incidents = Interruptions(folder.storage, continued)
+    listener = MessageHandler(folder, tracker, display, incidents, config.scaling, validation)
     trainer = _make_trainer(config, line)
     with ThreadPoolExecutor(1) as pool:
         listening = pool.submit(listener.listen, line, ended, stop.interrupt)
@@ -152,13 +152,13 @@ def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display, 
         listening.result()
 
 
-def _make_trainer(config: Config, line: Line) -> PromptTrainer:
-    scaling, folder = config.scaling, open_storage(config.output, config.name)
+def _make_trainer(config: Config, line: MessageQueue) -> InterruptibleTrainer:
+    scaling, folder = config.scaling, open_storage(config.output_dir, config.name)
     gpus = {"GPU": 1} if scaling.use_gpu else {}
-    return PromptTrainer(
+    return InterruptibleTrainer(
         train_worker,
         train_loop_config={"config": config, "line": line},
-        torch_config=NetworkConfig(),
+        torch_config=RayInterfaceConfig(),
         scaling_config=ScalingConfig(
             num_workers=scaling.num_workers,
             use_gpu=scaling.use_gpu,
@@ -169,7 +169,7 @@ def _make_trainer(config: Config, line: Line) -> PromptTrainer:
             storage_path=folder.path.rpartition("/")[0],
             storage_filesystem=folder.filesystem,
             failure_config=FailureConfig(max_failures=-1),  # the callback decides
-            callbacks=[FailureCallback(line, config.output, config.name)],
+            callbacks=[FailureCallback(line, config.output_dir, config.name)],
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
@@ -180,7 +180,7 @@ def _conclude(config: Config, folder: RunFolder, tracker: Tracker, stamp: Mappin
     curves = folder.path / "curves.png"
     write_patiently(lambda: plot_training(curves, tracker.metrics()), curves.name, logger.warning)
     tracker.log_file(curves)
-    store = CheckpointStore(folder.storage, config.keep_checkpoints)
+    store = CheckpointStore(folder.storage, config.train.num_checkpoints_to_keep)
     name = store.best()
     if name is None:
         raise TrainingError(f"no checkpoint in {folder.storage.url} was evaluated; remove the run and train it anew")

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from ray.train import UserCallback
 
-from pipelines.compute.message_queue import Line
+from pipelines.compute.message_queue import MessageQueue
 from pipelines.compute.messages import Interrupted
 from pipelines.errors import is_users_error
 from pipelines.failures.classification import WorkerFailure, classify
@@ -27,7 +27,7 @@ class FailureCallback(UserCallback):
         output, name: of the run.
     """
 
-    def __init__(self, line: Line, output: str, name: str) -> None:
+    def __init__(self, line: MessageQueue, output: str, name: str) -> None:
         self._line, self._output, self._name = line, output, name
         self._policy = FailurePolicy()
         self._earlier: list[Failure] = []

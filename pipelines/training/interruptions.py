@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Incident:
+class Interruption:
     """An interruption that is over.
 
     Attributes:
@@ -47,7 +47,7 @@ class _Open:
     resumed: float | None = None
 
 
-class Incidents:
+class Interruptions:
     """Counts the interruptions of a run and its seconds lost, over all the commands that continued it.
 
     Args:
@@ -82,7 +82,7 @@ class Incidents:
             self._open = _Open(self._seen, Interrupted(f"workers were replaced, there are {event.workers} now"))
         self._running, self.stopped = True, False
 
-    def passed(self, report: StepReport) -> Incident | None:
+    def passed(self, report: StepReport) -> Interruption | None:
         """Take note of a step; returns the interruption that is over with it."""
         now = time.time()
         before = self._open
@@ -94,8 +94,8 @@ class Incidents:
         self._open, self._step, self._seen = None, report.step, now
         return over
 
-    def _close(self, before: _Open, now: float) -> Incident:
-        over = Incident(
+    def _close(self, before: _Open, now: float) -> Interruption:
+        over = Interruption(
             time=datetime.fromtimestamp(before.begun, UTC).isoformat(timespec="seconds"),
             what=before.cause.text,
             details=before.cause.details,
@@ -106,7 +106,7 @@ class Incidents:
         self._keep(over)
         return over
 
-    def _keep(self, incident: Incident) -> None:
+    def _keep(self, incident: Interruption) -> None:
         self.restarts += 1
         self.seconds_lost += incident.seconds_lost
         self._lines += json.dumps(asdict(incident)) + "\n"

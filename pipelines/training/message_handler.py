@@ -9,17 +9,17 @@ from dataclasses import dataclass
 
 from mrqm.config import ScalingConfig
 from mrqm.structures.step_report import StepReport
-from pipelines.compute.message_queue import Line
+from pipelines.compute.message_queue import MessageQueue
 from pipelines.compute.messages import (
+    EpochHistory,
     EpochReport,
     Evaluating,
     Event,
     Interrupted,
-    Note,
-    Remembered,
+    LogMessage,
     Saved,
-    SetAside,
     Started,
+    StepSkipped,
     SystemSample,
 )
 from pipelines.compute.resources import describe_missing, describe_resources
@@ -27,14 +27,14 @@ from pipelines.console.training_display import Display
 from pipelines.storage.run_dir import RunFolder
 from pipelines.tracking.tracker import Tracker
 from pipelines.training.interruptions import FILE as INCIDENTS
-from pipelines.training.interruptions import Incidents
-from pipelines.training.validation import Validation
+from pipelines.training.interruptions import Interruptions
+from pipelines.training.validation import AsyncEvaluator
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Listener:
+class MessageHandler:
     """Hears the workers of one training.
 
     Attributes:
@@ -46,11 +46,11 @@ class Listener:
     folder: RunFolder
     tracker: Tracker
     display: Display
-    incidents: Incidents
+    incidents: Interruptions
     scaling: ScalingConfig
-    validation: Validation | None
+    validation: AsyncEvaluator | None
 
-    def listen(self, line: Line, ended: threading.Event, stop: Callable[[], None]) -> None:
+    def listen(self, line: MessageQueue, ended: threading.Event, stop: Callable[[], None]) -> None:
         """Handle events until the training has ended; stop it when there is no use in going on."""
         try:
             for event in line.receive(ended, self._tell_what_is_missing):
@@ -71,19 +71,19 @@ class Listener:
                 self.display.evaluating(event)
             case EpochReport():
                 self._epoch(event)
-            case Remembered(epochs=epochs):
+            case EpochHistory(epochs=epochs):
                 for epoch in epochs:  # the tracker leaves out what it knows
                     self.tracker.log_epoch(epoch, {})
             case SystemSample():
                 self.tracker.log_system(event)
-            case Note():
+            case LogMessage():
                 self.display.note(event.text)
             case Interrupted():
                 if self.incidents.interrupted(event):
                     self.display.line(f"note: {event.text}")
                     self.display.phase(f"starting {describe_resources(self.scaling)} again")
-            case SetAside():
-                self.tracker.log_fault(event)
+            case StepSkipped():
+                self.tracker.log_divergence(event)
             case Saved():
                 self._evaluate(event)
 

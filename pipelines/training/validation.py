@@ -12,13 +12,13 @@ from ray.exceptions import RayError
 from mrqm.checkpoint.lookup import SCORE
 from mrqm.config import Config
 from mrqm.engine.trainer import Trainer
-from pipelines.compute.message_queue import Line
+from pipelines.compute.message_queue import MessageQueue
 from pipelines.compute.messages import PROTOCOL
 from pipelines.failures.classification import classify
 from pipelines.failures.policy import Decision, FailurePolicy
 from pipelines.failures.taxonomy import Failure, TrainingError
 from pipelines.storage.checkpoints import CheckpointStore
-from pipelines.storage.data_cache import node_copy
+from pipelines.storage.data_cache import data_cache
 from pipelines.storage.filesystem import open_storage
 from pipelines.training.worker import report_epoch
 
@@ -36,11 +36,11 @@ class Validator:
     def __init__(self, config: Config) -> None:
         torch.set_num_threads(config.scaling.cpus_per_worker)
         self._data = ExitStack()  # open as long as the actor lives
-        self._data.enter_context(node_copy(config.data))
+        self._data.enter_context(data_cache(config.data))
         self._trainer = Trainer(config, torch.device("cuda" if config.scaling.use_gpu else "cpu"))
         self._store = _open_store(config)
 
-    def evaluate(self, name: str, line: Line) -> None:
+    def evaluate(self, name: str, line: MessageQueue) -> None:
         """Score a checkpoint, keep the scores with it and report its epoch on a line."""
         trainer = self._trainer
         with self._store.open(name) as folder:
@@ -51,7 +51,7 @@ class Validator:
         line.send(report_epoch(trainer, losses | scores, evaluated=True))
 
 
-class Validation:
+class AsyncEvaluator:
     """The driver's side: asks for evaluations and sees to it that in the end all are done.
 
     Args:
@@ -59,7 +59,7 @@ class Validation:
         line: on which the reports of epochs go.
     """
 
-    def __init__(self, config: Config, line: Line) -> None:
+    def __init__(self, config: Config, line: MessageQueue) -> None:
         options = {"num_cpus": config.scaling.cpus_per_worker, "num_gpus": int(config.scaling.use_gpu)}
         options |= {"max_restarts": -1, "max_task_retries": RETRIES}
         self._store, self._line = _open_store(config), line
@@ -110,5 +110,5 @@ class Validation:
 
 
 def _open_store(config: Config) -> CheckpointStore:
-    storage = open_storage(config.output, config.name)
-    return CheckpointStore(storage, config.keep_checkpoints, config.train.evaluate_every)
+    storage = open_storage(config.output_dir, config.name)
+    return CheckpointStore(storage, config.train.num_checkpoints_to_keep, config.train.evaluate_every)

@@ -20,25 +20,25 @@ from ray.train import CheckpointUploadMode
 
 from mrqm.checkpoint.lookup import SCORE, CheckpointError, find_checkpoint
 from mrqm.config import Config
-from mrqm.engine.divergence import Fault
+from mrqm.engine.divergence import Divergence
 from mrqm.engine.trainer import Trainer
 from mrqm.structures.step_report import StepReport
-from pipelines.compute.message_queue import Line, NoteHandler, StepSender
+from pipelines.compute.message_queue import LogMessageHandler, MessageQueue, StepSender
 from pipelines.compute.messages import (
     PROTOCOL,
+    EpochHistory,
     EpochReport,
     Evaluating,
-    Note,
-    Remembered,
+    LogMessage,
     Saved,
-    SetAside,
     Started,
+    StepSkipped,
     SystemSample,
 )
 from pipelines.compute.system_metrics import system_sampled
 from pipelines.failures.classification import WorkerFailure
 from pipelines.storage.checkpoints import CheckpointStore, checkpoint_name, ends_epoch, epochs_of
-from pipelines.storage.data_cache import node_copy
+from pipelines.storage.data_cache import data_cache
 from pipelines.storage.filesystem import Storage, open_storage
 from pipelines.training.checkpoint_writer import CheckpointWriter
 
@@ -52,28 +52,28 @@ class Job(TypedDict):
     """What a worker is given."""
 
     config: Config
-    line: Line
+    line: MessageQueue
 
 
 def train_worker(job: Job) -> None:
     """Train to the end: from the run's latest checkpoint, from the one that is to be resumed, or from the beginning."""
     config, line = job["config"], job["line"]
     for layer in ("mrqm", "pipelines"):
-        logging.getLogger(layer).addHandler(NoteHandler(lambda text: line.send(Note(text))))
+        logging.getLogger(layer).addHandler(LogMessageHandler(lambda text: line.send(LogMessage(text))))
     torch.set_num_threads(config.scaling.cpus_per_worker)
     trainer: Trainer | None = None
     try:
-        storage = open_storage(config.output, config.name)
-        with node_copy(config.data, lambda text: line.send(Note(text))), _folder_of_faults(storage) as faults:
+        storage = open_storage(config.output_dir, config.name)
+        with data_cache(config.data, lambda text: line.send(LogMessage(text))), _nonfinite_steps_dir(storage) as faults:
             trainer = Trainer(config, ray.train.torch.get_device(), faults)
-            store = CheckpointStore(storage, config.keep_checkpoints, config.train.evaluate_every)
+            store = CheckpointStore(storage, config.train.num_checkpoints_to_keep, config.train.evaluate_every)
             with _system_reported(trainer, line):
                 _Training(trainer, store, line).run()
     except Exception as error:
         raise WorkerFailure(error, trainer.step if trainer else None, traceback.format_exc()) from error
 
 
-def _system_reported(trainer: Trainer, line: Line) -> AbstractContextManager[None]:
+def _system_reported(trainer: Trainer, line: MessageQueue) -> AbstractContextManager[None]:
     """One worker of each machine reports how busy it is."""
     context = ray.train.get_context()
     if context.get_local_rank() != 0:
@@ -85,7 +85,7 @@ def _system_reported(trainer: Trainer, line: Line) -> AbstractContextManager[Non
 class _Training:
     """The epochs of one worker."""
 
-    def __init__(self, trainer: Trainer, store: CheckpointStore, line: Line) -> None:
+    def __init__(self, trainer: Trainer, store: CheckpointStore, line: MessageQueue) -> None:
         self._trainer, self._store, self._line = trainer, store, line
         self._config = trainer.config
         self._leads = trainer.rank == 0
@@ -104,7 +104,7 @@ class _Training:
         if self._leads:
             self._line.send(_started(trainer))
             self._line.send(remember(trainer, self._store))
-        if unevaluated is not None and self._due and not self._config.evaluation.beside_training:
+        if unevaluated is not None and self._due and not self._config.evaluation.asynchronous:
             self._evaluate(unevaluated)
         while not trainer.finished:
             means = trainer.train_epoch(self._after_step, self._after_fault)
@@ -112,7 +112,7 @@ class _Training:
             self._save(checkpoint_name(trainer.epoch), losses)
             if not self._due:
                 self._tell_driver(losses, evaluated=False)
-            elif not self._config.evaluation.beside_training:
+            elif not self._config.evaluation.asynchronous:
                 self._evaluate(losses)
         if self._writer is not None:
             self._writer.close()
@@ -153,7 +153,7 @@ class _Training:
         scores = {f"{PROTOCOL}/{name}": value for name, value in trainer.evaluate().items()}
         if self._writer is not None:
             self._writer.score(checkpoint_name(trainer.epoch), scores)
-        _tell_ray(losses | scores)
+        _report_to_ray(losses | scores)
         self._tell_driver(losses | scores, evaluated=True)
 
     def _tell_driver(self, metrics: dict[str, float], evaluated: bool) -> None:
@@ -170,9 +170,9 @@ class _Training:
         if report.elapsed_seconds - self._saved_at >= self._interval or self._is_leaving(report.elapsed_seconds):
             self._save(checkpoint_name(report.epoch - 1, report.step), {})
 
-    def _after_fault(self, fault: Fault, folder: Path) -> None:
+    def _after_fault(self, fault: Divergence, folder: Path) -> None:
         if self._leads:
-            self._line.send(SetAside(fault.step, fault.what, str(folder), self._trainer.progress.skipped))
+            self._line.send(StepSkipped(fault.step, fault.what, str(folder), self._trainer.progress.skipped))
 
     def _is_leaving(self, elapsed_seconds: float) -> bool:
         """Whether a node was announced to be taken away and nothing was saved since."""
@@ -192,12 +192,12 @@ class _Training:
         self._saved_at = self._trainer.progress.elapsed_seconds
 
     def _tell_saved(self, name: str) -> None:
-        if self._config.evaluation.beside_training:
+        if self._config.evaluation.asynchronous:
             self._line.send(Saved(name))
 
 
 @contextmanager
-def _folder_of_faults(storage: Storage) -> Iterator[Path]:
+def _nonfinite_steps_dir(storage: Storage) -> Iterator[Path]:
     """Where steps that are not finite are kept: in the run's folder, or on the way to it."""
     if storage.local:
         yield storage.local / "faults"
@@ -209,7 +209,7 @@ def _folder_of_faults(storage: Storage) -> Iterator[Path]:
             storage.upload_folder(folder, "faults")
 
 
-def _tell_ray(metrics: dict[str, float]) -> None:
+def _report_to_ray(metrics: dict[str, float]) -> None:
     """Report to Ray Train, on every rank.
 
     Its controller takes one report of a worker at a time, whenever it looks after them, and lets no worker end before:
@@ -221,11 +221,11 @@ def _tell_ray(metrics: dict[str, float]) -> None:
 
 
 def _started(trainer: Trainer) -> Started:
-    steps = len(trainer.train_loader) // trainer.config.train.accumulate
+    steps = len(trainer.train_loader) // trainer.config.train.gradient_accumulation_steps
     return Started(trainer.epoch, trainer.progress.epoch_step, trainer.num_parameters, steps, trainer.world_size)
 
 
-def remember(trainer: Trainer, store: CheckpointStore) -> Remembered:
+def remember(trainer: Trainer, store: CheckpointStore) -> EpochHistory:
     """The epochs before this start, with scores that are known only where the checkpoints are."""
     scores = {epochs_of(name): store.metrics(name) for name in store.newest_first() if ends_epoch(name)}
     reports = []
@@ -237,7 +237,7 @@ def remember(trainer: Trainer, store: CheckpointStore) -> Remembered:
                 epoch, trainer.config.train.epochs, record["step"], metrics | scores.get(epoch, {}), picture=None
             )
         )
-    return Remembered(tuple(reports))
+    return EpochHistory(tuple(reports))
 
 
 def report_epoch(trainer: Trainer, metrics: dict[str, float], evaluated: bool) -> EpochReport:

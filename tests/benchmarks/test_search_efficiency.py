@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mrqm.config import Config
-from tune.space.sampling import Candidates
+from tune.space.sampling import ConfigSampler
 
 IOU, RATIO = "loss.mining.base_iou", "loss.one_to_many.ratio"
 GRID = [{IOU: iou, RATIO: ratio} for iou, ratio in itertools.product((0.4, 0.5, 0.6, 0.7), (1, 2, 3, 4))]
@@ -64,7 +64,7 @@ def test_a_sweep_through_the_whole_table_ends_without_regret(tiny_config: Any) -
     config: Config = tiny_config("train.epochs=3")
     grid = make_space({"search": {"algorithm": "grid"}, "parameters": PARAMETERS})
     space = searched(grid, "random", {"algorithm": "none"}, seed=0, trials=len(GRID))
-    found = list(search(Candidates(space, config), Surrogate(GRID, rows(GRID)), at_once=2))
+    found = list(search(ConfigSampler(space, config), Surrogate(GRID, rows(GRID)), at_once=2))
     assert len(found) == 3 * len(GRID)
     assert found[0].regret > 0.5
     assert found[-1] == pytest.approx((0.0, 0.0), abs=1e-9)

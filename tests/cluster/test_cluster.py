@@ -29,7 +29,7 @@ LAPTOP = ROOT / "docs" / "clusters" / "laptop.md"
 FIRST_BLOCK = list(read_blocks(LAPTOP)[0].commands())
 SMALLER = {
     "demo-data": ["--train", "3", "--val", "1"],
-    "train": ["train.epochs=1", "scaling.num_workers=1", "tracking.register_as=demo-detector"],
+    "train": ["train.epochs=1", "scaling.num_workers=1", "tracking.registered_model_name=demo-detector"],
 }
 """What is added to the page's commands, so that they end soon."""
 

@@ -19,7 +19,7 @@ from mrqm.checkpoint.folder import save_checkpoint
 from mrqm.config import Config
 from mrqm.data.formats.soda_d import SODA_CLASSES
 from mrqm.data.synthetic import write_scenes
-from mrqm.engine.divergence import Fault, save_fault
+from mrqm.engine.divergence import Divergence, save_divergence
 
 from ..forked_workers import forked_workers
 from ..pages import ROOT
@@ -108,8 +108,8 @@ def _write_data_sets(folder: Path) -> None:
 def _write_kept_step(folder: Path, model: torch.nn.Module, config: Config, target: dict[str, torch.Tensor]) -> None:
     """A training step that ended without a loss, as a training keeps it."""
     batch = (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), None, [target])
-    fault = Fault(1, 123, 0, noise_seed=7, losses={"loss": math.nan}, not_finite=("loss",))
-    save_fault(folder / KEPT_STEP, model, [batch], config, fault)
+    fault = Divergence(1, 123, 0, noise_seed=7, losses={"loss": math.nan}, not_finite=("loss",))
+    save_divergence(folder / KEPT_STEP, model, [batch], config, fault)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def store(named_files: Path, tiny_config: TinyConfig, tmp_path_factory: pytest.T
     uri = f"sqlite:///{folder}/mlflow.db"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", uri)
-        register_run(tiny_config(f"output={folder}/runs"), named_files / CHECKPOINTS[0], "mrqm")
+        register_run(tiny_config(f"output_dir={folder}/runs"), named_files / CHECKPOINTS[0], "mrqm")
     client = MlflowClient(uri)
     first = client.get_model_version("mrqm", "1")
     for number in range(2, VERSIONS + 1):

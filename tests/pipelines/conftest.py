@@ -59,7 +59,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_config: TinyConfig)
         f"data.classes=[{','.join(SCENE_CLASSES)}]",
         "data.max_side=64",
         "scaling.num_workers=2",
-        "tracking.register_as=tiny-detector",
+        "tracking.registered_model_name=tiny-detector",
     )
     workplace = Workplace(folder)
     workplace.config_file.write_text(config.to_yaml())
@@ -89,7 +89,7 @@ def registry_store(spotter_checkpoint: Path, tiny_config: TinyConfig, tmp_path_f
     folder = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        register_run(tiny_config(f"output={folder}/runs", "name=flight-7"), spotter_checkpoint)
+        register_run(tiny_config(f"output_dir={folder}/runs", "name=flight-7"), spotter_checkpoint)
     return f"sqlite:///{folder}/mlflow.db"
 
 

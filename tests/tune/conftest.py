@@ -21,7 +21,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, tiny_config: TinyConfig) -> 
     folder = tmp_path_factory.mktemp("sweeps")
     write_scenes(folder / "data", train=8, val=3, size=(96, 96))
     classes = f"data.classes=[{','.join(SCENE_CLASSES)}]"
-    config = tiny_config("data.root=data", classes, "data.max_side=64", "tracking.register_as=swept")
+    config = tiny_config("data.root=data", classes, "data.max_side=64", "tracking.registered_model_name=swept")
     (folder / "tiny.yaml").write_text(config.to_yaml())
     return folder
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mrqm.config import Config
-from tune.search.trial_scheduler import Conductor
-from tune.space.sampling import Candidates
+from tune.search.trial_scheduler import TrialScheduler
+from tune.space.sampling import ConfigSampler
 from tune.space.schema import make_space
 from tune.state.history import History
 from tune.state.journal import Journal
@@ -27,14 +27,14 @@ class Simulation:
     """A sweep in a folder; `run` goes on where the last one was killed."""
 
     def __init__(self, config: Config, folder: Path, score: Score, **space: Any) -> None:
-        self.candidates = Candidates(make_space({"budget": {"trials": 9}} | space), config)
+        self.candidates = ConfigSampler(make_space({"budget": {"trials": 9}} | space), config)
         self.folder, self.score = folder, score
 
     def run(self, kill_after: int | None = None, trials: int | None = None, slots: int = 1) -> History:
         """Go on; die after so many epochs, each before it is reported."""
         journal = Journal(self.folder / "journal.jsonl")
         journal.write(SessionBegan(trials=trials or self.candidates.space.budget.trials or 0))
-        conductor = Conductor(self.candidates, journal, self.folder, EPOCHS)
+        conductor = TrialScheduler(self.candidates, journal, self.folder, EPOCHS)
         work: list[tuple[Task, int]] = []
         done = 0
         while not conductor.is_over() or work:

@@ -19,8 +19,8 @@ from mrqm.config import load_config
 from mrqm.engine.trainer import Trainer
 from pipelines.storage.run_dir import RunError
 from pipelines.training.driver import train
-from tune.report.leaderboard import print_outcome
-from tune.report.result import Outcome
+from tune.report.leaderboard import print_result
+from tune.report.result import SweepResult
 from tune.space.schema import overrides
 from tune.state.checkpoints import copy_whole
 from tune.state.history import History
@@ -38,13 +38,13 @@ pytestmark = pytest.mark.ray
 SPACE = """
 objective: {metric: train/loss, mode: min}
 search: {algorithm: tpe, startup_trials: 2}
-scheduler: {algorithm: asha, reduction: 2}
+scheduler: {algorithm: asha, reduction_factor: 2}
 budget: {trials: 5}
 fixed: {train.epochs: 3}
 parameters:
   optim.lr: {choice: [1e-4, 1e-3, 3e-3, 1e20]}
   loss.one_to_many.dense_loss_weight: {uniform: [0.5, 2]}
-start:
+points_to_evaluate:
   - {optim.lr: 1e20, loss.one_to_many.dense_loss_weight: 1.0}
   - {optim.lr: 1e-3, loss.one_to_many.dense_loss_weight: 0.5}
   - {optim.lr: 1e-3, loss.one_to_many.dense_loss_weight: 2.0} # a larger weight is a larger loss
@@ -52,7 +52,7 @@ start:
 PBT = """
 objective: {metric: train/loss, mode: min}
 search: {algorithm: random}
-scheduler: {algorithm: pbt, interval: 1}
+scheduler: {algorithm: pbt, perturbation_interval: 1}
 budget: {trials: 3}
 fixed: {train.epochs: 3, train.evaluate_every: 9}
 parameters:
@@ -86,17 +86,17 @@ def log() -> io.StringIO:
 
 
 @pytest.fixture(scope="module")
-def outcome(workplace: Workplace, log: io.StringIO) -> Outcome:
+def outcome(workplace: Workplace, log: io.StringIO) -> SweepResult:
     """A sweep of five trials, the first of which diverges."""
     console = Console(file=log, width=120)
     found = sweep(Request(Path("tiny.yaml"), Path("space.yaml"), ["name=whole"]), console)
     assert found is not None
-    print_outcome(found, console)
+    print_result(found, console)
     return found
 
 
 @pytest.fixture(scope="module")
-def killed(workplace: Workplace, cluster: Cluster, outcome: Outcome) -> Command:
+def killed(workplace: Workplace, cluster: Cluster, outcome: SweepResult) -> Command:
     """The same sweep, whose driver was killed three times: in a trial, between two and where one was pruned."""
     for reports in (1, 5, 7):
         command = workplace.tune("killed", "space")
@@ -134,7 +134,7 @@ def refuses_what_is_something_else(workplace: Workplace, name: str) -> None:
         is_refused("only a sweep that is finished can be given more", more=1)
 
 
-def test_a_finished_sweep_is_not_repeated_as_something_else(outcome: Outcome, workplace: Workplace) -> None:
+def test_a_finished_sweep_is_not_repeated_as_something_else(outcome: SweepResult, workplace: Workplace) -> None:
     refuses_what_is_something_else(workplace, "whole")
 
 
@@ -142,12 +142,12 @@ def what_happened(history: History) -> list[Any]:
     return [(t.params, [(r.epoch, r.metrics, r.verdict) for r in t.results], t.state) for t in history.trials]
 
 
-def test_a_sweep_ends_with_a_leaderboard(outcome: Outcome, log: io.StringIO) -> None:
+def test_a_sweep_ends_with_a_leaderboard(outcome: SweepResult, log: io.StringIO) -> None:
     for words in ("5 of 3 epochs, 1 at once", "AP/hour", "swept version 1", "report.html", "train it again"):
         assert words in log.getvalue()
 
 
-def test_a_trial_that_diverges_is_told_and_the_sweep_goes_on(outcome: Outcome, log: io.StringIO) -> None:
+def test_a_trial_that_diverges_is_told_and_the_sweep_goes_on(outcome: SweepResult, log: io.StringIO) -> None:
     assert "trial 0   failed: DivergenceError" in log.getvalue()
     states = [trial.state for trial in outcome.history.trials]
     assert states[0] == "failed"
@@ -155,7 +155,7 @@ def test_a_trial_that_diverges_is_told_and_the_sweep_goes_on(outcome: Outcome, l
     assert set(states[1:]) == {"finished", "pruned"}
 
 
-def test_trials_are_children_of_the_sweep_in_mlflow(outcome: Outcome, workplace: Workplace) -> None:
+def test_trials_are_children_of_the_sweep_in_mlflow(outcome: SweepResult, workplace: Workplace) -> None:
     children = workplace.children("whole")
     assert set(children) == {f"trial-{number:04d}" for number in range(5)}
     assert children["trial-0000"].info.status == "FAILED"
@@ -166,7 +166,7 @@ def test_trials_are_children_of_the_sweep_in_mlflow(outcome: Outcome, workplace:
         assert run.data.metrics["epoch"] == trial.epoch
 
 
-def test_the_report_is_in_the_parent_run(outcome: Outcome) -> None:
+def test_the_report_is_in_the_parent_run(outcome: SweepResult) -> None:
     files = MlflowClient(outcome.tracking_uri).list_artifacts(outcome.run_id)
     assert "report.html" in {file.path for file in files}
     note = MlflowClient(outcome.tracking_uri).get_run(outcome.run_id).data.tags["mlflow.note.content"]
@@ -176,7 +176,7 @@ def test_the_report_is_in_the_parent_run(outcome: Outcome) -> None:
     assert all(word in text for word in ("Leaderboard", "Learning curves", "All trials", "DivergenceError"))
 
 
-def test_the_sweeps_run_says_what_data_its_trials_read(outcome: Outcome) -> None:
+def test_the_sweeps_run_says_what_data_its_trials_read(outcome: SweepResult) -> None:
     run = MlflowClient(outcome.tracking_uri).get_run(outcome.run_id)
     contexts = [tag.value for used in run.inputs.dataset_inputs for tag in used.tags]
     assert sorted(contexts) == ["training", "validation"]
@@ -184,28 +184,30 @@ def test_the_sweeps_run_says_what_data_its_trials_read(outcome: Outcome) -> None
     assert run.data.tags["data.digest"].startswith(validation.digest)
 
 
-def test_the_best_model_carries_the_sweeps_lineage(outcome: Outcome) -> None:
+def test_the_best_model_carries_the_sweeps_lineage(outcome: SweepResult) -> None:
     version = MlflowClient(outcome.tracking_uri).get_model_version("swept", "1")
     assert (version.tags["sweep.name"], version.tags["sweep.run_id"]) == ("whole", outcome.run_id)
     assert {"sweep.trial", "data.digest", "protocol.coco", "checkpoint.sha256"} <= version.tags.keys()
 
 
-def test_only_the_best_trial_keeps_its_checkpoint(outcome: Outcome) -> None:
+def test_only_the_best_trial_keeps_its_checkpoint(outcome: SweepResult) -> None:
     assert list(outcome.report.parent.glob("trial-*/epoch_*")) == [outcome.checkpoint]
 
 
-def test_the_reproduce_command_gives_the_same_metrics(outcome: Outcome) -> None:
+def test_the_reproduce_command_gives_the_same_metrics(outcome: SweepResult) -> None:
     assert outcome.reproduce is not None
     words = shlex.split(outcome.reproduce)
     assert words[1:4] == ["train", "-c", "tiny.yaml"]
-    summary = train(load_config(words[3], [*words[4:], "tracking.register_as=null"]), Console(file=io.StringIO()))
+    summary = train(
+        load_config(words[3], [*words[4:], "tracking.registered_model_name=null"]), Console(file=io.StringIO())
+    )
     client = MlflowClient(outcome.tracking_uri)
     again = {m.step: m.value for m in client.get_metric_history(summary.run_id, "coco/AP50")}
     assert again == {result.step: result.metrics["coco/AP50"] for result in outcome.best.results}
 
 
 def test_a_sweep_that_is_killed_again_and_again_is_the_uninterrupted_one(
-    outcome: Outcome, killed: Command, workplace: Workplace
+    outcome: SweepResult, killed: Command, workplace: Workplace
 ) -> None:
     assert killed.end() == 0, killed.said
     assert what_happened(workplace.history("killed")) == what_happened(outcome.history)
@@ -224,12 +226,12 @@ def test_nothing_but_the_sweep_is_printed(killed: Command) -> None:
     assert killed.output.startswith("reading annotations\n")
 
 
-def test_no_reservation_is_left_behind(outcome: Outcome, cluster: Cluster) -> None:
+def test_no_reservation_is_left_behind(outcome: SweepResult, cluster: Cluster) -> None:
     wait_until(leaves_nothing, "nothing is reserved")
 
 
 def test_a_finished_sweep_is_extended_and_what_failed_runs_again(
-    outcome: Outcome, killed: Command, workplace: Workplace
+    outcome: SweepResult, killed: Command, workplace: Workplace
 ) -> None:
     log = io.StringIO()
     request = Request(Path("tiny.yaml"), Path("space.yaml"), ["name=whole"], add_trials=1, retry_failed=True)
@@ -252,11 +254,11 @@ def test_sigterm_stops_a_sweep_as_ctrl_c_does(workplace: Workplace, cluster: Clu
 
 
 def test_a_sweep_outlives_a_full_disk_and_a_deleted_experiment(
-    outcome: Outcome, workplace: Workplace, small_disk: Callable[[int], Path]
+    outcome: SweepResult, workplace: Workplace, small_disk: Callable[[int], Path]
 ) -> None:
     """It is the uninterrupted sweep, and ends with table and report; what MLflow lacks comes with the same command."""
     disk, client = small_disk(80 * 2**20), MlflowClient(outcome.tracking_uri)  # seven checkpoints of 7 MB, at most
-    words = f"output={disk}", "tracking.experiment=doomed", "tracking.register_as=late"
+    words = f"output_dir={disk}", "tracking.experiment=doomed", "tracking.registered_model_name=late"
     command = workplace.tune("starved", "space", *words)
     history = lambda: read_history(disk / "starved" / "sweep.jsonl")  # noqa: E731
     command.wait_until(lambda: any(trial.results for trial in history().trials), "a report")
@@ -299,8 +301,8 @@ def test_a_trial_of_a_population_goes_on_from_its_donors_weights(
     assert found is not None
 
     exploit = next(e for e in found.history.entries if isinstance(e, GenerationEnded)).exploits[0]
-    child, donor = found.history.trials[exploit.trial], found.history.trials[exploit.donor]
-    copied, weights = tmp_path / exploit.checkpoint, tmp_path / donor.name / "epoch_0001"
+    child, source_trial = found.history.trials[exploit.trial], found.history.trials[exploit.source_trial]
+    copied, weights = tmp_path / exploit.checkpoint, tmp_path / source_trial.name / "epoch_0001"
     assert weights_of(copied).keys() == weights_of(weights).keys()
     assert all(torch.equal(value, weights_of(weights)[name]) for name, value in weights_of(copied).items())
 
@@ -310,7 +312,7 @@ def test_a_trial_of_a_population_goes_on_from_its_donors_weights(
     assert child.results[1].metrics["train/loss"] == trainer.train_epoch()["loss"]
 
     run = workplace.children("population")[child.name]
-    assert run.data.tags["sweep.exploited"] == f"{child.exploits[-1][1].donor} at epoch {child.exploits[-1][0]}"
+    assert run.data.tags["sweep.exploited"] == f"{child.exploits[-1][1].source_trial} at epoch {child.exploits[-1][0]}"
     assert run.data.tags["sweep.optim.lr"] == str(child.params["optim.lr"])
 
 

@@ -22,9 +22,9 @@ from ray.train import ScalingConfig as RayScaling
 
 from mrqm.config import Config
 from pipelines.compute.resources import shortages
-from pipelines.compute.torch_backend import NetworkConfig
-from pipelines.compute.torch_trainer import PromptTrainer
-from tune.execution.epoch_barrier import Gate
+from pipelines.compute.torch_backend import RayInterfaceConfig
+from pipelines.compute.torch_trainer import InterruptibleTrainer
+from tune.execution.epoch_barrier import EpochBarrier
 from tune.execution.train_epochs import train_epochs
 from tune.state.messages import Epoch, Waiting
 
@@ -40,7 +40,7 @@ class Job(TypedDict):
 def train_on_workers(config: Config, start: Path | None) -> Generator[Epoch | Waiting, None, None]:
     """Train a configuration on its workers; closing the iterator ends them."""
     yield from map(Waiting, shortages(config.scaling))
-    gate: ActorHandle = ray.remote(num_cpus=0)(Gate).remote()
+    gate: ActorHandle = ray.remote(num_cpus=0)(EpochBarrier).remote()
     reached = 0
     with ThreadPoolExecutor(1) as pool:
         training = pool.submit(_make_trainer(config, start, gate).fit)
@@ -62,12 +62,12 @@ def train_on_workers(config: Config, start: Path | None) -> Generator[Epoch | Wa
             ray.get(gate.decide.remote(reached, goes_on=False))
 
 
-def _make_trainer(config: Config, start: Path | None, gate: ActorHandle) -> PromptTrainer:
+def _make_trainer(config: Config, start: Path | None, gate: ActorHandle) -> InterruptibleTrainer:
     scaling = config.scaling
-    return PromptTrainer(
+    return InterruptibleTrainer(
         _train,
         train_loop_config={"config": config, "start": start, "gate": gate},
-        torch_config=NetworkConfig(),
+        torch_config=RayInterfaceConfig(),
         scaling_config=RayScaling(
             num_workers=scaling.num_workers,
             use_gpu=scaling.use_gpu,
@@ -75,7 +75,7 @@ def _make_trainer(config: Config, start: Path | None, gate: ActorHandle) -> Prom
         ),
         run_config=RunConfig(
             name=uuid.uuid4().hex,  # a run of its own each time: the sweep, not Ray Train, knows where it goes on
-            storage_path=str(Path(config.output) / ".tune"),
+            storage_path=str(Path(config.output_dir) / ".tune"),
             failure_config=FailureConfig(max_failures=0),
             logging_config=LoggingConfig(log_level="ERROR"),
         ),

@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 
 
-class Gate:
+class EpochBarrier:
     """Where workers hand in an epoch, and wait for what is decided.
 
     What they hand in is pickled: the gate's process need not import what it is made of.

@@ -18,7 +18,8 @@ import ray.tune
 from ray.tune import CheckpointConfig, FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig, Tuner
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.schedulers import TrialScheduler as RayTrialScheduler
 from ray.tune.search import Searcher
 from ray.util import placement_group_table
 
@@ -28,7 +29,7 @@ from pipelines.failures.classification import classify, classify_text
 from pipelines.failures.taxonomy import Failure
 from tune.execution.concurrency import count_trials
 from tune.execution.trainable import SweepTrial
-from tune.search.trial_scheduler import Conductor
+from tune.search.trial_scheduler import TrialScheduler
 from tune.space.model_cost import COSTS
 from tune.space.schema import Space
 
@@ -38,7 +39,7 @@ SECONDS_OF_PATIENCE = 10.0
 
 
 def run_trials(
-    conductor: Conductor,
+    conductor: TrialScheduler,
     space: Space,
     config: Config,
     say: Callable[[str], None],
@@ -53,7 +54,7 @@ def run_trials(
         say: shows the user why a trial waits.
         trial: what a process does with a task.
     """
-    storage = Path(config.output) / ".tune"
+    storage = Path(config.output_dir) / ".tune"
     costs = any(objective.metric in COSTS for objective in space.objective)
     trainable = ray.tune.with_resources(
         ray.tune.with_parameters(trial, base=config, costs=costs), trial_resources(config.scaling)
@@ -61,8 +62,8 @@ def run_trials(
     tuner = Tuner(
         trainable,
         tune_config=TuneConfig(
-            search_alg=_Feed(conductor, Capacity(config.scaling)), num_samples=-1,
-            scheduler=_Judge(conductor, config.scaling, say),
+            search_alg=_SearchAlgorithm(conductor, Capacity(config.scaling)), num_samples=-1,
+            scheduler=_SchedulerAdapter(conductor, config.scaling, say),
             # a process that starts workers ends with them
             reuse_actors=config.scaling.max_workers == 1, trial_dirname_creator=lambda trial: str(trial.trial_id),
         ),
@@ -126,10 +127,10 @@ class _Unsaved:
         return {}
 
 
-class _Feed(_Unsaved, Searcher):
+class _SearchAlgorithm(_Unsaved, Searcher):
     """Hands trials to Ray Tune, one for each free place."""
 
-    def __init__(self, conductor: Conductor, places: Callable[[], int]) -> None:
+    def __init__(self, conductor: TrialScheduler, places: Callable[[], int]) -> None:
         super().__init__()
         self._conductor, self._places = conductor, places
 
@@ -149,10 +150,10 @@ class _Feed(_Unsaved, Searcher):
         """Nothing: the journal is read."""
 
 
-class _Judge(_Unsaved, FIFOScheduler):
+class _SchedulerAdapter(_Unsaved, FIFOScheduler):
     """Tells the conductor what happens to trials, and Ray Tune what the conductor says to it."""
 
-    def __init__(self, conductor: Conductor, scaling: ScalingConfig, say: Callable[[str], None]) -> None:
+    def __init__(self, conductor: TrialScheduler, scaling: ScalingConfig, say: Callable[[str], None]) -> None:
         super().__init__()
         self._conductor, self._scaling, self._say = conductor, scaling, say
         self._asked = time.monotonic()
@@ -179,12 +180,12 @@ class _Judge(_Unsaved, FIFOScheduler):
         number = trial.config["task"].trial
         if shortage := result.get("waiting"):
             self._say_once(number, shortage)
-            return str(TrialScheduler.STOP if self._conductor.halted else TrialScheduler.CONTINUE)
+            return str(RayTrialScheduler.STOP if self._conductor.halted else RayTrialScheduler.CONTINUE)
         if failure := result.get("failure"):
             self._conductor.fail(number, failure)
-            return str(TrialScheduler.STOP)
+            return str(RayTrialScheduler.STOP)
         goes_on = self._conductor.report(number, result["epoch"])
-        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+        return str(RayTrialScheduler.CONTINUE if goes_on else RayTrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
         """A process died, or raised an error after which it is not used again."""

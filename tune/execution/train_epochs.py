@@ -14,15 +14,15 @@ from mrqm.config import Config
 from mrqm.engine.trainer import Trainer
 from pipelines.compute.messages import PROTOCOL
 from pipelines.failures.storage_wait import attempts
-from pipelines.storage.data_cache import node_copy
+from pipelines.storage.data_cache import data_cache
 from pipelines.storage.filesystem import Storage, open_storage
 from tune.state.messages import Epoch, Waiting
 
 
 def train_epochs(config: Config, start: Path | None, device: torch.device) -> Generator[Epoch | Waiting, None, None]:
     """Train a configuration from a checkpoint or from the beginning; of several processes, all call it."""
-    storage = open_storage(config.output, config.name)
-    with node_copy(config.data):
+    storage = open_storage(config.output_dir, config.name)
+    with data_cache(config.data):
         torch.set_num_threads(config.scaling.cpus_per_worker)
         began = time.perf_counter()
         trainer = Trainer(config, device)
@@ -32,7 +32,7 @@ def train_epochs(config: Config, start: Path | None, device: torch.device) -> Ge
             metrics = {f"train/{name}": value for name, value in trainer.train_epoch().items()}
             evaluated = trainer.finished or trainer.epoch % config.train.evaluate_every == 0
             scores = {f"{PROTOCOL}/{n}": v for n, v in trainer.evaluate().items()} if evaluated else {}
-            checkpoint = Path(config.output) / config.name / f"epoch_{trainer.epoch:04d}"
+            checkpoint = Path(config.output_dir) / config.name / f"epoch_{trainer.epoch:04d}"
             if trainer.rank == 0:
                 save = partial(_save, trainer, storage, checkpoint.name, scores)
                 yield from map(Waiting, attempts(save, f"{config.name}/{checkpoint.name}"))

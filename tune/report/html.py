@@ -9,7 +9,7 @@ from pipelines.console.format import duration, number
 from pipelines.console.markdown import spaced_table
 from tune.report.leaderboard import board_header, board_rows, describe_model, paper_rows
 from tune.report.plots import figures
-from tune.report.result import Outcome
+from tune.report.result import SweepResult
 from tune.space.schema import describe_params, short_names
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1400px;margin:2em auto;padding:0 1em;color:#222}
@@ -21,12 +21,12 @@ LISTED = 5
 """Trials in the sweep's MLflow run: its page is narrow, and the report has all."""
 
 
-def write_report(outcome: Outcome) -> None:
+def write_report(outcome: SweepResult) -> None:
     """Write the report to the outcome's file."""
     outcome.report.write_text("\n".join(_parts(outcome)), encoding="utf-8")
 
 
-def describe_sweep(outcome: Outcome) -> str:
+def describe_sweep(outcome: SweepResult) -> str:
     """The same in short, for the page of the sweep's MLflow run, in Markdown."""
     objective = outcome.space.objective[0]
     rows = [
@@ -40,7 +40,7 @@ def describe_sweep(outcome: Outcome) -> str:
     return "\n\n".join([*parts, f"All trials and figures: `{outcome.report.name}` among the artifacts."])
 
 
-def _parts(outcome: Outcome) -> Iterable[str]:
+def _parts(outcome: SweepResult) -> Iterable[str]:
     space, history = outcome.space, outcome.history
     yield f"<!doctype html><meta charset='utf-8'><title>{escape(outcome.name)}</title><style>{STYLE}</style>"
     yield f"<h1>{escape(outcome.name)}</h1><p>{escape(_summary(outcome))}</p>"
@@ -65,7 +65,7 @@ def _parts(outcome: Outcome) -> Iterable[str]:
         yield "<h2>Failed</h2>" + _table(("trial", "kind", "error"), lines)
 
 
-def _summary(outcome: Outcome) -> str:
+def _summary(outcome: SweepResult) -> str:
     space, history = outcome.space, outcome.history
     objective = space.objective[0]
     best = outcome.best.best(objective)
@@ -74,7 +74,7 @@ def _summary(outcome: Outcome) -> str:
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     known = f", which knew {len(history.known)} earlier runs" if history.known else ""
     return (
-        f"{space.about or 'A sweep'}: {space.search.algorithm}{known}, scheduler {space.scheduler.algorithm}. "
+        f"{space.description or 'A sweep'}: {space.search.algorithm}{known}, scheduler {space.scheduler.algorithm}. "
         f"{len(states)} trials ({counts}) in {duration(3600 * history.hours)}. Best: trial {outcome.best.number} with "
         f"{objective.metric} {number(best.metrics[objective.metric])}."
     )

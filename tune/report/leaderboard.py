@@ -12,7 +12,7 @@ from pipelines.compute.messages import PROTOCOL
 from pipelines.console.format import duration, number, relative
 from pipelines.console.tables import ui_lines
 from pipelines.registry.register import RegisteredModel
-from tune.report.result import Outcome
+from tune.report.result import SweepResult
 from tune.space.schema import Space, describe_params
 from tune.space.settings import Objective, Paper
 from tune.space.values import canonical
@@ -24,7 +24,7 @@ SHOWN = 10
 """Trials on the terminal; the report has all."""
 
 
-def print_outcome(outcome: Outcome, console: Console) -> None:
+def print_result(outcome: SweepResult, console: Console) -> None:
     """The leaderboard, the paper's table if there is one, and the commands that go on from there."""
     space, history = outcome.space, outcome.history
     console.print()

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from pipelines.compute.message_queue import NoteHandler
+from pipelines.compute.message_queue import LogMessageHandler
 from pipelines.console.format import duration, number
 from tune.report.plan import Plan
 from tune.space.schema import Space, describe_params
@@ -35,7 +35,7 @@ class LiveTable:
 
     def __init__(self, space: Space, plan: Plan, history: History, console: Console) -> None:
         self._objective, self._plan, self._history, self._console = space.objective[0], plan, history, console
-        self._warnings = NoteHandler(lambda text: self.say(f"note: {text}"))
+        self._warnings = LogMessageHandler(lambda text: self.say(f"note: {text}"))
         self._live = Live(console=console, transient=True, get_renderable=self.table, refresh_per_second=1)
 
     def __enter__(self) -> Self:
@@ -67,7 +67,7 @@ class LiveTable:
             case GenerationEnded():
                 for exploit in entry.exploits:
                     words = describe_params(exploit.params)
-                    self.say(f"trial {exploit.trial:<4}goes on from trial {exploit.donor}'s weights: {words}")
+                    self.say(f"trial {exploit.trial:<4}goes on from trial {exploit.source_trial}'s weights: {words}")
 
     def say(self, text: str) -> None:
         """A line that stays."""

@@ -236,7 +236,9 @@ class _TrialRun:
         for result in results:
             self.tracker.log_metrics({"epoch": result.epoch, **result.metrics}, result.step)
         for epoch, exploit in exploits:
-            self.tracker.tag({"sweep.exploited": f"{exploit.donor} at epoch {epoch}"} | _searched(exploit.params))
+            self.tracker.tag(
+                {"sweep.exploited": f"{exploit.source_trial} at epoch {epoch}"} | _searched(exploit.params)
+            )
         self.results += len(results)
         self.exploits += len(exploits)
 

@@ -14,8 +14,8 @@ from mrqm.engine.resume import checkpoint_bytes
 from pipelines.compute.resources import describe_resources
 from pipelines.storage.run_dir import RunError
 from tune.execution.concurrency import count_trials
-from tune.search.warm_start import Found
-from tune.space.sampling import Candidates
+from tune.search.warm_start import PriorRuns
+from tune.space.sampling import ConfigSampler
 from tune.space.schema import Params, Space, overrides
 from tune.space.values import lies_in
 from tune.state.history import History
@@ -49,7 +49,7 @@ class Plan:
 
 
 def make_plan(
-    candidates: Candidates, base: Config, nodes: Sequence[Mapping[str, float]], wanted: int | None = None
+    candidates: ConfigSampler, base: Config, nodes: Sequence[Mapping[str, float]], wanted: int | None = None
 ) -> Plan:
     """Plan a sweep of candidates on a cluster.
 
@@ -72,13 +72,15 @@ def make_plan(
     )
 
 
-def count_all(candidates: Candidates) -> int:
+def count_all(candidates: ConfigSampler) -> int:
     """How many trials a sweep has."""
     space = candidates.space
     if not space.is_countable or space.repeats:
         assert space.budget.trials is not None, "a space has a budget or a grid"
         return space.budget.trials
-    everything = len(candidates.start) + sum(1 for _ in itertools.islice(candidates.grid(), space.budget.trials))
+    everything = len(candidates.points_to_evaluate) + sum(
+        1 for _ in itertools.islice(candidates.grid(), space.budget.trials)
+    )
     return min(everything, space.budget.trials or everything)
 
 
@@ -87,14 +89,14 @@ def _most_epochs(space: Space, base: Config) -> int:
     return max(searched.extremes) if searched else base.train.epochs
 
 
-def largest_config(candidates: Candidates) -> Config:
+def largest_config(candidates: ConfigSampler) -> Config:
     """The configuration with the largest checkpoint; every searched key of the model, one by one, makes it larger."""
     largest: Params = {}
     for key, parameter in candidates.space.parameters.items():
         tried = [largest | {key: value} for value in parameter.extremes] if lies_in(key, "model") else []
-        allowed = [params for params in tried if candidates.objection(params) is None]
+        allowed = [params for params in tried if candidates.violation(params) is None]
         largest = max(allowed, key=lambda params: _checkpoint_bytes(candidates.config(params)), default=largest)
-    configs = [candidates.config(params) for params in (*candidates.start, largest)]
+    configs = [candidates.config(params) for params in (*candidates.points_to_evaluate, largest)]
     return max(configs, key=_checkpoint_bytes)
 
 
@@ -102,12 +104,14 @@ def _checkpoint_bytes(config: Config) -> int:
     return checkpoint_bytes(config, len(config.data.classes or ("object",)))
 
 
-def print_plan(plan: Plan, candidates: Candidates, base: Config, console: Console, found: Found | None = None) -> None:
+def print_plan(
+    plan: Plan, candidates: ConfigSampler, base: Config, console: Console, found: PriorRuns | None = None
+) -> None:
     """Say it in a few lines and a table of the keys, with what the search knows before it begins."""
     space = candidates.space
     sought = " and ".join(f"{objective.mode} {objective.metric}" for objective in space.objective)
     ended = "" if space.scheduler.algorithm == "none" else f", {space.scheduler.algorithm}"
-    what = f": {space.about}" if space.about else ""
+    what = f": {space.description}" if space.description else ""
     lines = {
         "sweep": f"{base.name}{what}",
         "search": f"{space.search.algorithm}{ended}, for {sought}",
@@ -126,7 +130,7 @@ def print_plan(plan: Plan, candidates: Candidates, base: Config, console: Consol
         table.add_column(column, overflow="fold")
     for key, parameter in space.parameters.items():
         table.add_row(key, parameter.describe())
-    for number, start in enumerate(candidates.start):
+    for number, start in enumerate(candidates.points_to_evaluate):
         table.add_row(f"trial {number}", ", ".join(overrides(start)))
     console.print(table)
 
@@ -136,7 +140,7 @@ def _limits(space: Space) -> list[str]:
     return [f"{value:g} {unit}" for unit, value in limits.items() if value is not None]
 
 
-def count_wanted(candidates: Candidates, history: History, more: int, gpus: int) -> int:
+def count_wanted(candidates: ConfigSampler, history: History, more: int, gpus: int) -> int:
     """Count the trials that a sweep shall have in the end.
 
     Args:
@@ -152,12 +156,12 @@ def count_wanted(candidates: Candidates, history: History, more: int, gpus: int)
         RunError: `more` cannot be added.
     """
     wanted = max(history.wanted_trials, count_all(candidates))
-    if more and (objection := _objection_to_more(candidates, history, wanted, more, gpus)):
-        raise RunError(f"--add-trials {more}: {objection}")
+    if more and (violation := _objection_to_more(candidates, history, wanted, more, gpus)):
+        raise RunError(f"--add-trials {more}: {violation}")
     return wanted + more
 
 
-def _objection_to_more(candidates: Candidates, history: History, wanted: int, more: int, gpus: int) -> str | None:
+def _objection_to_more(candidates: ConfigSampler, history: History, wanted: int, more: int, gpus: int) -> str | None:
     space, ended = candidates.space, len(history.trials) - len(history.running())
     if not history.trials:
         return "the sweep has not begun; set budget.trials in the space instead"
@@ -174,7 +178,9 @@ def _objection_to_more(candidates: Candidates, history: History, wanted: int, mo
         return "all of its trials failed; correct what they failed by first"
     if space.is_countable and not space.repeats:
         known = {candidates.identity(trial.params) for trial in history.trials}
-        fresh = (one for one in (*candidates.start, *candidates.grid()) if candidates.identity(one) not in known)
+        fresh = (
+            one for one in (*candidates.points_to_evaluate, *candidates.grid()) if candidates.identity(one) not in known
+        )
         if (left := len(list(itertools.islice(fresh, more)))) < more:
             return f"combinations of the searched keys that are left: {left}; add choices or widen a range"
     return None

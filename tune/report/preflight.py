@@ -12,7 +12,7 @@ from pipelines.storage.absolute_paths import with_absolute_paths
 from pipelines.storage.fingerprint import Fingerprint
 from pipelines.storage.run_dir import RunFolder
 from tune.report.plan import largest_config, make_plan
-from tune.space.sampling import Candidates
+from tune.space.sampling import ConfigSampler
 from tune.space.schema import load_space, sweep_config
 from tune.state.fingerprint import fingerprint_of
 
@@ -37,7 +37,7 @@ class SweepToPlan:
     def __init__(self, config: Path, space: Path, words: Sequence[str]) -> None:
         loaded = load_space(space)
         self.config = with_absolute_paths(sweep_config(config, loaded, words))
-        self._candidates = Candidates(loaded, self.config)
+        self._candidates = ConfigSampler(loaded, self.config)
         self._candidates.check()
         self.largest: Config = largest_config(self._candidates)
         self.fingerprint: Fingerprint = fingerprint_of(self.config, loaded)

@@ -11,7 +11,7 @@ from tune.state.history import History, Trial
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SweepResult:
     """What is known at the end of a sweep.
 
     Attributes:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from pipelines.failures.storage_wait import write_patiently
-from tune.space.sampling import DRAWS, Candidates
+from tune.space.sampling import DRAWS, ConfigSampler
 from tune.space.schema import Params
 from tune.state.checkpoints import copy_whole
 from tune.state.history import Trial
@@ -37,14 +37,14 @@ class Population:
         epochs: of a whole trial.
     """
 
-    def __init__(self, candidates: Candidates, journal: Journal, folder: Path, epochs: int) -> None:
+    def __init__(self, candidates: ConfigSampler, journal: Journal, folder: Path, epochs: int) -> None:
         self._candidates, self._journal, self._folder, self._epochs = candidates, journal, folder, epochs
         self._space = candidates.space
 
     @property
     def _target(self) -> int:
         """Epoch at which the present generation ends."""
-        return min(self._journal.generation + self._space.scheduler.interval, self._epochs)
+        return min(self._journal.generation + self._space.scheduler.perturbation_interval, self._epochs)
 
     def rests(self, trial: Trial) -> bool:
         """Whether a trial waits for the others."""
@@ -67,19 +67,19 @@ class Population:
             (list(t.curve(objective).values()) or [-math.inf * objective.sign], t) for t in self._journal.running()
         ]
         ranked.sort(key=lambda pair: -objective.sign * pair[0][-1])
-        size = min(math.ceil(len(ranked) * self._space.scheduler.quantile), len(ranked) // 2)
+        size = min(math.ceil(len(ranked) * self._space.scheduler.quantile_fraction), len(ranked) // 2)
         best = [trial for _, trial in ranked[:size]]
         worst = [trial for _, trial in ranked[len(ranked) - size :]]
         exploits = tuple(self._exploit(trial, generator.choice(best), epoch, generator) for trial in worst)
         self._journal.write(GenerationEnded(epoch=epoch, exploits=exploits))
 
-    def _exploit(self, trial: Trial, donor: Trial, epoch: int, generator: random.Random) -> Exploit:
-        assert donor.checkpoint is not None, "a trial that rests has a checkpoint"
-        checkpoint = f"{trial.name}/epoch_{epoch:04d}_of_{donor.name}"
-        copy = partial(copy_whole, self._folder / donor.checkpoint, self._folder / checkpoint)
+    def _exploit(self, trial: Trial, source_trial: Trial, epoch: int, generator: random.Random) -> Exploit:
+        assert source_trial.checkpoint is not None, "a trial that rests has a checkpoint"
+        checkpoint = f"{trial.name}/epoch_{epoch:04d}_of_{source_trial.name}"
+        copy = partial(copy_whole, self._folder / source_trial.checkpoint, self._folder / checkpoint)
         write_patiently(copy, checkpoint, logger.warning)
-        params = self._explore(donor.params, generator)
-        return Exploit(trial=trial.number, donor=donor.number, params=params, checkpoint=checkpoint)
+        params = self._explore(source_trial.params, generator)
+        return Exploit(trial=trial.number, source_trial=source_trial.number, params=params, checkpoint=checkpoint)
 
     def _explore(self, params: Params, generator: random.Random) -> Params:
         for _ in range(DRAWS):
@@ -88,6 +88,6 @@ class Population:
                 parameter = self._space.parameters[key]
                 afresh = generator.random() < RESAMPLED
                 moved[key] = parameter.draw(generator) if afresh else parameter.move(value, generator)
-            if self._candidates.objection(moved) is None:
+            if self._candidates.violation(moved) is None:
                 return moved
         return dict(params)

@@ -36,13 +36,15 @@ def ends(scores: Sequence[Score], settings: SchedulerSettings) -> bool:
     """
     match settings.algorithm:
         case "asha":
-            return below_rung(scores, settings.grace_epochs, settings.reduction)
+            return below_rung(scores, settings.grace_period, settings.reduction_factor)
         case "hyperband":  # trials enter brackets in turn, and meet only those in their own
             bracket = scores[-1].trial % settings.brackets
             peers = [score for score in scores if score.trial % settings.brackets == bracket]
-            return below_rung(peers, settings.grace_epochs * settings.reduction**bracket, settings.reduction)
+            return below_rung(
+                peers, settings.grace_period * settings.reduction_factor**bracket, settings.reduction_factor
+            )
         case "median":
-            return below_median(scores, settings.grace_epochs)
+            return below_median(scores, settings.grace_period)
     return False
 
 

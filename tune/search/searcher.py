@@ -18,7 +18,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tune.space.parameters import Parameter
-from tune.space.sampling import DRAWS, Candidates, Identity
+from tune.space.sampling import DRAWS, ConfigSampler, Identity
 from tune.space.schema import Params, Space, SpaceError
 from tune.space.values import as_word
 from tune.state.history import History, Trial
@@ -54,13 +54,13 @@ class Searcher:
         history: what happened so far; it grows.
     """
 
-    def __init__(self, candidates: Candidates, history: History) -> None:
+    def __init__(self, candidates: ConfigSampler, history: History) -> None:
         self._candidates, self._history = candidates, history
         self._space = candidates.space
 
     def suggest(self) -> Suggestion | None:
         """The next trial; None if all there can be have been."""
-        number, start, known = len(self._history.trials), self._candidates.start, self._known()
+        number, start, known = len(self._history.trials), self._candidates.points_to_evaluate, self._known()
         first = self._unknown(start[number:] if self._space.repeats else start, known)
         if first is not None:
             return Suggestion(dict(first), {})
@@ -99,7 +99,7 @@ class Searcher:
         for _ in range(DRAWS):
             trial = study.ask()
             params = self._candidates.choose(partial(_suggest, trial, self._space))
-            if self._candidates.objection(params) is None:
+            if self._candidates.violation(params) is None:
                 if self._candidates.identity(params) not in known:
                     return Suggestion(params, dict(study.trials[-1].system_attrs))
                 repeats += 1
@@ -191,7 +191,7 @@ def _suggest(trial: optuna.Trial, space: Space, key: str) -> Any:
     low, high = parameter.range
     if parameter.is_integer:
         return trial.suggest_int(key, round(low), round(high), step=round(parameter.step or 1), log=parameter.is_log)
-    return parameter.neat(trial.suggest_float(key, low, high, step=parameter.step, log=parameter.is_log))
+    return parameter.quantize(trial.suggest_float(key, low, high, step=parameter.step, log=parameter.is_log))
 
 
 def _encode(parameter: Parameter, value: Any) -> Any:

@@ -19,7 +19,7 @@ from pipelines.storage.filesystem import StorageError
 from tune.search.pbt import Population
 from tune.search.pruners import Score, ends
 from tune.search.searcher import Searcher
-from tune.space.sampling import Candidates
+from tune.space.sampling import ConfigSampler
 from tune.state.checkpoints import remove_unneeded
 from tune.state.history import Trial
 from tune.state.journal import Journal
@@ -32,7 +32,7 @@ HOPELESS = 3
 logger = logging.getLogger(__name__)
 
 
-class Conductor:
+class TrialScheduler:
     """Decides, and writes what it decided.
 
     Args:
@@ -46,7 +46,7 @@ class Conductor:
         halted: failure of a storage that stayed away, which ends the session; the same command goes on.
     """
 
-    def __init__(self, candidates: Candidates, journal: Journal, folder: Path, epochs: int, gpus: int = 0) -> None:
+    def __init__(self, candidates: ConfigSampler, journal: Journal, folder: Path, epochs: int, gpus: int = 0) -> None:
         self._space, self._journal, self._folder, self._gpus = candidates.space, journal, folder, gpus
         self._searcher = Searcher(candidates, journal)
         is_population = self._space.scheduler.algorithm == "pbt"

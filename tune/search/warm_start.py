@@ -25,7 +25,7 @@ from pipelines.storage.fingerprint import RUNTIME_KEYS
 from pipelines.tracking.client import Client
 from pipelines.tracking.store import first_contact, resolve_experiment, resolve_uri, sqlite_path
 from pipelines.tracking.tracker import metric_name
-from tune.space.sampling import Candidates
+from tune.space.sampling import ConfigSampler
 from tune.space.schema import Params, SpaceError
 from tune.space.settings import WarmStart
 from tune.space.values import canonical, lies_in, section_of
@@ -43,7 +43,7 @@ REASONS = 5
 
 
 @dataclass(frozen=True)
-class Found:
+class PriorRuns:
     """Earlier runs that were found.
 
     Attributes:
@@ -61,7 +61,7 @@ class Found:
         return [f"{len(self.runs)} runs of {self.source}", *_most_common(self.left_out)]
 
 
-def find_known(candidates: Candidates, config: Config, stamp: Mapping[str, str]) -> Found | None:
+def find_prior_runs(candidates: ConfigSampler, config: Config, stamp: Mapping[str, str]) -> PriorRuns | None:
     """Look for runs that a space's `warm_start` names; None if it names none.
 
     Args:
@@ -95,7 +95,7 @@ def find_known(candidates: Candidates, config: Config, stamp: Mapping[str, str])
         names = ", ".join(objective.metric for objective in candidates.space.objective)
         left_out[f"{names} was not measured"] += missing
     if known := tuple(one for one in taken if one is not None):
-        return Found(source, known, left_out)
+        return PriorRuns(source, known, left_out)
     lines = [f"  {line}" for line in _most_common(left_out)] or ["  it has no finished runs"]
     raise SpaceError(
         "\n".join([f"warm_start: nothing in {source} at {redact(uri)} can be learned from:", *lines])
@@ -138,7 +138,7 @@ def _all_runs(client: Client, experiment_id: str) -> Iterator[Run]:
 class _Comparison:
     """Comparison of earlier runs: could one have been a trial of the sweep."""
 
-    def __init__(self, candidates: Candidates, config: Config, stamp: Mapping[str, str], wanted: WarmStart) -> None:
+    def __init__(self, candidates: ConfigSampler, config: Config, stamp: Mapping[str, str], wanted: WarmStart) -> None:
         self._candidates, self._stamp = candidates, stamp
         flat = {key: str(value)[:MAX_PARAM_VAL_LENGTH] for key, value in _flat(config).items()}
         ignored = (*candidates.space.parameters, *wanted.differ)
@@ -169,8 +169,8 @@ class _Comparison:
             params = self._candidates.choose(partial(self._pick, values))
         except LookupError as error:
             return str(error)
-        objection = self._candidates.objection(params)
-        return params if objection is None else f"not allowed by {objection}"
+        violation = self._candidates.violation(params)
+        return params if violation is None else f"not allowed by {violation}"
 
     def _pick(self, values: Mapping[str, str], key: str) -> Any:
         """A parameter's value from MLflow's texts of a whole configuration; `LookupError` if it is none of its own."""
@@ -211,7 +211,7 @@ def _is_text_of(text: str, value: Any) -> bool:
     return text == str(list(value) if isinstance(value, tuple) else value) or canonical(text) == canonical(value)
 
 
-def _known(client: Client, run: Run, params: Params, candidates: Candidates) -> KnownRun | None:
+def _known(client: Client, run: Run, params: Params, candidates: ConfigSampler) -> KnownRun | None:
     """Read the results of a run; None if it did not measure what is sought."""
     objectives = candidates.space.objective
     epochs = _history(client, run, "epoch")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tune.space.schema import Space
 from tune.space.values import as_word, canonical
 
-FREE = ("about", "budget", "fixed", "keep_trials", "paper", "parameters", "name")
+FREE = ("description", "budget", "fixed", "keep_trials", "paper", "parameters", "name")
 """Parts that may change, or are looked at more closely; what is fixed is part of the configuration."""
 
 

@@ -136,7 +136,7 @@ class Parameter(Section):
             number = self.low + round((number - self.low) / step) * step
         return round(number) if self.is_integer else float(f"{number:.12g}") if step else number
 
-    def neat(self, value: Any) -> Any:
+    def quantize(self, value: Any) -> Any:
         """A number of a range in four digits, which fit on a command line and mean the same, or the grid's own."""
         if not isinstance(value, float) or self.choice is not None:
             return value
@@ -149,10 +149,10 @@ class Parameter(Section):
         if self.grid is not None:
             return generator.choice(self.grid)
         if not self.is_log:
-            return self.neat(generator.uniform(self.low, self.high))
+            return self.quantize(generator.uniform(self.low, self.high))
         if self.is_integer:
             return round(math.exp(generator.uniform(math.log(self.low - 0.5), math.log(self.high + 0.499))))
-        return self.neat(math.exp(generator.uniform(math.log(self.low), math.log(self.high))))
+        return self.quantize(math.exp(generator.uniform(math.log(self.low), math.log(self.high))))
 
     def move(self, value: Any, generator: random.Random) -> Any:
         """A value nearby: a neighbour in a grid, a fifth more or less in a range."""
@@ -160,7 +160,7 @@ class Parameter(Section):
             index = self.grid.index(self.own(value)) + generator.choice((-1, 1))
             return self.grid[min(max(index, 0), len(self.grid) - 1)]
         moved = min(max(value * generator.choice((0.8, 1.2)), self.low), self.high)
-        return round(moved) if self.is_integer else self.neat(moved)
+        return round(moved) if self.is_integer else self.quantize(moved)
 
     def contains(self, other: Parameter) -> bool:
         """Tell whether every value of another is one of this one's, so that what was learned there counts here."""

@@ -26,7 +26,7 @@ from tune.space.values import as_word, canonical, dotted, lies_in, section_of
 DRAWS = 1000
 """Random trials that are tried out before a sweep, and at most for each trial of it."""
 NOT_SEARCHED = (
-    "name", "output", "keep_checkpoints", "scaling.", "tracking.", "train.resume", "train.max_minutes",
+    "name", "output_dir", "train.num_checkpoints_to_keep", "scaling.", "tracking.", "train.resume", "train.max_minutes",
     "train.checkpoint_minutes", "data.root", "data.val", "data.train", "data.format", "data.classes",
 )  # fmt: skip
 """Keys, or beginnings of keys, that are no part of what is learned: all trials share them."""
@@ -37,7 +37,7 @@ BETWEEN = (3 - math.sqrt(5)) / 2
 """Place within a range at which a value is tried that is no round number."""
 
 
-class Candidates:
+class ConfigSampler:
     """All trials that a space allows.
 
     Args:
@@ -86,15 +86,15 @@ class Candidates:
         return {key: params[key] for key in self.space.parameters if key in params}
 
     @cached_property
-    def start(self) -> list[Params]:
+    def points_to_evaluate(self) -> list[Params]:
         """The trials that come first, each once, with the parameters' own values."""
         parameters, unique = self.space.parameters, dict[Identity, Params]()
-        for given in self.space.start:
+        for given in self.space.points_to_evaluate:
             params = {key: parameters[key].own(v) if key in parameters else v for key, v in given.items()}
             unique.setdefault(self.identity(params), params)
         return list(unique.values())
 
-    def objection(self, params: Mapping[str, Any]) -> str | None:
+    def violation(self, params: Mapping[str, Any]) -> str | None:
         """Name the constraint or the configuration's rule that a trial breaks; None if it breaks none."""
         values = self.values(params) if self._constraints else {}
         for constraint in self._constraints:
@@ -115,19 +115,19 @@ class Candidates:
         objections: Counter[str] = Counter()
         for _ in range(DRAWS):
             params = self.choose(lambda key: self.space.parameters[key].draw(generator))
-            if (objection := self.objection(params)) is None:
+            if (violation := self.violation(params)) is None:
                 return params
-            objections[objection] += 1
+            objections[violation] += 1
         reasons = "\n".join(f"  {count} by {text}" for text, count in objections.most_common(3))
         raise SpaceError(f"no trial of {DRAWS:,} random ones is allowed; refused were\n{reasons}\nwiden a range")
 
     def grid(self) -> Iterator[Params]:
         """Every combination that is allowed and no trial of `start`, once; the last keys vary fastest."""
         keys = list(self.space.parameters)
-        seen = {self.identity(params) for params in self.start}
+        seen = {self.identity(params) for params in self.points_to_evaluate}
         for values in itertools.product(*(p.grid or () for p in self.space.parameters.values())):
             params = self.choose(dict(zip(keys, values, strict=True)).__getitem__)
-            if params and self.identity(params) not in seen and self.objection(params) is None:
+            if params and self.identity(params) not in seen and self.violation(params) is None:
                 seen.add(self.identity(params))
                 yield params
 
@@ -149,8 +149,8 @@ class Candidates:
             faults.append(
                 f"scaling.num_workers={self._base.scaling.num_workers}: trials have a fixed number of workers"
             )
-        if is_uri(self._base.output):
-            faults.append(f"output={self._base.output}: a sweep is kept in a folder; set output to one")
+        if is_uri(self._base.output_dir):
+            faults.append(f"output_dir={self._base.output_dir}: a sweep is kept in a folder; set output to one")
         known = self._known_keys()
         for expression in (*self._constraints, *self._conditions.values()):
             unknown = [name for name in expression.keys if name not in known]
@@ -161,14 +161,18 @@ class Candidates:
             unknown = [key for key in self.space.warm_start.differ if key not in known]
             faults += [f"warm_start.differ: {key} is no key of the configuration" for key in unknown]
         if not faults:  # starting trials may break what broken parameters would break, too
-            faults = [f"start: {fault}" for params in self.space.start if (fault := self._start_fault(params))]
+            faults = [
+                f"points_to_evaluate: {fault}"
+                for params in self.space.points_to_evaluate
+                if (fault := self._start_fault(params))
+            ]
         if faults:
             raise SpaceError(
                 "\n".join([f"space {self.space.name} is not usable:", *(f"  {fault}" for fault in faults)])
             )
         if self.space.search.algorithm != "grid":
             self.draw(random.Random(self.space.search.seed))
-        elif not self.space.start and next(self.grid(), None) is None:
+        elif not self.space.points_to_evaluate and next(self.grid(), None) is None:
             raise SpaceError(f"space {self.space.name}: not one combination of the grid is allowed")
 
     def _known_keys(self) -> set[str]:
@@ -203,7 +207,7 @@ class Candidates:
                 self.space.parameters[key].own(value) if key in self.space.parameters else value
             except LookupError:
                 return f"{key}={as_word(value)} is not one of {self.space.parameters[key].describe()}"
-        return self.objection(params)
+        return self.violation(params)
 
     def _fault(self, key: str, parameter: Parameter) -> str | None:
         if key.startswith(NOT_SEARCHED) or any(lies_in(shared, key) for shared in NOT_SEARCHED):

@@ -2,7 +2,7 @@
 
 objective: coco/AP
 search: {algorithm: tpe}
-scheduler: {algorithm: asha, grace_epochs: 2}
+scheduler: {algorithm: asha, grace_period: 2}
 budget: {trials: 40}
 fixed: {train.epochs: 12}
 parameters:
@@ -41,7 +41,7 @@ class Space(Section):
 
     name: str = Field(default="space", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Part of the sweep's name; the file's name by default."""
-    about: str = ""
+    description: str = ""
     """One line that says what is sought."""
     objective: tuple[Objective, ...] = (Objective(),)
     """A metric, or several whose best compromises are sought."""
@@ -52,7 +52,7 @@ class Space(Section):
     """Settings of all trials; the command line wins over them."""
     parameters: dict[str, Parameter] = Field(default={})
     """What is searched, by dotted key."""
-    start: tuple[dict[str, Any], ...] = ()
+    points_to_evaluate: tuple[dict[str, Any], ...] = ()
     """Trials that are run first."""
     constraints: tuple[str, ...] = ()
     """Comparisons of keys that every trial satisfies."""
@@ -68,7 +68,7 @@ class Space(Section):
         listed = given if isinstance(given, list | tuple) else [given]
         return [{"metric": one} if isinstance(one, str) else one for one in listed]
 
-    @field_validator("fixed", "start", mode="before")
+    @field_validator("fixed", "points_to_evaluate", mode="before")
     @classmethod
     def _numbers_are_numbers(cls, values: Any) -> Any:
         return read_numbers(values)
@@ -97,7 +97,7 @@ class Space(Section):
             raise ValueError(f"scheduler.algorithm={scheduler} judges by one objective; with several set it to none")
         if algorithm == "nsga2" and len(self.objective) < 2:
             raise ValueError("search.algorithm=nsga2 is for several objectives; use tpe")
-        if not self.parameters and not self.start:
+        if not self.parameters and not self.points_to_evaluate:
             raise ValueError("parameters: at least one is needed")
         order_keys(self.parameters)
         if algorithm != "grid" and self.budget.trials is None:
@@ -112,8 +112,8 @@ class Space(Section):
             raise ValueError(
                 f"scheduler.algorithm=pbt changes all parameters together: `when` of {conditional[0]} has no place"
             )
-        if scheduler == "pbt" and any(start.keys() != self.parameters.keys() for start in self.start):
-            raise ValueError("scheduler.algorithm=pbt needs every parameter in each trial of `start`")
+        if scheduler == "pbt" and any(start.keys() != self.parameters.keys() for start in self.points_to_evaluate):
+            raise ValueError("scheduler.algorithm=pbt needs every parameter in each trial of `points_to_evaluate`")
         return self
 
     @property

@@ -42,15 +42,15 @@ class SchedulerSettings(Section):
 
     algorithm: Literal["asha", "hyperband", "median", "pbt", "none"] = "asha"
     """`asha`, `hyperband` (ASHA in brackets) and `median` stop trials; in `pbt` bad ones go on from good ones."""
-    grace_epochs: Count = 1
+    grace_period: Count = 1
     """Epochs that every trial gets before `asha`, `hyperband` or `median` may stop it."""
-    reduction: Annotated[float, Field(gt=1)] = 3.0
+    reduction_factor: Annotated[float, Field(gt=1)] = 3.0
     """One in this many goes on at each rung of `asha` and `hyperband`."""
     brackets: Count = 3
     """Of `hyperband`: each begins to stop trials one rung later."""
-    interval: Count = 2
+    perturbation_interval: Count = 2
     """Epochs of a generation of `pbt`."""
-    quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
+    quantile_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.25
     """Share of trials that `pbt` replaces by as many of the best after each generation."""
 
 

@@ -37,7 +37,7 @@ class SweepFingerprint(Fingerprint):
         """List all that makes this another sweep; more trials, hours and wider ranges do not."""
         lines, space = super().differences(former), self.own_space
         if former.mrqm is None:  # what is known of it is of one trial
-            searched = {key for params in (space.parameters, *space.start) for key in params}
+            searched = {key for params in (space.parameters, *space.points_to_evaluate) for key in params}
             lines = [line for line in lines if not any(lies_in(line.partition(":")[0], key) for key in searched)]
         return [*lines, *(find_differences(former.space, space) if former.space else ())]
 

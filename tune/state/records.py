@@ -93,7 +93,7 @@ class Exploit(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     trial: int
-    donor: int
+    source_trial: int
     params: Params
     checkpoint: str
 

@@ -12,7 +12,7 @@ from mrqm.config.sections.evaluation import EvaluationConfig
 from mrqm.config.sections.loss import LossConfig
 from mrqm.config.sections.model import ModelConfig
 from mrqm.config.sections.scaling import ScalingConfig
-from mrqm.config.sections.section import Count, Section
+from mrqm.config.sections.section import Section
 from mrqm.config.sections.tracking import TrackingConfig
 from mrqm.config.sections.training import OptimConfig, TrainConfig
 
@@ -22,10 +22,8 @@ class Config(Section):
 
     name: str = Field(default="mrqm", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run; the same name continues the same run."""
-    output: str = "runs"
+    output_dir: str = "runs"
     """Folder, or a URI such as s3://bucket/runs, under which runs keep their checkpoints and pictures."""
-    keep_checkpoints: Count = 2
-    """Checkpoints kept: the best ones, and always the latest."""
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     data: DataConfig = DataConfig()
@@ -37,16 +35,21 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Self:
-        workers, accumulate, batch_size = self.scaling.num_workers, self.train.accumulate, self.train.batch_size
-        if isinstance(workers, int) and batch_size % (workers * accumulate):
+        workers, steps, batch_size = (
+            self.scaling.num_workers,
+            self.train.gradient_accumulation_steps,
+            self.train.batch_size,
+        )
+        if isinstance(workers, int) and batch_size % (workers * steps):
             raise ValueError(
-                f"train.batch_size={batch_size} must be a multiple of scaling.num_workers × train.accumulate"
-                f" = {workers} × {accumulate} = {workers * accumulate}"
+                f"train.batch_size={batch_size} must be a multiple of scaling.num_workers × "
+                f"train.gradient_accumulation_steps = {workers} × {steps} = {workers * steps}"
             )
-        if batch_size % accumulate or batch_size // accumulate < self.scaling.max_workers:
+        if batch_size % steps or batch_size // steps < self.scaling.max_workers:
             raise ValueError(
-                f"train.batch_size={batch_size} must be a multiple of train.accumulate={accumulate}, and of each part "
-                f"every one of at most {self.scaling.max_workers} workers (scaling.num_workers) must get an image"
+                f"train.batch_size={batch_size} must be a multiple of train.gradient_accumulation_steps={steps}, and of "
+                f"each part every one of at most {self.scaling.max_workers} workers (scaling.num_workers) must get an "
+                "image"
             )
         return self
 
@@ -62,7 +65,7 @@ class Config(Section):
     @property
     def micro_batch_size(self) -> int:
         """Images in one forward pass of one worker, the most where workers get unequally many."""
-        return -(-self.train.batch_size // (self.scaling.min_workers * self.train.accumulate))
+        return -(-self.train.batch_size // (self.scaling.min_workers * self.train.gradient_accumulation_steps))
 
     def with_classes(self, classes: tuple[str, ...] | None) -> Config:
         """The same with other class names in label order."""

@@ -45,9 +45,9 @@ class TileConfig(Section):
     """Side of the square window in px of the resized image."""
     overlap: CountOrZero = 150
     """Px shared by neighbouring windows; the last of a row or column shifts back to the border."""
-    min_visible: Fraction = 0.4
+    min_area_ratio: Fraction = 0.4
     """Objects of which at most this share is visible in a window become ignored regions there."""
-    keep_empty: Fraction = 0.0
+    empty_fraction: Fraction = 0.0
     """Share of training windows without objects that is kept; evaluation keeps all."""
     blackout_ignored: bool = False
     """Paint ignored regions black except where an object lies over them, as SODA-D does."""
@@ -106,9 +106,9 @@ class DataConfig(Section):
     """Decoded images kept in memory per reading process."""
     max_unreadable: CountOrZero = 0
     """Images that may fail to decode, each named and skipped, before the run stops."""
-    copies: Path = Path("~/.cache/mrqm/data")
+    cache_dir: Path = Path("~/.cache/mrqm/data")
     """Folder on every node for copies of data at URIs."""
-    copies_gb: Positive = 100.0
+    cache_max_gb: Positive = 100.0
     """Most that the copies on a node take together; those used longest ago are removed for new ones."""
 
     @property
@@ -121,7 +121,7 @@ class DataConfig(Section):
         """Where the data is read: root, or this node's copy of it."""
         if isinstance(self.root, Path):
             return self.root
-        return self.copies.expanduser() / f"{self.name}-{hashlib.sha256(self.root.encode()).hexdigest()[:8]}"
+        return self.cache_dir.expanduser() / f"{self.name}-{hashlib.sha256(self.root.encode()).hexdigest()[:8]}"
 
     @property
     def longest_side(self) -> int | None:

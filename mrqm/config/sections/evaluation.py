@@ -25,7 +25,7 @@ class EvaluationConfig(Section):
     """Names and area ranges in px² of the original image; each becomes a metric AP_name."""
     batch_size: Count = 8
     """Images, or windows of images, per worker and step of evaluation and prediction."""
-    beside_training: bool = False
+    asynchronous: bool = False
     """Evaluate checkpoints in a process of its own, with a worker's resources, while training goes on."""
     view: Literal["sliced", "full"] = "sliced"
     """How a detector looks at an image: `sliced`: through the windows of data.tile, if set; `full`: in one piece."""

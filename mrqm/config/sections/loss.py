@@ -83,8 +83,8 @@ class LossConfig(Section):
 
     classification: ClassificationLossName = "quality_focal"
     """`quality_focal` (Li et al., 2020) or `matchability_aware` (Huang et al., 2025): docs/method.md."""
-    costs: CostConfig = CostConfig()
-    weights: WeightConfig = WeightConfig()
+    matcher_costs: CostConfig = CostConfig()
+    loss_weights: WeightConfig = WeightConfig()
     mining: MiningConfig = MiningConfig()
     one_to_many: OneToManyConfig = OneToManyConfig()
     encoder_supervision: Literal["one_to_one", "mined"] = "one_to_one"

@@ -94,7 +94,7 @@ class ModelConfig(Section):
     """Queries of the main branch: the most objects one image can yield."""
     proposal_scale: Positive = 4.0
     """Side of the encoder's square proposals in strides of their level."""
-    distinct_iou: Annotated[float, Field(gt=0, le=1)] | None = None
+    query_nms_iou: Annotated[float, Field(gt=0, le=1)] | None = None
     """Proposals that overlap a better one by more than this become queries last; null ignores overlap, as in DINO."""
     decoder_layers: Count = 6
     """Decoder layers, shared by the main, denoising and mined queries."""

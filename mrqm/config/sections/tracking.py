@@ -27,5 +27,5 @@ class TrackingConfig(Section):
     """MLflow tracking URI; the environment's MLFLOW_TRACKING_URI wins over this default."""
     experiment: Annotated[str, Field(min_length=1, max_length=500)] | None = None
     """MLflow experiment; null takes the environment's MLFLOW_EXPERIMENT_NAME or, without that, `mrqm`."""
-    register_as: Annotated[str, Field(max_length=256), AfterValidator(_model_name)] | None = "mrqm"
+    registered_model_name: Annotated[str, Field(max_length=256), AfterValidator(_model_name)] | None = "mrqm"
     """Name of the registered model; null registers none."""

@@ -18,9 +18,9 @@ class OptimConfig(Section):
     """Learning rate of the backbone as a share of lr; 0 freezes it."""
     weight_decay: NonNegative = 1e-4
     """Decoupled weight decay; none on norms, biases and embeddings."""
-    clip_norm: Positive = 0.1
+    max_grad_norm: Positive = 0.1
     """Gradients are clipped to this norm."""
-    schedule: Literal["step", "cosine"] = "step"
+    lr_scheduler: Literal["step", "cosine"] = "step"
     """`step`: divided by 10 at `step_at`; `cosine`: down to lr/100 at the end."""
     step_at: Fraction = 11 / 12
     """Share of the training after which the step schedule drops."""
@@ -39,7 +39,7 @@ class TrainConfig(Section):
     """Stop after this much training; the schedule then ends at that moment instead of at the last epoch."""
     batch_size: Count = 2
     """Images per optimizer step over all workers and accumulated parts together."""
-    accumulate: Count = 1
+    gradient_accumulation_steps: Count = 1
     """Parts in which a worker computes its share of a step, to save memory."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """`bfloat16`: autocast on CPU and GPU."""
@@ -48,12 +48,14 @@ class TrainConfig(Section):
     evaluate_every: Count = 1
     """Epochs between evaluations; the last epoch is always evaluated."""
     resume: str = "auto"
-    """`auto` continues the run of this name, `never` refuses to; a checkpoint or run (its best one) is gone on from."""
+    """`auto` continues the run of this name, `never` refuses to; a checkpoint or run (its best one) is resumed."""
     on_divergence: Literal["stop", "skip"] = "stop"
     """A step whose loss or gradient is not finite is kept (`mrqm replay`); the run stops, or goes on without it."""
-    explosion_factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = 100.0
+    loss_spike_factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = 100.0
     """The same becomes of a loss above so many times the median of the last 100 steps; null: none is too high."""
     max_skipped: CountOrZero = 10
     """Steps of a run that `on_divergence=skip` may leave out."""
+    num_checkpoints_to_keep: Count = 2
+    """Checkpoints of a run that are kept: the best ones, and always the latest."""
     checkpoint_minutes: Positive | None = 15.0
     """Minutes of training between checkpoints within an epoch, beside those after each; null: none."""

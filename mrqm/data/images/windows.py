@@ -32,12 +32,12 @@ class Item(NamedTuple):
         return np.array([x, y, x, y], dtype=np.float32)
 
 
-def window_truth(item: Item, min_visible: float, size: tuple[float, float]) -> GroundTruth:
+def window_truth(item: Item, min_area_ratio: float, size: tuple[float, float]) -> GroundTruth:
     """The annotations that have an area inside an item's window, cut to it.
 
     Args:
         item: a window of an annotated image.
-        min_visible: objects of which at most this share lies in the window become ignored boxes of their class.
+        min_area_ratio: objects of which at most this share lies in the window become ignored boxes of their class.
         size: (height, width) of the window in the px that are wanted.
 
     Returns:
@@ -51,7 +51,7 @@ def window_truth(item: Item, min_visible: float, size: tuple[float, float]) -> G
     share = visible_share(boxes, window)
     zoom_y, zoom_x = size[0] / window.height, size[1] / window.width
     placed = (clip_to_window(boxes, window) - [window.left, window.top] * 2) * [zoom_x, zoom_y, zoom_x, zoom_y]
-    fragment = truth.is_object & (share <= min_visible)
+    fragment = truth.is_object & (share <= min_area_ratio)
     return make_ground_truth(
         xyxy_to_xywh(placed),
         truth.labels,
@@ -61,19 +61,19 @@ def window_truth(item: Item, min_visible: float, size: tuple[float, float]) -> G
     ).take(share > 0)
 
 
-def scored_record(item: Item, number: int, min_visible: float) -> ImageRecord:
+def scored_record(item: Item, number: int, min_area_ratio: float) -> ImageRecord:
     """An item as an image that is scored: in px of the native image, as annotated where it shows the whole image.
 
     Args:
         item: an image or a window of it.
         number: its image_id, if it is a window.
-        min_visible: objects of which at most this share lies in the window become ignored boxes of their class.
+        min_area_ratio: objects of which at most this share lies in the window become ignored boxes of their class.
     """
     record, window = item.record, item.window
     if (window.height, window.width) == item.size:
         return record
     height, width = native_size(item, window)
-    return ImageRecord(record.path, number, (height, width), window_truth(item, min_visible, (height, width)))
+    return ImageRecord(record.path, number, (height, width), window_truth(item, min_area_ratio, (height, width)))
 
 
 def native_size(item: Item, window: Window) -> tuple[int, int]:
@@ -105,13 +105,17 @@ def tile_items(records: Sequence[ImageRecord], resize: Resize, tile: int, overla
     ]
 
 
-def drop_empty(items: Sequence[Item], min_visible: float, keep_empty: float, seed: int) -> list[Item]:
+def drop_empty(items: Sequence[Item], min_area_ratio: float, empty_fraction: float, seed: int) -> list[Item]:
     """Keep the items in which an object is visible, and a share of the others that the seed picks."""
     lots = np.random.default_rng(seed).random(len(items))
-    return [item for item, lot in zip(items, lots, strict=True) if lot < keep_empty or count_visible(item, min_visible)]
+    return [
+        item
+        for item, lot in zip(items, lots, strict=True)
+        if lot < empty_fraction or count_visible(item, min_area_ratio)
+    ]
 
 
-def count_visible(item: Item, min_visible: float) -> int:
-    """Objects of which more than the share `min_visible` lies in the item's window."""
+def count_visible(item: Item, min_area_ratio: float) -> int:
+    """Objects of which more than the share `min_area_ratio` lies in the item's window."""
     share = visible_share(item.record.boxes * item.factors, item.window)
-    return int((share > min_visible).sum())
+    return int((share > min_area_ratio).sum())

@@ -52,7 +52,7 @@ class DetectionDataset(Dataset[Sample | None]):
     Args:
         annotations: what a reader returned.
         items: whole images or windows of them, see `whole_items` and `tile_items`.
-        min_visible: objects of which at most this share is visible become ignored regions.
+        min_area_ratio: objects of which at most this share is visible become ignored regions.
         blackout_ignored: paint ignored regions black except where an object lies over them.
         augmentation: how training sees the items; None: as they are, always.
         seed: of the augmentation.
@@ -65,7 +65,7 @@ class DetectionDataset(Dataset[Sample | None]):
         annotations: AnnotationSet,
         items: Sequence[Item],
         *,
-        min_visible: float = 0.0,
+        min_area_ratio: float = 0.0,
         blackout_ignored: bool = False,
         augmentation: Augmentation | None = None,
         seed: int = 0,
@@ -75,7 +75,7 @@ class DetectionDataset(Dataset[Sample | None]):
         self.annotations = annotations
         self.classes = annotations.classes
         self.items = items
-        self._min_visible = min_visible
+        self._min_visible = min_area_ratio
         self._blackout_ignored = blackout_ignored
         self._augmentation = augmentation
         self._seed = seed
@@ -243,7 +243,7 @@ def build_dataset(
     dataset = DetectionDataset(
         annotations,
         _make_items(config, annotations, training),
-        min_visible=data.tile.min_visible if data.tile else 0.0,
+        min_area_ratio=data.tile.min_area_ratio if data.tile else 0.0,
         blackout_ignored=data.tile is not None and data.tile.blackout_ignored,
         augmentation=_make_augmentation(config) if training else None,
         seed=config.train.seed,
@@ -254,7 +254,7 @@ def build_dataset(
         raise DataError(f"{folder}: not one object in {len(annotations.records)} images")
     if not len(dataset):
         raise DataError(
-            f"{folder}: no window shows more than data.tile.min_visible of an object; the objects are too large for "
+            f"{folder}: no window shows more than data.tile.min_area_ratio of an object; the objects are too large for "
             f"data.tile.size={data.tile.size if data.tile else None} at data.scale={data.scale} and "
             f"data.resize={data.resize}"
         )
@@ -266,7 +266,9 @@ def _make_items(config: Config, annotations: AnnotationSet, training: bool) -> l
     if data.tile is None:
         return whole_items(annotations.records, build_resize(data, tiled=False))
     items = tile_items(annotations.records, build_resize(data, tiled=True), data.tile.size, data.tile.overlap)
-    return drop_empty(items, data.tile.min_visible, data.tile.keep_empty, config.train.seed) if training else items
+    return (
+        drop_empty(items, data.tile.min_area_ratio, data.tile.empty_fraction, config.train.seed) if training else items
+    )
 
 
 def _make_augmentation(config: Config) -> Augmentation:

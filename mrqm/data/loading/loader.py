@@ -171,8 +171,8 @@ def build_loader(
         train = config.train
         batches = {
             "batch_sampler": TrainingSampler(
-                *dataset.image_pools(), step_size=train.batch_size, parts=train.accumulate, seed=train.seed,
-                rank=rank, world_size=world_size,
+                *dataset.image_pools(), step_size=train.batch_size, parts=train.gradient_accumulation_steps,
+                seed=train.seed, rank=rank, world_size=world_size,
             )
         }  # fmt: skip
     return DetectionLoader(

@@ -57,7 +57,7 @@ class Outcomes:
         return Outcomes(self.num_classes, *(column[d] for column in detections), *(column[n] for column in objects))
 
 
-def judge(
+def find_outcomes(
     records: Sequence[ImageRecord],
     detections: Sequence[ImageDetections],
     num_classes: int,
@@ -76,12 +76,12 @@ def judge(
     Raises:
         ValueError: records and detections differ in number.
     """
-    images = [_judge_image(pair(r, d), limit) for r, d in zip(records, detections, strict=True)]
+    images = [_find_image_outcomes(pair(r, d), limit) for r, d in zip(records, detections, strict=True)]
     empty = [np.zeros(0, dtype) for dtype in ("f8", "i8", "i8", "f8", "i8", "?", "i8", "f8", "?", "?")]
     return Outcomes(num_classes, *(np.concatenate(columns) for columns in zip(empty, *images, strict=True)))
 
 
-def _judge_image(image: ScoredImage, limit: DetectionLimit | None) -> tuple[Array, ...]:
+def _find_image_outcomes(image: ScoredImage, limit: DetectionLimit | None) -> tuple[Array, ...]:
     """The columns of `Outcomes`."""
     kept = np.ones(len(image.labels), dtype=bool) if limit is None else limit.keep(image.labels)
     boxes, scores, labels = (column[kept] for column in image[:3])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from cluster.errors import ClusterError
-from cluster.jobs.job_env import hand_over
+from cluster.jobs.job_env import make_job_env
 from mrqm.redaction import redact
 
 
 def test_a_server_that_others_reach_is_handed_over() -> None:
-    assert hand_over([], {"MLFLOW_TRACKING_URI": "https://mlflow.example.com", "HOME": "/root"}, redact) == (
+    assert make_job_env([], {"MLFLOW_TRACKING_URI": "https://mlflow.example.com", "HOME": "/root"}, redact) == (
         {"MLFLOW_TRACKING_URI": "https://mlflow.example.com"},
         [],
     )
@@ -18,16 +18,16 @@ def test_a_server_that_others_reach_is_handed_over() -> None:
 
 @pytest.mark.parametrize("uri", ["sqlite:///mlflow.db", "http://127.0.0.1:5000", "http://localhost:5000", "mlruns"])
 def test_a_store_of_this_machine_is_not(uri: str) -> None:
-    variables, notes = hand_over([], {"MLFLOW_TRACKING_URI": uri}, redact)
+    variables, notes = make_job_env([], {"MLFLOW_TRACKING_URI": uri}, redact)
     assert variables == {}
     assert uri in notes[0]
 
 
 def test_what_is_wanted_is_handed_over() -> None:
-    variables, _ = hand_over(["NCCL_DEBUG=INFO", "AWS_REGION"], {"AWS_REGION": "eu-central-1"}, redact)
+    variables, _ = make_job_env(["NCCL_DEBUG=INFO", "AWS_REGION"], {"AWS_REGION": "eu-central-1"}, redact)
     assert variables == {"NCCL_DEBUG": "INFO", "AWS_REGION": "eu-central-1"}
     with pytest.raises(ClusterError, match="--env AWS_REGION: is not set here"):
-        hand_over(["AWS_REGION"], {}, redact)
+        make_job_env(["AWS_REGION"], {}, redact)
 
 
 @pytest.mark.parametrize(
@@ -42,5 +42,5 @@ def test_what_is_wanted_is_handed_over() -> None:
 )
 def test_secrets_are_refused_and_not_repeated(wanted: list[str], environ: dict[str, str]) -> None:
     with pytest.raises(ClusterError, match="holds a secret, and Ray shows") as refused:
-        hand_over(wanted, environ, redact)
+        make_job_env(wanted, environ, redact)
     assert "hunter2" not in str(refused.value)

@@ -18,7 +18,7 @@ def test_every_config_loads(path: Path) -> None:
 
 def test_the_defaults_are_the_papers_recipe() -> None:
     config = Config()
-    assert (config.optim.lr, config.optim.weight_decay, config.optim.clip_norm) == (2e-4, 1e-4, 0.1)
+    assert (config.optim.lr, config.optim.weight_decay, config.optim.max_grad_norm) == (2e-4, 1e-4, 0.1)
     assert (config.train.epochs, config.train.batch_size) == (12, 2)
     assert (config.loss.mining.base_iou, config.loss.mining.growth, config.loss.mining.exponent) == (0.55, 0.15, 0.2)
     assert (config.model.refinement.high_level_updates, config.model.refinement.blocks) == (2, 3)
@@ -60,7 +60,7 @@ def test_the_defaults_are_the_papers_recipe() -> None:
     ],
 )
 def test_a_refusal_names_the_key_the_value_and_what_is_allowed(override: str, said: list[str]) -> None:
-    values = {"train": {"accumulate": 2}, "loss": {"encoder_supervision": "mined"}}
+    values = {"train": {"gradient_accumulation_steps": 2}, "loss": {"encoder_supervision": "mined"}}
     make_config(values)
     with pytest.raises(ConfigError) as refused:
         make_config(values, [override])
@@ -126,11 +126,16 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_worker_gets_its_share_of_the_batch() -> None:
-    assert make_config({}, ["train.batch_size=24", "scaling.num_workers=3", "train.accumulate=2"]).micro_batch_size == 4
+    assert (
+        make_config(
+            {}, ["train.batch_size=24", "scaling.num_workers=3", "train.gradient_accumulation_steps=2"]
+        ).micro_batch_size
+        == 4
+    )
 
 
 def test_elastic_workers_need_an_image_each() -> None:
-    elastic = ["scaling.num_workers=[2,3]", "train.accumulate=2"]
+    elastic = ["scaling.num_workers=[2,3]", "train.gradient_accumulation_steps=2"]
     config = make_config({}, [*elastic, "train.batch_size=8"])
     assert (config.scaling.min_workers, config.scaling.max_workers, config.micro_batch_size) == (2, 3, 2)
     with pytest.raises(ConfigError, match=r"train\.batch_size=4 .*every one of at most 3 workers"):

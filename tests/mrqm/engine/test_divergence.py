@@ -11,7 +11,7 @@ import torch
 
 from mrqm.checkpoint.lookup import CheckpointError
 from mrqm.config import Config
-from mrqm.engine.divergence import Fault, replay, save_fault
+from mrqm.engine.divergence import Divergence, replay, save_divergence
 from mrqm.engine.progress import DivergenceError
 from mrqm.engine.trainer import Trainer
 from mrqm.ops.distributed import unwrap
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def config(squares: Any, tiny_config: Any, tmp_path: Path) -> Config:
     root = squares(images=4, side=72, objects=3)  # padded to 96 px: masks are kept too
-    made: Config = tiny_config(f"data.root={root}", "data.classes=[blue, yellow]", f"output={tmp_path}")
+    made: Config = tiny_config(f"data.root={root}", "data.classes=[blue, yellow]", f"output_dir={tmp_path}")
     return made
 
 
@@ -33,8 +33,8 @@ def test_a_step_is_repeated_from_the_same_noise(config: Config, tmp_path: Path) 
     unwrap(trainer.learner.model).train()
     torch.manual_seed(7)
     losses = {name: value.item() for name, value in trainer.learner.backward(batches).items()}
-    fault = Fault(1, 1, 0, noise_seed=7, losses=losses, not_finite=())
-    save_fault(tmp_path / "kept", trainer.learner.model, batches, trainer.config, fault)
+    fault = Divergence(1, 1, 0, noise_seed=7, losses=losses, not_finite=())
+    save_divergence(tmp_path / "kept", trainer.learner.model, batches, trainer.config, fault)
     again = replay(tmp_path / "kept", CPU)
     assert again.losses == pytest.approx(losses)
     assert again.fault == fault

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mrqm.engine.optim import Schedule
 from mrqm.engine.progress import Progress
-from mrqm.engine.train_step import Learner
+from mrqm.engine.train_step import TrainState
 from mrqm.inference.postprocess import detect
 from mrqm.losses.criterion import build_criterion
 
@@ -29,10 +29,12 @@ class KeepGradients(torch.optim.Optimizer):
         self.seen.append([p.grad.clone() for group in self.param_groups for p in group["params"]])
 
 
-def make_learner(config: Any, model: nn.Module) -> Learner:
+def make_learner(config: Any, model: nn.Module) -> TrainState:
     optimizer = KeepGradients(model)
     schedule = Schedule(optimizer, config.optim)
-    return Learner(model.train(), build_criterion(config.loss), optimizer, schedule, None, config, CPU, Path("faults"))
+    return TrainState(
+        model.train(), build_criterion(config.loss), optimizer, schedule, None, config, CPU, Path("faults")
+    )
 
 
 def random_batch(targets: list[dict[str, Tensor]]) -> Any:
@@ -42,7 +44,7 @@ def random_batch(targets: list[dict[str, Tensor]]) -> Any:
 
 def test_accumulation_equals_the_big_batch(tiny_config: Any, make_model: Any, make_target: Any) -> None:
     """Each part is normalised by its own positives, so parts with equally many of every kind add up exactly."""
-    config = tiny_config("model.denoising.label_noise=0", "model.denoising.box_noise=0", "optim.clip_norm=1e9",
+    config = tiny_config("model.denoising.label_noise=0", "model.denoising.box_noise=0", "optim.max_grad_norm=1e9",
                          "model.iou_aware_head.enabled=false")  # fmt: skip
     images, _, targets = random_batch(
         [make_target([(8, 8, 20, 20), (30, 30, 50, 44)]), make_target([(9, 9, 30, 30)] * 2)]
@@ -60,7 +62,7 @@ def test_accumulation_equals_the_big_batch(tiny_config: Any, make_model: Any, ma
 
 
 def test_gradients_are_clipped_and_cleared(tiny_config: Any, make_model: Any, random_target: Any) -> None:
-    config = tiny_config("optim.clip_norm=0.01")
+    config = tiny_config("optim.max_grad_norm=0.01")
     learner = make_learner(config, make_model(config))
     learner.backward([random_batch([random_target(3)])])
     learner.update(0, 0.0)

@@ -16,7 +16,7 @@ from torch import nn
 import mrqm
 from mrqm.engine import loops as engine
 from mrqm.engine import progress
-from mrqm.engine.divergence import Fault, replay
+from mrqm.engine.divergence import Divergence, replay
 from mrqm.engine.progress import DivergenceError
 from mrqm.engine.trainer import Trainer
 from mrqm.ops.distributed import unwrap
@@ -65,7 +65,7 @@ def test_the_same_seed_gives_the_same_run(config: Any) -> None:
 
 
 def test_a_resumed_run_repeats_the_uninterrupted_one_exactly(config: Any, tmp_path: Path) -> None:
-    whole = Trainer(config("optim.schedule=cosine", "optim.warmup_steps=3"), CPU)
+    whole = Trainer(config("optim.lr_scheduler=cosine", "optim.warmup_steps=3"), CPU)
     losses = run(whole)
     interrupted = Trainer(whole.config, CPU)
     interrupted.train_epoch()
@@ -84,7 +84,12 @@ def test_a_resumed_run_repeats_the_uninterrupted_one_exactly(config: Any, tmp_pa
 def test_a_run_resumed_within_an_epoch_repeats_the_uninterrupted_one_exactly(
     config: Any, tmp_path: Path, stopped_at: int
 ) -> None:
-    options = ("optim.schedule=cosine", "data.augment.color_jitter=0.3", "optim.ema_decay=0.9", "train.batch_size=1")
+    options = (
+        "optim.lr_scheduler=cosine",
+        "data.augment.color_jitter=0.3",
+        "optim.ema_decay=0.9",
+        "train.batch_size=1",
+    )
     whole, means = Trainer(config(*options), CPU), []
     losses: list[dict[str, float]] = []
     while not whole.finished:
@@ -136,7 +141,7 @@ def test_the_time_limit_stops_the_training_and_the_schedule_ends_then(
     config: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_clock(monkeypatch, 6.0)
-    trainer = Trainer(config("train.epochs=100", "train.max_minutes=0.5", "optim.schedule=cosine"), CPU)
+    trainer = Trainer(config("train.epochs=100", "train.max_minutes=0.5", "optim.lr_scheduler=cosine"), CPU)
     reports: list[StepReport] = []
     while not trainer.finished:
         trainer.train_epoch(reports.append)
@@ -201,7 +206,7 @@ def break_at(
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_step(
     config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = Trainer(config(f"output={tmp_path}"), CPU)
+    trainer = Trainer(config(f"output_dir={tmp_path}"), CPU)
     break_at(trainer, monkeypatch, 2)
     with pytest.raises(
         DivergenceError, match=r"(?s)step 2: loss, loss_class not finite; .*mrqm replay.*optim\.lr=0\.001"
@@ -214,7 +219,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_step(
 def test_steps_without_a_finite_loss_and_gradient_are_skipped_where_that_is_configured(
     config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gradient: bool
 ) -> None:
-    trainer = Trainer(config(f"output={tmp_path}", "train.on_divergence=skip", "train.batch_size=1"), CPU)
+    trainer = Trainer(config(f"output_dir={tmp_path}", "train.on_divergence=skip", "train.batch_size=1"), CPU)
     break_at(trainer, monkeypatch, 2, gradient=gradient)
     reports: list[StepReport] = []
     means = trainer.train_epoch(reports.append)
@@ -226,7 +231,7 @@ def test_steps_without_a_finite_loss_and_gradient_are_skipped_where_that_is_conf
 
 def test_too_many_skipped_steps_stop_the_run(config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ("train.on_divergence=skip", "train.max_skipped=1", "train.batch_size=1")
-    trainer = Trainer(config(f"output={tmp_path}", *options), CPU)
+    trainer = Trainer(config(f"output_dir={tmp_path}", *options), CPU)
     break_at(trainer, monkeypatch, 1, 3)
     with pytest.raises(DivergenceError, match=r"(?s)step 3: .*skipped so far: 1"):
         trainer.train_epoch()
@@ -236,16 +241,16 @@ def test_a_loss_that_explodes_is_kept_and_changes_nothing(
     config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "RECENT", 2)
-    trainer = Trainer(config(f"output={tmp_path}", "train.on_divergence=skip", "train.batch_size=1"), CPU)
+    trainer = Trainer(config(f"output_dir={tmp_path}", "train.on_divergence=skip", "train.batch_size=1"), CPU)
     break_at(trainer, monkeypatch, 1, 4, factor=1e5)  # before the first nobody knows what is usual
-    reports, faults = list[StepReport](), list[tuple[Fault, Path]]()
+    reports, faults = list[StepReport](), list[tuple[Divergence, Path]]()
     trainer.train_epoch(reports.append, lambda fault, folder: faults.append((fault, folder)))
     assert [report.step for report in reports] == [1, 2, 3]
     ((fault, folder),) = faults
     assert (fault.step, folder) == (4, tmp_path / "tiny" / "faults" / "step_000004")
-    assert fault.usual_loss == pytest.approx(sum(report.losses["loss"] for report in reports[1:]) / 2)
-    assert fault.losses["loss"] > 100 * fault.usual_loss
-    assert fault.what == f"the loss is {fault.losses['loss']:.4g}, usually {fault.usual_loss:.4g}"
+    assert fault.median_loss == pytest.approx(sum(report.losses["loss"] for report in reports[1:]) / 2)
+    assert fault.losses["loss"] > 100 * fault.median_loss
+    assert fault.what == f"the loss is {fault.losses['loss']:.4g}, usually {fault.median_loss:.4g}"
     assert trainer.progress.recent_losses == [report.losses["loss"] for report in reports[1:]]
     again = replay(folder / "rank_0", CPU)
     assert again.fault == fault
@@ -257,15 +262,15 @@ def test_a_loss_that_explodes_stops_the_run_with_what_is_usual(
     config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "RECENT", 2)
-    trainer = Trainer(config(f"output={tmp_path}", "train.batch_size=1"), CPU)
+    trainer = Trainer(config(f"output_dir={tmp_path}", "train.batch_size=1"), CPU)
     break_at(trainer, monkeypatch, 3, factor=1e5)
-    with pytest.raises(DivergenceError, match=r"(?s)step 3: the loss is .*usually .*train\.explosion_factor=100\.0"):
+    with pytest.raises(DivergenceError, match=r"(?s)step 3: the loss is .*usually .*train\.loss_spike_factor=100\.0"):
         trainer.train_epoch()
 
 
 def test_how_high_a_loss_may_be_is_configured(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "RECENT", 2)
-    trainer = Trainer(config("train.explosion_factor=null", "train.batch_size=1"), CPU)
+    trainer = Trainer(config("train.loss_spike_factor=null", "train.batch_size=1"), CPU)
     break_at(trainer, monkeypatch, 3, factor=1e5)
     reports: list[StepReport] = []
     trainer.train_epoch(reports.append)
@@ -273,7 +278,7 @@ def test_how_high_a_loss_may_be_is_configured(config: Any, monkeypatch: pytest.M
 
 
 def test_accumulated_parts_make_one_step(config: Any) -> None:
-    trainer = Trainer(config("train.batch_size=4", "train.accumulate=2", "train.epochs=1"), CPU)
+    trainer = Trainer(config("train.batch_size=4", "train.gradient_accumulation_steps=2", "train.epochs=1"), CPU)
     reports: list[StepReport] = []
     trainer.train_epoch(reports.append)
     assert [(report.step, report.epoch_steps, report.images_seen) for report in reports] == [(1, 1, 4)]

@@ -16,7 +16,7 @@ from mrqm.data import DataError, build_dataset, build_loader
 from mrqm.data.images.tiling import clip_to_window, grid, visible_share
 from mrqm.engine.loops import evaluate
 from mrqm.evaluation import ProtocolName, build_protocol, score_under
-from mrqm.inference.dataset_inference import Found, count_views, look_at
+from mrqm.inference.dataset_inference import DatasetPredictions, count_views, predict_dataset
 from mrqm.inference.detector import Detector
 from mrqm.inference.tile_merging import merge
 from mrqm.structures.annotations import ImageRecord, xyxy_to_xywh
@@ -44,13 +44,13 @@ def write(folder: Path, images: dict[str, str]) -> Path:
 @pytest.fixture
 def make_config(tiny_config: Any, tmp_path: Path) -> Any:
     def build(*overrides: str) -> Config:
-        tile = "data.tile={size: 64, overlap: 32, min_visible: 0.4}"
+        tile = "data.tile={size: 64, overlap: 32, min_area_ratio: 0.4}"
         return tiny_config(f"data.root={tmp_path}", "data.classes=[a, b]", tile, *overrides)
 
     return build
 
 
-def score(found: Found, config: Config) -> dict[str, float]:
+def score(found: DatasetPredictions, config: Config) -> dict[str, float]:
     return build_protocol("coco", config.evaluation).score(found.records, found.detections, found.classes)
 
 
@@ -59,7 +59,7 @@ def test_tiles_give_the_figures_of_training(make_config: Any, finds_white: nn.Mo
     assert root
     dataset = build_dataset(config, "val")
     trained = evaluate(finds_white, build_loader(config, dataset, training=False), config, CPU)
-    scored = score(look_at(Detector(finds_white, config, CPU), dataset, "tiles"), config)  # type: ignore[arg-type]
+    scored = score(predict_dataset(Detector(finds_white, config, CPU), dataset, "tiles"), config)  # type: ignore[arg-type]
     assert 0 < trained["AP"] < 1
     assert repr(trained) == repr(scored)
 
@@ -72,7 +72,7 @@ def test_whole_images_are_scored_in_native_px(
     config = make_config("data.scale=2", "data.tile.size=128", "data.tile.overlap=64")
     dataset = build_dataset(config, "val")
     seen: list[None] = []
-    found = look_at(Detector(finds_white, config, CPU), dataset, view, lambda: seen.append(None))  # type: ignore[arg-type]
+    found = predict_dataset(Detector(finds_white, config, CPU), dataset, view, lambda: seen.append(None))  # type: ignore[arg-type]
     assert [record.path.stem for record in found.records] == ["a", "b"]
     assert len(seen) == count_views(dataset, view) == 2
     best = found.detections[1]
@@ -88,11 +88,11 @@ def test_an_image_that_does_not_decode_is_left_out_where_that_is_tolerated(
     broken = tmp_path / "val" / "images" / "a.png"
     broken.write_bytes(broken.read_bytes()[:120])
     detector = Detector(finds_white, make_config("data.max_unreadable=1"), CPU)  # type: ignore[arg-type]
-    found = look_at(detector, build_dataset(detector.config, "val"), "sliced")
+    found = predict_dataset(detector, build_dataset(detector.config, "val"), "sliced")
     assert [record.path.stem for record in found.records] == ["b"]
     assert len(found.detections) == 1
     with pytest.raises(DataError, match=r"a\.png.*max_unreadable=0"):
-        look_at(detector, build_dataset(make_config(), "val"), "sliced")
+        predict_dataset(detector, build_dataset(make_config(), "val"), "sliced")
 
 
 def test_ignored_regions_are_black_where_training_has_them_black(
@@ -103,7 +103,7 @@ def test_ignored_regions_are_black_where_training_has_them_black(
     def count(*overrides: str) -> int:
         config = make_config(*overrides)
         dataset = build_dataset(config, "val")
-        found = look_at(Detector(finds_white, config, CPU), dataset, "sliced")  # type: ignore[arg-type]
+        found = predict_dataset(Detector(finds_white, config, CPU), dataset, "sliced")  # type: ignore[arg-type]
         return int((found.detections[0].scores > 0.5).sum())
 
     assert (count(), count("data.tile.blackout_ignored=true")) == (2, 1)

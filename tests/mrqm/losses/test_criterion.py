@@ -14,7 +14,7 @@ from mrqm.losses.criterion import Criterion, build_criterion, ignored_tokens, to
 from mrqm.losses.matcher import HungarianMatcher
 from mrqm.models.iou_aware_head import DensePredictions
 from mrqm.models.mining import MinedPositives
-from mrqm.structures.targets import BACKGROUND, UNJUDGED, batch_targets
+from mrqm.structures.targets import BACKGROUND, IGNORE, batch_targets
 
 from .naive_losses import NAIVE_CLASSIFICATION, box_losses, iou_and_giou, refined_box
 
@@ -169,7 +169,7 @@ def test_losses_of_matched_queries_have_values_and_gradients_of_their_formulas(
 def test_losses_of_denoising_and_mined_queries_have_values_and_gradients_of_their_formulas(
     name: str, suffix: str, grid: Any, double_targets: list[dict[str, Tensor]]
 ) -> None:
-    assignment = torch.tensor([[0, 1, 1, BACKGROUND, UNJUDGED], [BACKGROUND, 0, 0, UNJUDGED, UNJUDGED]])
+    assignment = torch.tensor([[0, 1, 1, BACKGROUND, IGNORE], [BACKGROUND, 0, 0, IGNORE, IGNORE]])
     logits = torch.randn(LAYERS, BATCH, 5, CLASSES, dtype=torch.float64).requires_grad_()
     boxes = (torch.rand(LAYERS, BATCH, 5, 4, dtype=torch.float64) * 0.2 + 0.1).requires_grad_()
     outputs = random_outputs(grid)
@@ -178,7 +178,7 @@ def test_losses_of_denoising_and_mined_queries_have_values_and_gradients_of_thei
     losses = [
         naive_losses(
             name,
-            logits[layer, image, assignment[image] != UNJUDGED],
+            logits[layer, image, assignment[image] != IGNORE],
             dict(enumerate(boxes[layer, image])),
             answers(assignment[image]),
             target,
@@ -292,7 +292,7 @@ def test_padding_costs_nothing_in_the_dense_losses(make_grid: Any, targets: Any)
 
 @pytest.mark.parametrize("name", ["denoising_outputs", "mined_outputs"])
 def test_padding_queries_cost_nothing(name: str, grid: Any, targets: Any) -> None:
-    assignment = torch.tensor([[0, 1, UNJUDGED, UNJUDGED], [0, UNJUDGED, UNJUDGED, UNJUDGED]])
+    assignment = torch.tensor([[0, 1, IGNORE, IGNORE], [0, IGNORE, IGNORE, IGNORE]])
     logits = torch.randn(LAYERS, BATCH, 4, CLASSES).requires_grad_()
     boxes = (torch.rand(LAYERS, BATCH, 4, 4) * 0.2 + 0.1).requires_grad_()
     outputs = random_outputs(grid)
@@ -307,7 +307,7 @@ def test_padding_queries_cost_nothing(name: str, grid: Any, targets: Any) -> Non
 def test_mined_queries_answer_for_the_object_they_know(grid: Any, targets: Any) -> None:
     """Eq. 10: no matching, although the boxes would match the other way round."""
     boxes = targets[0]["boxes"].flip(0).expand(LAYERS, BATCH, 2, 4)
-    assignment = torch.tensor([[0, 1], [UNJUDGED, UNJUDGED]])
+    assignment = torch.tensor([[0, 1], [IGNORE, IGNORE]])
     outputs = random_outputs(grid)
     outputs["mined_outputs"] = {
         "pred_logits": torch.zeros(LAYERS, BATCH, 2, CLASSES), "pred_boxes": boxes, "assignment": assignment
@@ -325,7 +325,7 @@ def test_a_batch_without_objects_has_finite_losses(grid: Any, make_target: Any) 
 def test_total_weighs_each_loss_by_kind_and_branch() -> None:
     weights = {"classification": 2, "bbox": 3, "giou": 5}
     config = LossConfig.model_validate(
-        {"weights": weights, "one_to_many": {"dense_loss_weight": 7, "mined_loss_weight": 11}}
+        {"loss_weights": weights, "one_to_many": {"dense_loss_weight": 7, "mined_loss_weight": 11}}
     )
     one = torch.tensor(1.0)
     for name, weight in [("loss_class", 2), ("loss_bbox_0", 3), ("loss_giou_enc", 5), ("loss_giou_dn", 5),

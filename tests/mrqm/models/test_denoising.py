@@ -9,7 +9,7 @@ import torch
 
 from mrqm.models.denoising import Denoising
 from mrqm.ops.boxes import to_xyxy
-from mrqm.structures.targets import BACKGROUND, UNJUDGED, batch_targets
+from mrqm.structures.targets import BACKGROUND, IGNORE, batch_targets
 
 DIM, CLASSES = 8, 3
 
@@ -43,13 +43,13 @@ def test_groups_and_padding_do_not_see_each_other(random_target: Any) -> None:
     assert branch.attn_mask is not None
     for mask, found, count in zip(branch.attn_mask, assignment, (5, 3, 0), strict=True):
         place = torch.arange(len(found))
-        group = torch.where(found == UNJUDGED, -1, place // (2 * max(count, 1)))
+        group = torch.where(found == IGNORE, -1, place // (2 * max(count, 1)))
         assert torch.equal(mask, group[:, None] != group)
 
 
 def test_an_image_without_objects_has_only_unjudged_queries(random_target: Any) -> None:
     branch, assignment = make()(batch_targets([random_target(0), random_target(0)]))
-    assert (assignment == UNJUDGED).all() and assignment.shape == (2, 1)
+    assert (assignment == IGNORE).all() and assignment.shape == (2, 1)
     assert branch.reference_boxes.isfinite().all()
 
 

@@ -11,7 +11,7 @@ from mrqm.models.iou_aware_head import IoUAwareHead
 from mrqm.models.layers import sine_embedding
 from mrqm.models.mining import AnchorMiner
 from mrqm.ops.boxes import apply_deltas
-from mrqm.structures.targets import UNJUDGED, batch_targets
+from mrqm.structures.targets import IGNORE, batch_targets
 
 DIM, CLASSES, TOKENS = 16, 3, 340
 
@@ -71,7 +71,7 @@ def test_mined_queries_are_equation_9(memory: Any, truth: Any, make_grid: Any) -
 
 def test_padding_queries_are_unjudged_and_see_only_themselves(memory: Any, truth: Any, make_grid: Any) -> None:
     *_, branch, assignment = make_head()(memory, make_grid(batch=2), truth)
-    padding = assignment == UNJUDGED
+    padding = assignment == IGNORE
     assert padding[1].all() and torch.equal(branch.padding, padding)
     own = torch.eye(padding.shape[1], dtype=torch.bool)
     assert torch.equal(branch.allowed(), (~padding[:, None, :] | own)[:, None])

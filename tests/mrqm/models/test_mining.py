@@ -13,7 +13,7 @@ from torch import Tensor
 from mrqm.models.mining import CLAIMED_DISCOUNT, AnchorMiner, MinedPositives, iou_threshold, query_positives
 from mrqm.models.tokens import TokenGrid
 from mrqm.ops.boxes import apply_deltas, paired_iou
-from mrqm.structures.targets import UNJUDGED, batch_targets
+from mrqm.structures.targets import IGNORE, batch_targets
 
 EQUATION_8 = {"base_iou": 0.55, "growth": 0.15, "exponent": 0.2, "min_area": 144.0}
 SETTINGS: dict[str, Any] = {
@@ -152,7 +152,7 @@ def test_images_without_objects_have_no_positives(make_target: Any, make_grid: A
     nothing = make_miner().mine(batch_targets([make_target(), make_target()]), make_grid(batch=2), no_refinement)
     anchor, assignment = query_positives(nothing, 2, 10)
     assert len(nothing.anchor) == 0
-    assert anchor.tolist() == [[0], [0]] and assignment.tolist() == [[UNJUDGED], [UNJUDGED]]
+    assert anchor.tolist() == [[0], [0]] and assignment.tolist() == [[IGNORE], [IGNORE]]
 
 
 def test_an_anchor_answers_above_the_threshold_for_the_object_it_overlaps_most(
@@ -223,4 +223,4 @@ def test_mined_queries_are_bounded_and_padding_is_unjudged(
     assert anchor.shape == assignment.shape == (2, 300)
     assert (assignment[0] >= 0).all()
     own = int((mined.image == 1).sum())
-    assert (assignment[1, :own] == 0).all() and (assignment[1, own:] == UNJUDGED).all()
+    assert (assignment[1, :own] == 0).all() and (assignment[1, own:] == IGNORE).all()

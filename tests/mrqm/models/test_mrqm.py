@@ -45,14 +45,14 @@ def assert_same(actual: list[tuple[Tensor, Tensor]], expected: list[tuple[Tensor
 
 
 @pytest.mark.parametrize("backbone", [pytest.param("resnet18", marks=pytest.mark.slow), "tf_efficientnet_lite0"])
-@pytest.mark.parametrize("override", ["model.encoder=sae", "model.encoder=full", "model.distinct_iou=0.5"])
+@pytest.mark.parametrize("override", ["model.encoder=sae", "model.encoder=full", "model.query_nms_iou=0.5"])
 def test_padding_a_batch_changes_no_prediction(backbone: str, override: str, tiny_config: Any, make_model: Any) -> None:
     model = make_model(tiny_config(f"model.backbone.name={backbone}", override, *RANDOM_BACKBONE))
     images = random_images(SIZES)
     assert_same(predict(model, images), [predict(model, [image])[0] for image in images])
 
 
-@pytest.mark.parametrize("override", ["model.distinct_iou=null", "model.distinct_iou=0.5"])
+@pytest.mark.parametrize("override", ["model.query_nms_iou=null", "model.query_nms_iou=0.5"])
 def test_an_image_with_fewer_tokens_than_queries_is_not_changed_by_padding(
     override: str, tiny_config: Any, make_model: Any
 ) -> None:
@@ -133,7 +133,7 @@ def test_every_parameter_gets_a_gradient(
 SWITCHES: list[tuple[tuple[str, ...], Any]] = [
     (("model.encoder=full",), lambda model, losses: isinstance(model.encoder, FullEncoder)),
     (("model.encoder=sae",), lambda model, losses: isinstance(model.encoder, ScaleAwareEncoder)),
-    (("model.distinct_iou=0.7",), lambda model, losses: model.query_selection.distinct_iou == 0.7),
+    (("model.query_nms_iou=0.7",), lambda model, losses: model.query_selection.query_nms_iou == 0.7),
     (("model.bifpn.repeats=0",), lambda model, losses: len(model.bifpn.layers) == 0),
     (("model.bifpn.repeats=2",), lambda model, losses: len(model.bifpn.layers) == 2),
     (

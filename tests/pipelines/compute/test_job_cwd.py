@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster.command_line import FILES
-from pipelines.compute.job_cwd import CAME_IN, JOB, as_submitted, enter_place
+from pipelines.compute.job_cwd import JOB, SUBMITTED_IN, as_submitted, enter_job_cwd
 
 ROOT = Path(__file__).parents[3]
 
@@ -32,9 +32,9 @@ def test_relative_paths_are_the_clusters_and_configurations_came_along(
     (came / "space.yaml").touch()
     monkeypatch.chdir(came)
     monkeypatch.setenv("MRQM_ROOT", str(root))
-    monkeypatch.setenv(CAME_IN, "")
+    monkeypatch.setenv(SUBMITTED_IN, "")
     words = ["tune", "-c", "mine.yaml", "--space=space.yaml", "mine.yaml", "data.root=data"]
-    assert enter_place(words, FILES) == ["tune", "-c", f"{came}/mine.yaml", f"--space={came}/space.yaml", *words[4:]]
+    assert enter_job_cwd(words, FILES) == ["tune", "-c", f"{came}/mine.yaml", f"--space={came}/space.yaml", *words[4:]]
     assert Path.cwd() == root
     assert as_submitted(came / "mine.yaml") == Path("mine.yaml")
     assert as_submitted(root / "other.yaml") == root / "other.yaml"

@@ -5,10 +5,10 @@ import pytest
 
 from mrqm.structures.step_report import StepReport
 from pipelines.compute import message_queue
-from pipelines.compute.message_queue import Line, NoteHandler, StepSender
+from pipelines.compute.message_queue import LogMessageHandler, MessageQueue, StepSender
 
 
-class Tape(Line):
+class Tape(MessageQueue):
     """A line that remembers instead of sending."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ def test_the_last_step_of_an_epoch_is_always_sent(clock: list[float]) -> None:
 
 def test_warnings_are_passed_on_as_text() -> None:
     said: list[str] = []
-    logger, handler = logging.getLogger("mrqm.test_events"), NoteHandler(said.append)
+    logger, handler = logging.getLogger("mrqm.test_events"), LogMessageHandler(said.append)
     logger.addHandler(handler)
     logger.warning("%s; skipped", "a.jpg")
     logger.info("not worth a word")

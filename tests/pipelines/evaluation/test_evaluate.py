@@ -24,8 +24,8 @@ from mrqm.data.results.writer import write_coco_results, write_visdrone_results
 from mrqm.structures.annotations import DataError, ImageRecord
 from mrqm.structures.detections import ImageDetections
 from pipelines.console.progress import ImageProgress
-from pipelines.evaluation.evaluate import Assessment, EvaluationError, Request, evaluate
-from pipelines.evaluation.report import analyse, print_assessment, write_report
+from pipelines.evaluation.evaluate import EvaluationError, EvaluationResult, Request, evaluate
+from pipelines.evaluation.report import analyse, print_evaluation, write_report
 from pipelines.tracking.errors import UnreachableError
 
 from ..registered import free_port
@@ -254,14 +254,14 @@ def test_a_runs_folder_is_evaluated_by_its_best_checkpoint(
 
 
 @pytest.fixture
-def assessment(root: Path, config_file: Path, progress: ImageProgress) -> Assessment:
+def assessment(root: Path, config_file: Path, progress: ImageProgress) -> EvaluationResult:
     path = write_results("coco", root)
     return evaluate(Request(predictions=path, config=config_file, protocols=("coco", "visdrone")), progress)
 
 
-def test_the_console_shows_every_protocol_and_the_errors(assessment: Assessment) -> None:
+def test_the_console_shows_every_protocol_and_the_errors(assessment: EvaluationResult) -> None:
     log = io.StringIO()
-    print_assessment(assessment, analyse(assessment), Console(file=log, width=120))
+    print_evaluation(assessment, analyse(assessment), Console(file=log, width=120))
     text = log.getvalue()
     for words in ("coco", "visdrone", "AP_plain", "lost AP50", "Dupe", "all sizes", assessment.data_digest[:16]):
         assert words in text
@@ -288,7 +288,7 @@ def test_errors_are_counted_within_the_limit_of_the_first_protocol_and_what_it_l
         assert note in json.loads((tmp_path / "metrics.json").read_text())["notes"]
 
 
-def test_the_report_holds_metrics_curves_and_the_worst_images(assessment: Assessment, tmp_path: Path) -> None:
+def test_the_report_holds_metrics_curves_and_the_worst_images(assessment: EvaluationResult, tmp_path: Path) -> None:
     folder = tmp_path / "report"
     files = write_report(assessment, analyse(assessment), folder)
     assert set(files) == set(folder.iterdir())
@@ -330,7 +330,7 @@ def test_what_is_odd_about_the_ground_truth_is_told(root: Path, progress: ImageP
         assert any(words in note for note in notes), words
 
 
-def test_a_sound_ground_truth_needs_no_notes(assessment: Assessment) -> None:
+def test_a_sound_ground_truth_needs_no_notes(assessment: EvaluationResult) -> None:
     assert assessment.notes == ()
 
 
@@ -339,7 +339,7 @@ def test_classes_without_a_find_are_left_out_under_misses_and_counted(root: Path
     path = root / "none.json"
     path.write_text("[]")
     scored = evaluate(Request(predictions=path, config=config_file), ImageProgress(console))
-    print_assessment(scored, analyse(scored), console)
+    print_evaluation(scored, analyse(scored), console)
     assert "count 0 under FN, and under Miss (all sizes: 2 of 2" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -394,7 +394,7 @@ def test_an_evaluation_in_mlflow_names_data_model_run_user_and_parameters(
 
 @pytest.mark.slow
 def test_predictions_are_tracked_where_the_settings_say(
-    assessment: Assessment, own_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    assessment: EvaluationResult, own_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipelines.evaluation.tracking import track_evaluation
 

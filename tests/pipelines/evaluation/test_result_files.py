@@ -19,8 +19,8 @@ from rich.console import Console
 
 from mrqm.structures.annotations import DataError
 from pipelines.console.progress import ImageProgress
-from pipelines.evaluation.evaluate import Assessment, Request, evaluate
-from pipelines.evaluation.report import analyse, print_assessment, write_report
+from pipelines.evaluation.evaluate import EvaluationResult, Request, evaluate
+from pipelines.evaluation.report import analyse, print_evaluation, write_report
 
 WIDTH, HEIGHT = 320, 240
 NAMES = ("boat", "buoy", "kite")
@@ -61,7 +61,9 @@ class Data:
         path.write_text(json.dumps(self.results if results is None else results))
         return path
 
-    def score(self, results: Sequence[Mapping[str, Any]] | None = None, *overrides: str, **request: Any) -> Assessment:
+    def score(
+        self, results: Sequence[Mapping[str, Any]] | None = None, *overrides: str, **request: Any
+    ) -> EvaluationResult:
         path = self.write(results)
         asked = Request(predictions=path, config=self.config, overrides=overrides, **request)
         return evaluate(asked, ImageProgress(Console(file=io.StringIO())))
@@ -73,7 +75,7 @@ def pycocotools_ap(data: Data) -> float:
     truth.createIndex()
     evaluation = COCOeval(truth, truth.loadRes(data.results), "bbox")
     evaluation.evaluate()
-    evaluation.accumulate()
+    evaluation.gradient_accumulation_steps()
     evaluation.summarize()
     return float(evaluation.stats[0])
 
@@ -117,7 +119,7 @@ def test_objects_with_the_flag_ignore_need_not_be_found(data: Data) -> None:
 # ----------------------------------------------------------------------------------------------- annotations alone
 
 
-def without_images(data: Data) -> Assessment:
+def without_images(data: Data) -> EvaluationResult:
     path = data.write(images=False)
     return evaluate(Request(predictions=path, config=data.config), ImageProgress(Console(file=io.StringIO())))
 
@@ -180,7 +182,7 @@ def test_results_that_score_nothing_are_diagnosed(data: Data, tmp_path: Path, re
     scored = data.score(with_box(data, rewrite))
     assert scored.metrics["coco/AP50"] < 0.05
     log = io.StringIO()
-    print_assessment(scored, analyse(scored), Console(file=log, width=80))
+    print_evaluation(scored, analyse(scored), Console(file=log, width=80))
     assert "AP is near 0" in log.getvalue()
     assert said in " ".join(log.getvalue().split())
     write_report(scored, analyse(scored), tmp_path / "report")
@@ -235,7 +237,7 @@ def official_ap(root: Path, texts: Mapping[str, Sequence[Sequence[float]]]) -> d
             hits = np.cumsum([hit for _, hit in right])
             recalls.append(hits[-1] / objects)
             if limit == 500:
-                precision = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
+                precision = np.maximum.gradient_accumulation_steps((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
                 areas.append(float((np.diff(hits / objects, prepend=0) * precision).sum()))
         recall[f"AR@{limit}"] = float(np.mean(recalls))
     return {"AP": float(np.mean(areas)), **recall}

@@ -53,7 +53,7 @@ def refuse(*words: str) -> str:
 def checkpoint(tiny_config: Any, make_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a model that looks through windows and suppresses, among queries and detections."""
     config = tiny_config(
-        "data.classes=[a, b, c]", f"data.tile={{size: {SIDE}, overlap: 16}}", "model.distinct_iou=0.6",
+        "data.classes=[a, b, c]", f"data.tile={{size: {SIDE}, overlap: 16}}", "model.query_nms_iou=0.6",
         "evaluation.nms_iou=0.5", "data.root=nowhere",
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("model") / "checkpoint"

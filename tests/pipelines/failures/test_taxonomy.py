@@ -9,7 +9,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from mrqm.config import ConfigError
-from pipelines.compute.message_queue import Line
+from pipelines.compute.message_queue import MessageQueue
 from pipelines.compute.messages import Interrupted
 from pipelines.failures.classification import WorkerFailure
 from pipelines.failures.policy import PATIENCE, FailurePolicy
@@ -24,7 +24,7 @@ LOST = RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] 
 RETRIES = FailurePolicy().max_failures
 
 
-class Tape(Line):
+class Tape(MessageQueue):
     """A line that remembers instead of sending."""
 
     def __init__(self) -> None:

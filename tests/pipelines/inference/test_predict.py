@@ -306,7 +306,7 @@ def test_a_registered_model_predicts_like_its_checkpoint(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.chdir(tmp_path)
-    config = tiny_config(f"output={tmp_path}/runs")
+    config = tiny_config(f"output_dir={tmp_path}/runs")
     folder = RunFolder(config)
     folder.path.mkdir(parents=True)
     with Tracker(config, folder) as tracker:

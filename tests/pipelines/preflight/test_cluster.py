@@ -65,13 +65,13 @@ def test_a_node_without_the_package_is_told_from_a_silent_one() -> None:
 
 
 def test_a_place_that_is_not_shared_is_an_error(tiny_config: TinyConfig) -> None:
-    found = check_output(tiny_config("output=/mnt/runs"), [report("a"), report("b", output_fault="another place")])
+    found = check_output(tiny_config("output_dir=/mnt/runs"), [report("a"), report("b", output_fault="another place")])
     assert found.status == "error"
-    assert found.finding == "output=/mnt/runs on b: another place"
+    assert found.finding == "output_dir=/mnt/runs on b: another place"
 
 
 def test_what_this_process_cannot_write_is_an_error_whatever_nodes_say(tiny_config: TinyConfig) -> None:
-    found = check_output(tiny_config(), [report("a")], StorageError("output=x: cannot be written; give another"))
+    found = check_output(tiny_config(), [report("a")], StorageError("output_dir=x: cannot be written; give another"))
     assert (found.status, found.remedy) == ("error", "give another")
 
 
@@ -93,7 +93,7 @@ def test_a_step_is_compared_with_the_gpu(tiny_config: TinyConfig, gigabytes: int
     found = check_memory(config, NEED, BATCH, [], [], gigabytes * 10**9)
     assert found.status == status
     assert "17.5 GB: 15.0 GB for 2 images of 1344×800 px with up to 902 objects" in found.finding
-    assert ("raise train.accumulate=1" in found.remedy) == (status != "ok")
+    assert ("raise train.gradient_accumulation_steps=1" in found.remedy) == (status != "ok")
 
 
 def test_the_smallest_gpu_of_the_cluster_counts(tiny_config: TinyConfig) -> None:

@@ -68,7 +68,7 @@ def test_an_experiment_that_is_not_there_is_not_made(tiny_config: TinyConfig, se
 def test_a_model_that_is_there_keeps_its_tags(tiny_config: TinyConfig, server: MlflowServer) -> None:
     client = MlflowClient(server.uri)
     client.create_registered_model("kept", tags={"a": "b"})
-    rows = found(tiny_config(f"tracking.uri={server.uri}", "tracking.register_as=kept"))
+    rows = found(tiny_config(f"tracking.uri={server.uri}", "tracking.registered_model_name=kept"))
     assert rows["mlflow registry"].finding == "versions of kept may be made"
     assert client.get_registered_model("kept").tags == {"a": "b"}
     client.delete_registered_model("kept")

@@ -59,7 +59,7 @@ def test_without_the_cluster_all_else_is_looked_at(
 @pytest.mark.ray
 def test_all_is_well_and_nothing_is_left_behind(plan: Plan, ray_here: None, inside: Workplace) -> None:
     before = contents(inside.folder)
-    result = plan("--json", "output=new/runs", "tracking.uri=sqlite:///new.db")
+    result = plan("--json", "output_dir=new/runs", "tracking.uri=sqlite:///new.db")
     assert result.exit_code == 0, result.output
     assert {name: row["finding"] for name, row in rows(result).items() if row["status"] == "error"} == {}
     assert list(rows(result)) == [
@@ -74,7 +74,7 @@ def test_all_is_well_and_nothing_is_left_behind(plan: Plan, ray_here: None, insi
 def test_every_row_is_there_whatever_the_others_found(plan: Plan, ray_here: None, inside: Workplace) -> None:
     (inside.folder / "file").write_text("no folder")
     result = plan(
-        "--json", "data.root=nowhere", "model.backbone.weights=absent.safetensors", "output=file/runs",
+        "--json", "data.root=nowhere", "model.backbone.weights=absent.safetensors", "output_dir=file/runs",
         "tracking.uri=mysql://nobody@127.0.0.1:9/x", "scaling.num_workers=64", "train.batch_size=64",
     )  # fmt: skip
     assert result.exit_code == 1

@@ -50,7 +50,7 @@ def test_a_run_registers_its_model_once_whatever_that_is_called_now(
     client: MlflowClient, registry_store: str, spotter_checkpoint: Path, tiny_config: Callable[..., Config]
 ) -> None:
     runs = Path(registry_store.removeprefix("sqlite:///")).with_name("runs")
-    config = tiny_config(f"output={runs}", "name=flight-7")
+    config = tiny_config(f"output_dir={runs}", "name=flight-7")
     client.rename_registered_model("spotter", "watcher")
     try:
         with Tracker(config, RunFolder(config)) as tracker:

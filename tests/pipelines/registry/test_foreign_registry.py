@@ -166,8 +166,8 @@ def test_a_renamed_model_is_found_by_its_run_and_its_former_name(strangers_store
 def test_a_name_that_the_store_refuses_is_refused_before_anything_starts(
     name: str, strangers_store: MlflowClient
 ) -> None:
-    with pytest.raises(ConfigError, match=r"tracking\.register_as: "):
-        make_config({"tracking": {"register_as": name}})
+    with pytest.raises(ConfigError, match=r"tracking\.registered_model_name: "):
+        make_config({"tracking": {"registered_model_name": name}})
     if len(name) < 256:  # SQLite alone takes longer ones
         with pytest.raises(MlflowException):
             strangers_store.create_registered_model(name)

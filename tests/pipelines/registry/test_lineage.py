@@ -7,7 +7,7 @@ import pytest
 
 from mrqm.checkpoint.folder import save_checkpoint
 from mrqm.config import Config
-from pipelines.registry.lineage import describe_view, provenance
+from pipelines.registry.lineage import describe_lineage, describe_view
 from pipelines.tracking.git import code_commit
 
 from ..repository import git
@@ -55,7 +55,7 @@ def test_code_outside_of_git_and_hosts_without_git_have_no_commit(
 def test_a_checkpoint_is_known_by_its_files(tiny_config: TinyConfig, make_model: Any, tmp_path: Path) -> None:
     config = tiny_config("data.classes=[a, b, c]")
     save_checkpoint(tmp_path, make_model(config).state_dict(), {}, config, {})
-    tags = provenance(tmp_path)
+    tags = describe_lineage(tmp_path)
     for tag, file in {"checkpoint.sha256": "model.safetensors", "config.digest": "config.yaml"}.items():
         assert tags[tag] == hashlib.sha256((tmp_path / file).read_bytes()).hexdigest()
     assert tags["evaluation.view"] == "full"
@@ -69,6 +69,6 @@ def test_the_view_tells_apart_what_is_cut_differently(tiny_config: TinyConfig) -
     tiles = "data.tile={size: 64, overlap: 16}"
     assert view() == view("data.scale=2") == "full"
     assert view(tiles).startswith("tiles size=64 overlap=16 ")
-    assert view(tiles) == view(tiles, "data.tile.keep_empty=0.5")
-    others = ("data.scale=2", "data.tile.overlap=8", "data.tile.min_visible=0.5", "data.tile.blackout_ignored=true")
+    assert view(tiles) == view(tiles, "data.tile.empty_fraction=0.5")
+    others = ("data.scale=2", "data.tile.overlap=8", "data.tile.min_area_ratio=0.5", "data.tile.blackout_ignored=true")
     assert len({view(tiles), *(view(tiles, other) for other in others)}) == 5

@@ -31,7 +31,7 @@ def test_everything_works_against_a_server_and_its_password_is_nowhere_to_be_rea
         monkeypatch.setenv(name, "")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri.replace("://", "://me:pA55-only-here@"))
     for name in ("one", "two"):
-        register_run(tiny_config(f"output={tmp_path}/runs", f"name={name}"), spotter_checkpoint)
+        register_run(tiny_config(f"output_dir={tmp_path}/runs", f"name={name}"), spotter_checkpoint)
     told = "".join(capfd.readouterr())
     assert "pA55-only-here" not in told
     files = [path for folder in (tmp_path, server.artifacts.parent) for path in folder.rglob("*") if path.is_file()]

@@ -45,7 +45,7 @@ def store(tiny_config: Callable[..., Config], make_model: Any, tmp_path_factory:
     uri = f"sqlite:///{folder}/mlflow.db"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", uri)
-        register_run(tiny_config(f"output={folder}/runs"), folder / "checkpoint")
+        register_run(tiny_config(f"output_dir={folder}/runs"), folder / "checkpoint")
     mlflow.MlflowClient(uri).set_registered_model_alias("spotter", "champion", "1")
     return uri
 

@@ -230,10 +230,10 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, snapshot
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match=r"output=.*file/demo: cannot be written"):
+    with pytest.raises(StorageError, match=r"output_dir=.*file/demo: cannot be written"):
         open_storage(str(tmp_path / "file"), "demo").require_writable()
 
 
 def test_a_scheme_that_nobody_knows_is_refused() -> None:
-    with pytest.raises(StorageError, match=r"output=nowhere://bucket: cannot be used"):
+    with pytest.raises(StorageError, match=r"output_dir=nowhere://bucket: cannot be used"):
         open_storage("nowhere://bucket", "demo")

@@ -37,7 +37,7 @@ def make(tiny_config: TinyConfig, tmp_path: Path, backbone_weights: Path) -> Tin
     write_scenes(tmp_path / "data", train=8, val=3, size=(96, 96))
     shutil.copy(backbone_weights, tmp_path / "weights.safetensors")
     classes = f"data.classes=[{','.join(SCENE_CLASSES)}]"
-    places = [f"output={tmp_path}/runs", f"data.root={tmp_path}/data", f"{WEIGHTS}={tmp_path}/weights.safetensors"]
+    places = [f"output_dir={tmp_path}/runs", f"data.root={tmp_path}/data", f"{WEIGHTS}={tmp_path}/weights.safetensors"]
     return lambda *overrides: tiny_config(*places, classes, *overrides)
 
 
@@ -119,7 +119,7 @@ def test_moved_data_weights_and_folders_go_on(make: TinyConfig, tmp_path: Path) 
     (tmp_path / "elsewhere" / "data" / "val").rename(tmp_path / "elsewhere" / "data" / "validation")
     new = tmp_path / "elsewhere"
     moved = make(
-        f"output={new}/runs", f"data.root={new}/data", "data.val=validation", f"{WEIGHTS}={new}/weights.safetensors"
+        f"output_dir={new}/runs", f"data.root={new}/data", "data.val=validation", f"{WEIGHTS}={new}/weights.safetensors"
     )
     start(moved)
     assert require_same(moved, RunFolder(moved), whole(moved)) is not None
@@ -154,7 +154,7 @@ def altered(value: Any) -> Any:
     return [*value, "x"] if isinstance(value, list) else f"{value}x"
 
 
-KEYS = flatten(Config().model_dump(mode="json", exclude={"name", "output", "tracking"}))
+KEYS = flatten(Config().model_dump(mode="json", exclude={"name", "output_dir", "tracking"}))
 
 
 def kept(config: Config, change: Callable[[dict[str, Any], str], None], key: str) -> Fingerprint:
@@ -189,9 +189,9 @@ def test_a_key_that_was_not_there_yet_is_equal_to_its_default(key: str) -> None:
 
 
 def test_a_key_that_was_not_there_yet_has_to_have_its_default() -> None:
-    tiles = make_config({"data": {"tile": {"size": 300, "keep_empty": 0.5}}})
-    former = kept(tiles, lambda place, leaf: place.pop(leaf), "data.tile.keep_empty")
-    assert fingerprint_of(tiles).differences(former) == ["data.tile.keep_empty: 0.0 there, 0.5 now"]
+    tiles = make_config({"data": {"tile": {"size": 300, "empty_fraction": 0.5}}})
+    former = kept(tiles, lambda place, leaf: place.pop(leaf), "data.tile.empty_fraction")
+    assert fingerprint_of(tiles).differences(former) == ["data.tile.empty_fraction: 0.0 there, 0.5 now"]
 
 
 def test_a_key_of_another_version_that_is_unknown_here_is_told() -> None:

@@ -17,7 +17,7 @@ TinyConfig = Callable[..., Config]
 
 @pytest.fixture
 def config(tiny_config: TinyConfig, tmp_path: Path) -> Config:
-    return tiny_config(f"output={tmp_path}")
+    return tiny_config(f"output_dir={tmp_path}")
 
 
 def claim(config: Config) -> None:
@@ -33,7 +33,7 @@ def test_the_same_configuration_claims_its_folder_again(config: Config) -> None:
 
 def test_another_configuration_is_refused_with_the_keys_that_differ(config: Config, tiny_config: TinyConfig) -> None:
     claim(config)
-    other = tiny_config(f"output={config.output}", "optim.lr=0.5", "train.epochs=7")
+    other = tiny_config(f"output_dir={config.output_dir}", "optim.lr=0.5", "train.epochs=7")
     with pytest.raises(RunError, match=r"(?s)optim\.lr: 0\.001 there, 0\.5 now.*train\.epochs: 2 there, 7 now"):
         claim(other)
 
@@ -41,14 +41,14 @@ def test_another_configuration_is_refused_with_the_keys_that_differ(config: Conf
 def test_a_run_that_did_not_begin_may_be_corrected(config: Config, tiny_config: TinyConfig) -> None:
     with RunFolder(config).claimed():
         pass
-    claim(tiny_config(f"output={config.output}", "optim.lr=0.5"))
+    claim(tiny_config(f"output_dir={config.output_dir}", "optim.lr=0.5"))
 
 
 def test_a_claim_in_which_nothing_begins_leaves_nothing(tiny_config: TinyConfig, tmp_path: Path) -> None:
     for output in (tmp_path / "new" / "runs", f"local://{tmp_path}/store"):
-        with RunFolder(tiny_config(f"output={output}")).claimed():
+        with RunFolder(tiny_config(f"output_dir={output}")).claimed():
             pass
-        with pytest.raises(RunError), RunFolder(tiny_config(f"output={output}")).claimed():
+        with pytest.raises(RunError), RunFolder(tiny_config(f"output_dir={output}")).claimed():
             raise RunError
     assert not (tmp_path / "new").exists()
     assert not (tmp_path / "store" / "tiny").exists()
@@ -57,7 +57,7 @@ def test_a_claim_in_which_nothing_begins_leaves_nothing(tiny_config: TinyConfig,
 def test_a_claim_leaves_what_was_there(tiny_config: TinyConfig, tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "mine.txt").touch()
-    with RunFolder(tiny_config(f"output={tmp_path}/runs")).claimed():
+    with RunFolder(tiny_config(f"output_dir={tmp_path}/runs")).claimed():
         pass
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["mine.txt"]
 
@@ -65,14 +65,14 @@ def test_a_claim_leaves_what_was_there(tiny_config: TinyConfig, tmp_path: Path) 
 def test_a_refused_configuration_leaves_the_folder_as_it_was(config: Config, tiny_config: TinyConfig) -> None:
     claim(config)
     with pytest.raises(RunError):
-        claim(tiny_config(f"output={config.output}", "optim.lr=0.5"))
+        claim(tiny_config(f"output_dir={config.output_dir}", "optim.lr=0.5"))
     claim(config)
 
 
 @pytest.mark.parametrize(
     "override",
     [
-        "keep_checkpoints=5",
+        "train.num_checkpoints_to_keep=5",
         "tracking.experiment=other",
         "data.loader_workers=3",
         "train.on_divergence=skip",
@@ -81,11 +81,11 @@ def test_a_refused_configuration_leaves_the_folder_as_it_was(config: Config, tin
 )
 def test_what_cannot_change_the_result_may_change(config: Config, tiny_config: TinyConfig, override: str) -> None:
     claim(config)
-    claim(tiny_config(f"output={config.output}", override))
+    claim(tiny_config(f"output_dir={config.output_dir}", override))
 
 
 def test_a_run_is_not_continued_where_that_is_unwanted(config: Config, tiny_config: TinyConfig) -> None:
-    never = tiny_config(f"output={config.output}", "train.resume=never")
+    never = tiny_config(f"output_dir={config.output_dir}", "train.resume=never")
     claim(never)
     with pytest.raises(RunError, match=r"tiny exists in .*train\.resume=never"):
         claim(never)
@@ -128,9 +128,9 @@ def test_mlflow_runs_are_remembered_by_store(config: Config) -> None:
 
 def test_paths_become_absolute(tiny_config: TinyConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    config = with_absolute_paths(tiny_config("data.root=d", "output=o", "model.backbone.weights=w.safetensors"))
+    config = with_absolute_paths(tiny_config("data.root=d", "output_dir=o", "model.backbone.weights=w.safetensors"))
     assert config.data.root == tmp_path / "d"
-    assert config.output == str(tmp_path / "o")
+    assert config.output_dir == str(tmp_path / "o")
     assert config.model.backbone.weights == str(tmp_path / "w.safetensors")
 
 
@@ -143,12 +143,12 @@ def test_sections_flatten_to_dotted_keys() -> None:
 
 
 def test_uris_stay_uris(tiny_config: TinyConfig) -> None:
-    assert with_absolute_paths(tiny_config("output=s3://bucket/runs")).output == "s3://bucket/runs"
+    assert with_absolute_paths(tiny_config("output_dir=s3://bucket/runs")).output == "s3://bucket/runs"
 
 
 def test_a_run_in_a_store_is_claimed_by_one_at_a_time(tiny_config: TinyConfig, tmp_path: Path) -> None:
     """As object stores are reached: through fsspec, without locks of their own."""
-    config = tiny_config(f"output=local://{tmp_path}")
+    config = tiny_config(f"output_dir=local://{tmp_path}")
     claim(config)
     with RunFolder(config).claimed(), pytest.raises(RunError, match="another process"):
         claim(config)
@@ -156,6 +156,8 @@ def test_a_run_in_a_store_is_claimed_by_one_at_a_time(tiny_config: TinyConfig, t
 
 
 def test_too_little_room_is_said_with_what_is_needed(config: Config) -> None:
-    with pytest.raises(StorageError, match=r"output=.* MiB are free, and checkpoints need 95,367,432 MiB \(1 MiB each"):
+    with pytest.raises(
+        StorageError, match=r"output_dir=.* MiB are free, and checkpoints need 95,367,432 MiB \(1 MiB each"
+    ):
         RunFolder(config).require_space(needed=10**14, checkpoint=2**20)
     RunFolder(config).require_space(needed=1, checkpoint=1)

@@ -14,7 +14,7 @@ from mrqm.__main__ import app
 from mrqm.config import Config
 from mrqm.structures.annotations import DataError
 from pipelines.registry.model_uri import ModelSourceError, checkpoint_folder
-from pipelines.storage.data_cache import node_copy
+from pipelines.storage.data_cache import data_cache
 
 from ..workplace import Workplace
 
@@ -49,16 +49,16 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_node_has_what_the_bucket_has(
     bucket: str, end: str, tiny_config: TinyConfig, workplace: Workplace, tmp_path: Path
 ) -> None:
-    config = tiny_config(f"data.root={bucket}{end}", f"data.copies={tmp_path}")
-    with node_copy(config.data):
+    config = tiny_config(f"data.root={bucket}{end}", f"data.cache_dir={tmp_path}")
+    with data_cache(config.data):
         assert contents(config.data.folder) == contents(workplace.folder / "data")
 
 
 def test_nothing_is_fetched_twice(bucket: str, tiny_config: TinyConfig, tmp_path: Path) -> None:
-    config = tiny_config(f"data.root={bucket}", f"data.copies={tmp_path}")
+    config = tiny_config(f"data.root={bucket}", f"data.cache_dir={tmp_path}")
     said: list[str] = []
     for _ in range(2):
-        with node_copy(config.data, said.append):
+        with data_cache(config.data, said.append):
             pass
     assert len(said) == 1
 
@@ -70,8 +70,8 @@ def test_nothing_is_fetched_twice(bucket: str, tiny_config: TinyConfig, tmp_path
 def test_what_is_not_there_is_named(
     bucket: str, root: str, message: str, tiny_config: TinyConfig, tmp_path: Path
 ) -> None:
-    config = tiny_config(f"data.root={root}", f"data.copies={tmp_path}")
-    with pytest.raises(DataError, match=f"data.root={root}.*({message})"), node_copy(config.data):
+    config = tiny_config(f"data.root={root}", f"data.cache_dir={tmp_path}")
+    with pytest.raises(DataError, match=f"data.root={root}.*({message})"), data_cache(config.data):
         pass
 
 
@@ -86,8 +86,8 @@ def mrqm(*words: str) -> str:
 def test_commands_read_data_and_models_from_the_bucket_and_keep_runs_there(
     bucket: str, ray_here: None, inside: Workplace, tmp_path: Path
 ) -> None:
-    copies = f"data.copies={tmp_path}/copies"
-    words = ["-c", str(inside.config_file), f"data.root={bucket}", copies, "name=far", "output=s3://images/runs"]
+    copies = f"data.cache_dir={tmp_path}/copies"
+    words = ["-c", str(inside.config_file), f"data.root={bucket}", copies, "name=far", "output_dir=s3://images/runs"]
     planned = mrqm("plan", *words)
     assert "ready: 0 errors" in planned
     assert "s3://images/runs: written and read back by 1 node" in " ".join(planned.split())

@@ -67,7 +67,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def finished(browser: Browser, workplace: Workplace, ray_here: None, server: MlflowServer) -> Finished:
     """A run of two epochs, reported to the server on SQLite."""
-    overrides = ["name=flight", "scaling.num_workers=1", "tracking.experiment=drones", "tracking.register_as=finder"]
+    overrides = [
+        "name=flight",
+        "scaling.num_workers=1",
+        "tracking.experiment=drones",
+        "tracking.registered_model_name=finder",
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(workplace.folder)
         patch.setenv("MLFLOW_TRACKING_URI", server.uri)
@@ -103,7 +108,7 @@ def _move(finished: Finished, uri: str, patch: pytest.MonkeyPatch) -> str:
     with Display(Console(file=io.StringIO()), []) as display:
         stamp = fingerprint_of(config).with_data(check_inputs(config, display)).stamp
     with Tracker(config, RunFolder(config)) as tracker:
-        register(tracker, Path(summary.checkpoint), summary.metrics, config.tracking.register_as, stamp)
+        register(tracker, Path(summary.checkpoint), summary.metrics, config.tracking.registered_model_name, stamp)
     assert tracker.pending == 0
     return tracker.run_id
 

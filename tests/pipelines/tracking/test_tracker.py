@@ -12,7 +12,7 @@ from mlflow.utils.validation import _validate_metric_name
 
 from mrqm.config import Config, TrackingConfig
 from mrqm.structures.step_report import StepReport
-from pipelines.compute.messages import EpochReport, SetAside
+from pipelines.compute.messages import EpochReport, StepSkipped
 from pipelines.storage.run_dir import RunFolder
 from pipelines.tracking.errors import TrackingError
 from pipelines.tracking.store import resolve_uri
@@ -37,7 +37,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def config(tiny_config: TinyConfig, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return tiny_config(f"output={tmp_path}", f"tracking.uri=sqlite:///{store}")
+    return tiny_config(f"output_dir={tmp_path}", f"tracking.uri=sqlite:///{store}")
 
 
 @pytest.fixture
@@ -123,7 +123,9 @@ def test_the_run_ends_as_the_training_did(
 
 def test_a_step_that_taught_nothing_is_named(config: Config, folder: RunFolder) -> None:
     with Tracker(config, folder) as tracker:
-        tracker.log_fault(SetAside(step=7, what="loss not finite", folder="runs/tiny/faults/step_000007", steps=2))
+        tracker.log_divergence(
+            StepSkipped(step=7, what="loss not finite", folder="runs/tiny/faults/step_000007", steps=2)
+        )
     run = tracker.client.get_run(tracker.run_id)
     assert run.data.tags["fault.step_000007"] == "loss not finite; kept in runs/tiny/faults/step_000007"
     assert run.data.metrics["skipped_steps"] == 2
@@ -153,7 +155,7 @@ def test_a_continued_run_needs_no_store(
     mortal_server: MlflowServer,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    config = tiny_config(f"output={config.output}", f"tracking.uri={mortal_server.uri}")
+    config = tiny_config(f"output_dir={config.output_dir}", f"tracking.uri={mortal_server.uri}")
     with Tracker(config, folder) as first:
         first.log_step(step(1, 3.0))
     mortal_server.stop()
@@ -184,7 +186,7 @@ def test_a_server_that_is_away_is_not_waited_for(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr("pipelines.tracking.tracker.PATIENCE", 1e5)
     monkeypatch.setattr("pipelines.tracking.tracker.SHORT_PATIENCE", 0.1)
-    config = tiny_config(f"output={config.output}", f"tracking.uri={mortal_server.uri}")
+    config = tiny_config(f"output_dir={config.output_dir}", f"tracking.uri={mortal_server.uri}")
     with Tracker(config, folder) as tracker:
         assert tracker.arrived()
         mortal_server.stop()
@@ -204,7 +206,7 @@ def test_a_deleted_experiment_is_refused_by_name(config: Config, folder: RunFold
     uri = config.tracking.uri
     client = MlflowClient(uri)
     client.delete_experiment(client.create_experiment("gone"))
-    other = tiny_config(f"output={config.output}", f"tracking.uri={uri}", "tracking.experiment=gone")
+    other = tiny_config(f"output_dir={config.output_dir}", f"tracking.uri={uri}", "tracking.experiment=gone")
     with pytest.raises(TrackingError, match=r"'gone'.*is deleted"):
         Tracker(other, folder)
 
@@ -215,7 +217,7 @@ def test_a_server_that_is_not_there_is_refused_by_its_address(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         uri = f"http://127.0.0.1:{free.getsockname()[1]}"
-    other = tiny_config(f"output={config.output}", f"tracking.uri={uri}")
+    other = tiny_config(f"output_dir={config.output_dir}", f"tracking.uri={uri}")
     with pytest.raises(TrackingError, match=uri):
         Tracker(other, folder)
 

@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from pipelines.tracking.event_log import Artifact, DatasetUsed, Journal, Metrics, Status, Tags
-from pipelines.tracking.uploader import Delivery
+from pipelines.tracking.uploader import Uploader
 
 from ..servers.mlflow_server import MlflowServer
 
@@ -49,7 +49,7 @@ def test_a_server_that_is_away_for_a_while_gets_everything_in_order(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     client = MlflowClient(mortal_server.uri)
     run_id = make_run(client)
-    delivery = Delivery(journal, client, run_id)
+    delivery = Uploader(journal, client, run_id)
     note_losses(journal, 1, 2)
     assert delivery.flush(60) == 0
     mortal_server.stop()
@@ -75,7 +75,7 @@ def test_a_store_that_refuses_is_not_waited_for(
 ) -> None:
     """Days of patience are for one that may take it; a run that is restored meanwhile gets everything."""
     run_id = make_run(client)
-    delivery = Delivery(journal, client, run_id)
+    delivery = Uploader(journal, client, run_id)
     client.delete_run(run_id)
     note_losses(journal, 1, 2)
     assert delivery.flush(1e5) == 2
@@ -88,38 +88,38 @@ def test_a_store_that_refuses_is_not_waited_for(
 def test_what_a_killed_process_could_not_send_is_sent_by_the_next(client: MlflowClient, journal: Journal) -> None:
     run_id = make_run(client)
     note_losses(journal, 1, 2)
-    assert Delivery(Journal(journal.path.parent), client, run_id).close(60) == 0
+    assert Uploader(Journal(journal.path.parent), client, run_id).close(60) == 0
     note_losses(journal, 3)
     assert losses(client, run_id) == [(1, 1.0), (2, 0.5)]
-    assert Delivery(Journal(journal.path.parent), client, run_id).close(60) == 0
+    assert Uploader(Journal(journal.path.parent), client, run_id).close(60) == 0
     assert losses(client, run_id) == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
 
 
 def test_what_was_sent_is_not_sent_again(client: MlflowClient, journal: Journal) -> None:
     run_id = make_run(client)
     journal.add(Tags(values={"word": "first"}))
-    assert Delivery(journal, client, run_id).close(60) == 0
+    assert Uploader(journal, client, run_id).close(60) == 0
     client.set_tag(run_id, "word", "second")
-    assert Delivery(Journal(journal.path.parent), client, run_id).close(60) == 0
+    assert Uploader(Journal(journal.path.parent), client, run_id).close(60) == 0
     assert client.get_run(run_id).data.tags["word"] == "second"
 
 
 def test_a_kill_between_sending_and_remembering_doubles_nothing(client: MlflowClient, journal: Journal) -> None:
     run_id = make_run(client)
     note_losses(journal, 1, 2)
-    assert Delivery(journal, client, run_id).close(60) == 0
+    assert Uploader(journal, client, run_id).close(60) == 0
     journal.path.with_suffix(".sent").unlink()
     note_losses(journal, 3)
-    assert Delivery(journal, client, run_id).close(60) == 0
+    assert Uploader(journal, client, run_id).close(60) == 0
     assert losses(client, run_id) == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
 
 
 def test_a_run_that_moves_to_another_store_arrives_there_whole(client: MlflowClient, journal: Journal) -> None:
     note_losses(journal, 1, 2)
-    assert Delivery(journal, client, make_run(client)).close(60) == 0
+    assert Uploader(journal, client, make_run(client)).close(60) == 0
     other = make_run(client)
     note_losses(journal, 3)
-    assert Delivery(journal, client, other).close(60) == 0
+    assert Uploader(journal, client, other).close(60) == 0
     assert [step for step, _ in losses(client, other)] == [1, 2, 3]
 
 
@@ -127,7 +127,7 @@ def test_thousands_of_metrics_arrive_together(client: MlflowClient, journal: Jou
     run_id = make_run(client)
     journal.add(Metrics(time=1, step=1, values={f"AP/{index}": index for index in range(1203)}))
     note_losses(journal, *range(1, 1500))
-    assert Delivery(journal, client, run_id).close(60) == 0
+    assert Uploader(journal, client, run_id).close(60) == 0
     assert len(client.get_run(run_id).data.metrics) == 1204
     assert [step for step, _ in losses(client, run_id)] == list(range(1, 1500))
 
@@ -139,7 +139,7 @@ def test_a_file_that_is_gone_holds_up_nothing(
     journal.add(Artifact(file="gone.png"))
     note_losses(journal, 1)
     with caplog.at_level(logging.WARNING):
-        assert Delivery(journal, client, run_id).close(60) == 0
+        assert Uploader(journal, client, run_id).close(60) == 0
     assert "gone.png: was removed before it could be sent" in caplog.text
     assert losses(client, run_id) == [(1, 1.0)]
 
@@ -151,7 +151,7 @@ def test_data_is_an_input_of_the_run(client: MlflowClient, journal: Journal) -> 
             context="validation", name="demo/val", digest="ab12" * 16, source="/data/demo/val", counts={"objects": 7}
         )
     )
-    assert Delivery(journal, client, run_id).close(60) == 0
+    assert Uploader(journal, client, run_id).close(60) == 0
     (used,) = client.get_run(run_id).inputs.dataset_inputs
     assert (used.dataset.name, used.dataset.digest) == ("demo/val", "ab12" * 9)
     assert '"objects": 7' in used.dataset.profile

@@ -97,16 +97,16 @@ def test_a_store_that_is_none(refused: Refused, no_mlflow: str) -> None:
 
 def test_a_place_that_cannot_be_written(refused: Refused, inside: Workplace) -> None:
     (inside.folder / "file").write_text("")
-    said = refused("output=file")
-    assert f"output={inside.folder}/file/tiny: cannot be written" in said
+    said = refused("output_dir=file")
+    assert f"output_dir={inside.folder}/file/tiny: cannot be written" in said
     assert "give another folder or URI, or the rights to this one" in said
 
 
 def test_a_place_that_is_nearly_full(refused: Refused, small_disk: Callable[[int], Path]) -> None:
     disk = small_disk(2**20)
-    said = refused(f"output={disk}")
-    assert f"output={disk}/tiny: 1 MiB are free, and checkpoints need" in said
-    assert "MiB each); make room, give another folder or lower keep_checkpoints" in said
+    said = refused(f"output_dir={disk}")
+    assert f"output_dir={disk}/tiny: 1 MiB are free, and checkpoints need" in said
+    assert "MiB each); make room, set another folder or lower train.num_checkpoints_to_keep" in said
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_backbone_that_does_not_take_the_images_is_refused_without_a_lock_or_a
 ) -> None:
     (tmp_path / "space.yaml").write_text("{parameters: {optim.lr: {uniform: [0.1, 1]}}, budget: {trials: 2}}")
     words = [command, "-c", str(inside.config_file), *(["-s", f"{tmp_path}/space.yaml"] if command == "tune" else [])]
-    words += [f"output={tmp_path}/runs", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", "name=windows"]
+    words += [f"output_dir={tmp_path}/runs", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", "name=windows"]
     before = set(inside.folder.rglob("*"))
     result = CliRunner().invoke(app, [*words, "model.backbone.name=swin_tiny_patch4_window7_224", *UNTRAINED])
     assert result.exit_code == 2, result.output

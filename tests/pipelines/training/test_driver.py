@@ -122,7 +122,12 @@ def test_a_run_begins_from_the_checkpoint_of_another(
 def test_evaluation_beside_training_scores_every_checkpoint_at_its_step(
     ray_here: None, inside: Workplace, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    overrides = ["name=beside", "evaluation.beside_training=true", "scaling.num_workers=1", "keep_checkpoints=9"]
+    overrides = [
+        "name=beside",
+        "evaluation.asynchronous=true",
+        "scaling.num_workers=1",
+        "train.num_checkpoints_to_keep=9",
+    ]
     config = load_config(inside.config_file, overrides)
     summary = train(config, Console(file=io.StringIO()))
     assert "core_worker" not in capfd.readouterr().err  # Ray complains past all logging of what may not be restarted

@@ -9,7 +9,7 @@ from mrqm.structures.step_report import StepReport
 from pipelines.compute.messages import Interrupted, Started
 from pipelines.storage.filesystem import open_storage
 from pipelines.training import interruptions as incidents
-from pipelines.training.interruptions import Incidents
+from pipelines.training.interruptions import Interruptions
 
 STARTED = Started(epoch=0, step=0, num_parameters=1, epoch_steps=100, workers=2)
 
@@ -25,8 +25,8 @@ def at(step: int) -> StepReport:
     return StepReport(1, 2, step, step, 100, {"loss": 1.0}, 0.1, 1.0, step, step, 1.0)
 
 
-def make(folder: Path, continued: bool = False) -> Incidents:
-    return Incidents(open_storage(str(folder), "demo"), continued)
+def make(folder: Path, continued: bool = False) -> Interruptions:
+    return Interruptions(open_storage(str(folder), "demo"), continued)
 
 
 def test_seconds_are_lost_from_the_last_step_until_it_is_passed_again(tmp_path: Path, clock: list[float]) -> None:

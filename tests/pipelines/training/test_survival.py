@@ -35,7 +35,13 @@ def test_a_full_disk_costs_checkpoints_and_nothing_else(
     ray_here: None, inside: Workplace, small_disk: Callable[[int], Path]
 ) -> None:
     disk = small_disk(40 * 2**20)  # checkpoints of 8 MiB, of which one is kept
-    overrides = ["name=full", f"output={disk}", "keep_checkpoints=1", "scaling.num_workers=1", "train.epochs=20"]
+    overrides = [
+        "name=full",
+        f"output_dir={disk}",
+        "train.num_checkpoints_to_keep=1",
+        "scaling.num_workers=1",
+        "train.epochs=20",
+    ]
     config = load_config(inside.config_file, [*overrides, "train.checkpoint_minutes=null", "train.evaluate_every=5"])
     run, kept = disk / "full", list[str]()
 

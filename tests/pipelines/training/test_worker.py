@@ -25,14 +25,14 @@ TinyConfig = Callable[..., Config]
 def config(squares: Any, tiny_config: TinyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     root = squares(images=4, side=64, objects=3)
-    places = (f"output={tmp_path}", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db")
+    places = (f"output_dir={tmp_path}", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db")
     return tiny_config(f"data.root={root}", "data.classes=[blue, yellow]", "train.epochs=4", *places)
 
 
 @pytest.mark.slow
 def test_epochs_of_which_the_driver_did_not_hear_are_told_by_the_next_workers(config: Config) -> None:
     """The driver dies after the first of three epochs; the scores of the third are only where its checkpoint is."""
-    store = CheckpointStore(open_storage(config.output, config.name), keep=1)
+    store = CheckpointStore(open_storage(config.output_dir, config.name), keep=1)
     trainer = Trainer(config, torch.device("cpu"))
     losses, scores = [], []
     for epoch in (1, 2, 3):

@@ -12,7 +12,7 @@ from ray.tune.experiment import Trial
 
 from mrqm.config import ScalingConfig
 from pipelines.failures.taxonomy import Failure, FailureKind
-from tune.execution.ray_tune import _Judge
+from tune.execution.ray_tune import _SchedulerAdapter
 from tune.state.messages import Task
 
 from ...pipelines.rays_words import RAYS_REPORT
@@ -40,7 +40,7 @@ def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
 def told_of(trial: Trial, error: Any) -> Failure:
     told = Told()
     trial.handle_error(error)
-    _Judge(told, ScalingConfig(), print).on_trial_error(None, trial)  # type: ignore[arg-type]
+    _SchedulerAdapter(told, ScalingConfig(), print).on_trial_error(None, trial)  # type: ignore[arg-type]
     ((number, failure),) = told.failures
     assert number == 3
     return failure

@@ -11,9 +11,9 @@ from rich.console import Console
 from mrqm.config import Config
 from pipelines.registry.register import RegisteredModel
 from tune.report.html import write_report
-from tune.report.leaderboard import leaderboard, print_outcome
+from tune.report.leaderboard import leaderboard, print_result
 from tune.report.plots import figures, learning_curves, over_keys
-from tune.report.result import Outcome
+from tune.report.result import SweepResult
 from tune.state.history import History
 
 from ..simulation import EPOCHS, Simulation
@@ -43,15 +43,15 @@ class WithBins(Simulation):
 
 
 @pytest.fixture
-def simulate(tiny_config: TinyConfig, tmp_path: Path) -> Callable[..., Outcome]:
-    def run(**space: Any) -> Outcome:
+def simulate(tiny_config: TinyConfig, tmp_path: Path) -> Callable[..., SweepResult]:
+    def run(**space: Any) -> SweepResult:
         simulation = WithBins(tiny_config(f"train.epochs={EPOCHS}"), tmp_path, score, **SPACE | space)
         history = simulation.run()
         found = simulation.candidates.space
         best = history.best_trials(found.objective[0])[0]
         result = best.best(found.objective[0])
         assert result is not None
-        return Outcome(
+        return SweepResult(
             name="simulated", space=found, history=history, best=best, checkpoint=tmp_path / result.checkpoint,
             model=RegisteredModel("models:/detector/7", "detector", "7"), report=tmp_path / "report.html",
             tracking_uri="http://mlflow", run_id="r1", reproduce="mrqm train -c tiny.yaml a=1",
@@ -60,7 +60,7 @@ def simulate(tiny_config: TinyConfig, tmp_path: Path) -> Callable[..., Outcome]:
     return run
 
 
-def test_a_report_says_what_is_best_and_how_to_get_it_again(simulate: Callable[..., Outcome]) -> None:
+def test_a_report_says_what_is_best_and_how_to_get_it_again(simulate: Callable[..., SweepResult]) -> None:
     outcome = simulate()
     write_report(outcome)
     text = outcome.report.read_text()
@@ -72,7 +72,7 @@ def test_a_report_says_what_is_best_and_how_to_get_it_again(simulate: Callable[.
 
 
 def test_a_leaderboard_has_size_bins_from_small_to_large_and_a_column_for_each_key(
-    simulate: Callable[..., Outcome],
+    simulate: Callable[..., SweepResult],
 ) -> None:
     outcome = simulate()
     write_report(outcome)
@@ -83,7 +83,7 @@ def test_a_leaderboard_has_size_bins_from_small_to_large_and_a_column_for_each_k
     assert names[5:] == ["epochs", "state", "cost", "AP/hour", "base_iou", "dense_loss_weight", "encoder"]
 
 
-def test_learning_curves_end_in_a_cross_where_a_trial_was_pruned(simulate: Callable[..., Outcome]) -> None:
+def test_learning_curves_end_in_a_cross_where_a_trial_was_pruned(simulate: Callable[..., SweepResult]) -> None:
     outcome = simulate()
     pruned = [trial for trial in outcome.history.trials if trial.state == "pruned"]
     curves = {curve.name: curve for curve in learning_curves(outcome.space.objective[0], outcome.history).data}
@@ -93,7 +93,7 @@ def test_learning_curves_end_in_a_cross_where_a_trial_was_pruned(simulate: Calla
         assert (curve.x[-1], curve.marker.symbol[-1]) == (trial.epoch, "x")
 
 
-def test_every_trial_is_over_each_of_its_keys(simulate: Callable[..., Outcome]) -> None:
+def test_every_trial_is_over_each_of_its_keys(simulate: Callable[..., SweepResult]) -> None:
     outcome = simulate()
     figure = over_keys(outcome.space, outcome.history)
     points = [(trace.xaxis, x, y) for trace in figure.data for x, y in zip(trace.x, trace.y, strict=True)]
@@ -104,7 +104,7 @@ def test_every_trial_is_over_each_of_its_keys(simulate: Callable[..., Outcome]) 
     assert [figure.layout[f"xaxis{n}"].type for n in ("", "2", "3")] == [None, "log", None]
 
 
-def test_two_objectives_have_a_front_and_one_has_none(simulate: Callable[..., Outcome]) -> None:
+def test_two_objectives_have_a_front_and_one_has_none(simulate: Callable[..., SweepResult]) -> None:
     two = simulate(
         objective=["coco/AP", {"metric": "cost/gflops", "mode": "min"}],
         search={"algorithm": "nsga2", "startup_trials": 4},
@@ -113,19 +113,19 @@ def test_two_objectives_have_a_front_and_one_has_none(simulate: Callable[..., Ou
     assert "Best compromises" in dict(figures(two.space, two.history))
 
 
-def test_a_sweep_without_results_of_its_keys_still_has_a_report(simulate: Callable[..., Outcome]) -> None:
+def test_a_sweep_without_results_of_its_keys_still_has_a_report(simulate: Callable[..., SweepResult]) -> None:
     assert len(list(figures(simulate().space, History()))) == 1
 
 
-def test_the_terminal_gets_the_same(simulate: Callable[..., Outcome]) -> None:
+def test_the_terminal_gets_the_same(simulate: Callable[..., SweepResult]) -> None:
     console = Console(file=io.StringIO(), width=160)
-    print_outcome(simulate(), console)
+    print_result(simulate(), console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     for words in ("AP_very_tiny  AP_tiny  AP_small", "AP/hour", "detector version 7", "mrqm train -c tiny.yaml a=1"):
         assert words in text
 
 
-def test_the_leaderboard_is_whole_in_80_columns(simulate: Callable[..., Outcome]) -> None:
+def test_the_leaderboard_is_whole_in_80_columns(simulate: Callable[..., SweepResult]) -> None:
     log = io.StringIO()
     outcome = simulate(search={"algorithm": "random"}, scheduler={"algorithm": "none"})
     Console(file=log, width=80).print(leaderboard(outcome.space, outcome.history, 10, 80))

@@ -28,11 +28,11 @@ def test_epochs_that_came_while_mlflow_was_away_are_written_with_the_next(
     """A run that was open before and one that could not be made; both go on when MLflow is there again."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    config = tiny_config("name=sweep", f"output={tmp_path}/runs", f"tracking.uri={server.uri}")
+    config = tiny_config("name=sweep", f"output_dir={tmp_path}/runs", f"tracking.uri={server.uri}")
     folder = tmp_path / "runs" / "sweep"
     folder.mkdir(parents=True)
     journal = Journal(tmp_path / "sweep.jsonl")
-    recorder = Recorder(config, config.model_copy(update={"output": str(folder)}), journal, {})
+    recorder = Recorder(config, config.model_copy(update={"output_dir": str(folder)}), journal, {})
     journal.listeners.append(recorder)
 
     def report(trial: int, epoch: int, verdict: Verdict = "continue") -> None:
@@ -80,10 +80,10 @@ def test_a_sweep_of_more_trials_than_a_page_recognises_all_of_them(
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr("pipelines.tracking.client.PAGE", 1)
-    config = tiny_config("name=sweep", f"output={tmp_path}/runs", f"tracking.uri={server.uri}")
+    config = tiny_config("name=sweep", f"output_dir={tmp_path}/runs", f"tracking.uri={server.uri}")
     folder = tmp_path / "runs" / "sweep"
     folder.mkdir(parents=True)
-    trials_config = config.model_copy(update={"output": str(folder)})
+    trials_config = config.model_copy(update={"output_dir": str(folder)})
     journal = Journal(tmp_path / "sweep.jsonl")
     with Recorder(config, trials_config, journal, {}) as recorder:
         journal.listeners.append(recorder)
@@ -117,13 +117,13 @@ def test_a_deleted_experiment_costs_a_sweep_nothing_that_does_not_come_when_it_i
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr("tune.report.mlflow_recorder.SHORT_PATIENCE", 0.5)
     monkeypatch.setattr("pipelines.tracking.tracker.SHORT_PATIENCE", 0.5)
-    config = tiny_config("name=sweep", f"output={tmp_path}/runs", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db")
+    config = tiny_config("name=sweep", f"output_dir={tmp_path}/runs", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db")
     folder = tmp_path / "runs" / "sweep"
     folder.mkdir(parents=True)
     journal = Journal(tmp_path / "sweep.jsonl")
 
     def record() -> Recorder:
-        return Recorder(config, config.model_copy(update={"output": str(folder)}), journal, {})
+        return Recorder(config, config.model_copy(update={"output_dir": str(folder)}), journal, {})
 
     recorder = record()
     journal.listeners.append(recorder)

@@ -9,7 +9,7 @@ from mrqm.config import Config
 from mrqm.engine.resume import checkpoint_bytes
 from tune.execution.concurrency import count_trials
 from tune.report.plan import make_plan, print_plan
-from tune.space.sampling import Candidates
+from tune.space.sampling import ConfigSampler
 from tune.space.schema import make_space
 
 TinyConfig = Callable[..., Config]
@@ -30,9 +30,9 @@ def test_trials_at_once_follow_from_the_cluster(tiny_config: TinyConfig, overrid
     assert count_trials(NODES, tiny_config(*overrides).scaling) == count
 
 
-def candidates(config: Config, **values: Any) -> Candidates:
+def candidates(config: Config, **values: Any) -> ConfigSampler:
     parameters = {"model.refinement.blocks": {"int": [1, 3]}, "optim.lr": {"uniform": [1e-4, 1e-3]}}
-    return Candidates(make_space({"parameters": parameters, "budget": {"trials": 9}} | values), config)
+    return ConfigSampler(make_space({"parameters": parameters, "budget": {"trials": 9}} | values), config)
 
 
 def test_the_plan_counts_trials_and_checkpoints(tiny_config: TinyConfig) -> None:

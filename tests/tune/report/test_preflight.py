@@ -25,7 +25,7 @@ parameters:
 
 @pytest.fixture
 def files(tiny_config: TinyConfig, tmp_path: Path) -> tuple[Path, Path]:
-    (tmp_path / "tiny.yaml").write_text(tiny_config(f"output={tmp_path}/runs").to_yaml())
+    (tmp_path / "tiny.yaml").write_text(tiny_config(f"output_dir={tmp_path}/runs").to_yaml())
     (tmp_path / "space.yaml").write_text(SPACE)
     return tmp_path / "tiny.yaml", tmp_path / "space.yaml"
 

@@ -70,7 +70,7 @@ def decisions_of_ray(scores: list[Score], scheduler: Any, epochs: int) -> list[t
 @pytest.mark.parametrize(("grace", "reduction"), [(1, 3), (2, 2), (1, 4)])
 def test_asha_decides_as_ray_tune_does(seed: int, grace: int, reduction: float) -> None:
     scores = interleaved(seed)
-    settings = SchedulerSettings(algorithm="asha", grace_epochs=grace, reduction=reduction)
+    settings = SchedulerSettings(algorithm="asha", grace_period=grace, reduction_factor=reduction)
     ray = ASHAScheduler("epoch", "score", "max", max_t=9, grace_period=grace, reduction_factor=reduction)
     ended = decisions(scores, settings, 9)
     assert ended == decisions_of_ray(scores, ray, 9)
@@ -81,14 +81,14 @@ def test_asha_decides_as_ray_tune_does(seed: int, grace: int, reduction: float) 
 def test_median_decides_as_ray_tune_does(seed: int) -> None:
     scores = interleaved(seed)
     ray = MedianStoppingRule("epoch", "score", "max", grace_period=2)
-    ended = decisions(scores, SchedulerSettings(algorithm="median", grace_epochs=2), 9)
+    ended = decisions(scores, SchedulerSettings(algorithm="median", grace_period=2), 9)
     assert ended == decisions_of_ray(scores, ray, 9)
     assert ended
 
 
 def test_hyperband_compares_within_brackets() -> None:
     """Trials 0 and 2 are in the first bracket, 1 and 3 in the second, whose first rung is at epoch 3."""
-    settings = SchedulerSettings(algorithm="hyperband", grace_epochs=1, reduction=3, brackets=2)
+    settings = SchedulerSettings(algorithm="hyperband", grace_period=1, reduction_factor=3, brackets=2)
     scores = [Score(0, 1, 0.9), Score(1, 1, 0.5), Score(2, 1, 0.1)]
     assert not ends(scores[:2], settings)
     assert ends(scores, settings)

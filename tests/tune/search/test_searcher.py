@@ -11,7 +11,7 @@ import pytest
 from mrqm.config import Config
 from pipelines.failures.taxonomy import FailureKind
 from tune.search.searcher import Searcher, make_study
-from tune.space.sampling import Candidates
+from tune.space.sampling import ConfigSampler
 from tune.space.schema import make_space
 from tune.state.history import INFEASIBLE, History
 from tune.state.journal import read_history
@@ -31,15 +31,15 @@ OF_PARAMETERS = pytest.mark.parametrize("kind", [FailureKind.OUT_OF_MEMORY, Fail
 
 
 @pytest.fixture
-def make(tiny_config: TinyConfig) -> Callable[..., Candidates]:
-    def build(**values: Any) -> Candidates:
+def make(tiny_config: TinyConfig) -> Callable[..., ConfigSampler]:
+    def build(**values: Any) -> ConfigSampler:
         space = {"parameters": {QUERIES: {"int": [1, 1000]}}, "budget": {"trials": 40}} | values
-        return Candidates(make_space(space), tiny_config())
+        return ConfigSampler(make_space(space), tiny_config())
 
     return build
 
 
-def search(candidates: Candidates, kind: FailureKind, trials: int = 40) -> History:
+def search(candidates: ConfigSampler, kind: FailureKind, trials: int = 40) -> History:
     """More queries would be better, but more than 500 fail."""
     history = History([SessionBegan(trials=trials)])
     searcher = Searcher(candidates, history)
@@ -66,7 +66,7 @@ def failed(history: History) -> int:
 
 @OF_PARAMETERS
 def test_a_search_keeps_away_from_parameters_that_cannot_work(
-    make: Callable[..., Candidates], kind: FailureKind
+    make: Callable[..., ConfigSampler], kind: FailureKind
 ) -> None:
     told, untold = (search(make(**TPE), each) for each in (kind, FailureKind.PROGRAM))
     assert failed(told) < 0.7 * failed(untold)
@@ -75,7 +75,7 @@ def test_a_search_keeps_away_from_parameters_that_cannot_work(
 @OF_PARAMETERS
 @pytest.mark.parametrize("space", [TPE, NSGA2], ids=["tpe", "nsga2"])
 def test_a_trial_out_of_memory_or_diverged_is_infeasible_and_worst(
-    make: Callable[..., Candidates], space: dict[str, Any], kind: FailureKind
+    make: Callable[..., ConfigSampler], space: dict[str, Any], kind: FailureKind
 ) -> None:
     candidates = make(**space)
     history = search(candidates, kind)
@@ -89,19 +89,21 @@ def test_a_trial_out_of_memory_or_diverged_is_infeasible_and_worst(
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FailureKind if kind not in INFEASIBLE])
-def test_no_other_failure_says_anything_of_the_parameters(make: Callable[..., Candidates], kind: FailureKind) -> None:
+def test_no_other_failure_says_anything_of_the_parameters(
+    make: Callable[..., ConfigSampler], kind: FailureKind
+) -> None:
     candidates = make(**TPE)
     study = make_study(candidates.space, search(candidates, kind, trials=8))
     assert not any(trial.constraints for trial in study.trials)
 
 
 @OF_PARAMETERS
-def test_all_trials_may_be_infeasible(make: Callable[..., Candidates], kind: FailureKind) -> None:
+def test_all_trials_may_be_infeasible(make: Callable[..., ConfigSampler], kind: FailureKind) -> None:
     candidates = make(**TPE, parameters={QUERIES: {"int": [501, 1000]}})
     assert failed(search(candidates, kind, trials=8)) == 8
 
 
-def test_a_trial_that_runs_again_is_infeasible_no_more(make: Callable[..., Candidates]) -> None:
+def test_a_trial_that_runs_again_is_infeasible_no_more(make: Callable[..., ConfigSampler]) -> None:
     candidates = make(**TPE)
     history = History([TrialBegan(trial=0, params={QUERIES: 900}, attributes={"tpe:relative_params": "{}"})])
     history.follow(Failed(trial=0, error="out of memory", kind=FailureKind.OUT_OF_MEMORY))

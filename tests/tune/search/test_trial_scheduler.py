@@ -13,7 +13,7 @@ from pipelines.failures.classification import FINAL, classify
 from pipelines.failures.policy import PATIENCE, FailurePolicy
 from pipelines.failures.taxonomy import Failure, FailureKind
 from pipelines.storage.filesystem import StorageError
-from tune.search.trial_scheduler import HOPELESS, Conductor
+from tune.search.trial_scheduler import HOPELESS, TrialScheduler
 from tune.state.history import History
 from tune.state.journal import Journal
 from tune.state.records import Failed, GenerationEnded, SessionBegan, TrialBegan
@@ -24,7 +24,11 @@ TinyConfig = Callable[..., Config]
 IOU, WEIGHT = "loss.mining.base_iou", "loss.one_to_many.dense_loss_weight"
 PARAMETERS = {IOU: {"uniform": [0.3, 0.8]}, WEIGHT: {"loguniform": [0.1, 10]}}
 WEIGHTS = {"choice": ["1e-1", 2]}
-PBT = {"search": {"algorithm": "random"}, "scheduler": {"algorithm": "pbt", "interval": 2}, "budget": {"trials": 6}}
+PBT = {
+    "search": {"algorithm": "random"},
+    "scheduler": {"algorithm": "pbt", "perturbation_interval": 2},
+    "budget": {"trials": 6},
+}
 SEARCHES: dict[str, dict[str, Any]] = {
     "tpe": {"search": {"algorithm": "tpe", "startup_trials": 3}, "scheduler": {"algorithm": "asha"}},
     "random": {"search": {"algorithm": "random"}, "scheduler": {"algorithm": "median"}},
@@ -69,7 +73,12 @@ def make(tiny_config: TinyConfig, tmp_path: Path) -> Callable[..., Simulation]:
 def what_happened(history: History) -> list[Any]:
     """Of every trial: parameters, scores, end and, in a population, donors."""
     return [
-        (t.params, [(r.epoch, r.metrics, r.verdict) for r in t.results], t.state, [(e, x.donor) for e, x in t.exploits])
+        (
+            t.params,
+            [(r.epoch, r.metrics, r.verdict) for r in t.results],
+            t.state,
+            [(e, x.source_trial) for e, x in t.exploits],
+        )
         for t in history.trials
     ]
 
@@ -143,7 +152,7 @@ def test_the_worst_of_a_population_go_on_from_copies_of_the_best(make: Callable[
     before = {t.number: t.results[1].metrics["coco/AP"] for t in history.trials}
     ranked = sorted(before, key=lambda number: before[number])
     assert {exploit.trial for exploit in first.exploits} == set(ranked[:2])
-    assert {exploit.donor for exploit in first.exploits} <= set(ranked[-2:])
+    assert {exploit.source_trial for exploit in first.exploits} <= set(ranked[-2:])
     assert all(trial.epoch == EPOCHS for trial in history.trials)
 
 
@@ -174,14 +183,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def conducted(make: Callable[..., Simulation]) -> tuple[Conductor, Journal, Simulation]:
+def conducted(make: Callable[..., Simulation]) -> tuple[TrialScheduler, Journal, Simulation]:
     simulation = make(**SEARCHES["tpe"])
     journal = Journal(simulation.folder / "journal.jsonl")
     journal.write(SessionBegan(trials=9))
-    return Conductor(simulation.candidates, journal, simulation.folder, EPOCHS), journal, simulation
+    return TrialScheduler(simulation.candidates, journal, simulation.folder, EPOCHS), journal, simulation
 
 
-Conducted = tuple[Conductor, Journal, Simulation]
+Conducted = tuple[TrialScheduler, Journal, Simulation]
 
 
 def test_a_trial_whose_process_died_goes_on_from_its_checkpoint(conducted: Conducted) -> None:
@@ -330,7 +339,7 @@ def test_gpu_hours_end_a_sweep(make: Callable[..., Simulation]) -> None:
     simulation = make(**SEARCHES["tpe"], budget={"trials": 9, "gpu_hours": 4.5 / 3600})
     journal = Journal(simulation.folder / "journal.jsonl")
     journal.write(SessionBegan(trials=9))
-    conductor = Conductor(simulation.candidates, journal, simulation.folder, EPOCHS, gpus=2)
+    conductor = TrialScheduler(simulation.candidates, journal, simulation.folder, EPOCHS, gpus=2)
     task = conductor.next()
     assert task is not None
     assert [conductor.report(0, simulation.train(task, epoch)) for epoch in (1, 2, 3)] == [True, True, False]

@@ -13,8 +13,8 @@ from mrqm.config.dotted import flatten
 from pipelines.storage.run_dir import RunFolder
 from pipelines.tracking.tracker import Tracker
 from tune.search.searcher import Searcher, make_study
-from tune.search.warm_start import Found, find_known
-from tune.space.sampling import Candidates
+from tune.search.warm_start import PriorRuns, find_prior_runs
+from tune.space.sampling import ConfigSampler
 from tune.space.schema import SpaceError, make_space
 from tune.state.journal import Journal, read_history
 from tune.state.records import SessionBegan, WarmStarted
@@ -32,7 +32,7 @@ SPACE: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def make_config(tiny_config: TinyConfig, tmp_path_factory: pytest.TempPathFactory) -> TinyConfig:
     folder = tmp_path_factory.mktemp("warm")
-    places = [f"output={folder}/runs", f"tracking.uri=sqlite:///{folder}/mlflow.db"]
+    places = [f"output_dir={folder}/runs", f"tracking.uri=sqlite:///{folder}/mlflow.db"]
     return lambda *overrides: tiny_config(*places, *overrides)
 
 
@@ -70,24 +70,24 @@ def no_other_store(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def find(make_config: TinyConfig) -> Callable[..., Found]:
-    def look(**warm_start: Any) -> Found:
+def find(make_config: TinyConfig) -> Callable[..., PriorRuns]:
+    def look(**warm_start: Any) -> PriorRuns:
         config = make_config()
-        found = find_known(Candidates(make_space(SPACE | {"warm_start": warm_start}), config), config, STAMP)
+        found = find_prior_runs(ConfigSampler(make_space(SPACE | {"warm_start": warm_start}), config), config, STAMP)
         assert found is not None
         return found
 
     return look
 
 
-def test_runs_that_could_have_been_trials_are_taken_with_their_best_value(find: Callable[..., Found]) -> None:
+def test_runs_that_could_have_been_trials_are_taken_with_their_best_value(find: Callable[..., PriorRuns]) -> None:
     alone, pruned = find().runs
     assert (alone.params, alone.values, alone.pruned) == ({IOU: 0.5, "optim.lr": 1e-4}, (0.3,), False)
     assert alone.curve == {1: 0.1, 2: 0.3, 3: 0.2}
     assert (pruned.params, pruned.values, pruned.pruned) == ({IOU: 0.6, "optim.lr": 1e-3}, (0.05,), True)
 
 
-def test_what_cannot_be_compared_is_left_out_and_told(find: Callable[..., Found]) -> None:
+def test_what_cannot_be_compared_is_left_out_and_told(find: Callable[..., PriorRuns]) -> None:
     assert set(find().left_out) == {
         "parameters changed while it trained", f"{IOU} is not one of 0.4 … 0.7",
         f"not allowed by constraint '{IOU} < 0.65'", "train.epochs=9 there, 2 now", "coco/AP was not measured",
@@ -98,7 +98,7 @@ def test_what_cannot_be_compared_is_left_out_and_told(find: Callable[..., Found]
     assert "1 left out: train.epochs=9 there, 2 now" in lines
 
 
-def test_keys_that_may_differ_are_named(find: Callable[..., Found]) -> None:
+def test_keys_that_may_differ_are_named(find: Callable[..., PriorRuns]) -> None:
     assert [run.values for run in find(differ="train.epochs").runs] == [(0.3,), (0.05,), (0.4,)]
 
 
@@ -111,7 +111,7 @@ def test_a_section_that_was_chosen_is_known_again(make_config: TinyConfig) -> No
         with Tracker(trained, RunFolder(trained), tags=STAMP) as tracker:
             tracker.log_metrics({"epoch": 1, "coco/AP": 0.5}, 10)
     space = make_space({"parameters": tile, "budget": {"trials": 4}, "warm_start": {}})
-    found = find_known(Candidates(space, config), config, STAMP)
+    found = find_prior_runs(ConfigSampler(space, config), config, STAMP)
     assert found is not None
     assert [run.params for run in found.runs] == [{"data.tile": one} for one in tile["data.tile"]["choice"]]
 
@@ -129,16 +129,16 @@ def test_a_run_of_a_version_without_a_key_counts_with_its_default(
     client.log_metric(run, "epoch", 1, step=10)
     client.log_metric(run, "coco/AP", 0.5, step=10)
     client.set_terminated(run)
-    candidates = Candidates(make_space(SPACE | {"warm_start": {}}), config)
+    candidates = ConfigSampler(make_space(SPACE | {"warm_start": {}}), config)
     if taken:
-        found = find_known(candidates, config, STAMP)
+        found = find_prior_runs(candidates, config, STAMP)
         assert found is not None and len(found.runs) == taken
     else:
         with pytest.raises(SpaceError, match=r"optim\.warmup_steps=7 there, 500 now"):
-            find_known(candidates, config, STAMP)
+            find_prior_runs(candidates, config, STAMP)
 
 
-def test_a_sweep_is_named(find: Callable[..., Found]) -> None:
+def test_a_sweep_is_named(find: Callable[..., PriorRuns]) -> None:
     assert [run.values for run in find(sweeps=["old"]).runs] == [(0.05,)]
 
 
@@ -154,7 +154,7 @@ def test_a_sweep_is_named(find: Callable[..., Found]) -> None:
     ],
 )
 def test_what_is_not_there_or_cannot_be_compared_at_all_is_refused(
-    find: Callable[..., Found], warm_start: dict[str, Any], message: str
+    find: Callable[..., PriorRuns], warm_start: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(SpaceError, match=message):
         find(**warm_start)
@@ -163,15 +163,15 @@ def test_what_is_not_there_or_cannot_be_compared_at_all_is_refused(
 def test_a_key_that_may_differ_but_is_none_is_refused(make_config: TinyConfig) -> None:
     space = make_space(SPACE | {"warm_start": {"differ": ["train.epoch"]}})
     with pytest.raises(SpaceError, match=r"warm_start\.differ: train\.epoch is no key"):
-        Candidates(space, make_config()).check()
+        ConfigSampler(space, make_config()).check()
 
 
 def test_the_search_learns_from_them_and_remembers_them(
-    find: Callable[..., Found], make_config: TinyConfig, tmp_path: Path
+    find: Callable[..., PriorRuns], make_config: TinyConfig, tmp_path: Path
 ) -> None:
     """With two known runs TPE has no random start left; the journal alone gives the same suggestion again."""
     space = make_space(SPACE | {"search": {"startup_trials": 2}})
-    candidates = Candidates(space, make_config())
+    candidates = ConfigSampler(space, make_config())
     cold, warm = Journal(tmp_path / "cold"), Journal(tmp_path / "warm")
     cold.write(SessionBegan(trials=4))
     warm.write(WarmStarted(runs=find().runs))

@@ -10,7 +10,7 @@ import pytest
 from mrqm.config import Config
 from pipelines.storage.run_dir import RunError
 from tune.report.plan import count_wanted
-from tune.space.sampling import Candidates
+from tune.space.sampling import ConfigSampler
 from tune.space.schema import make_space
 from tune.state.history import History
 from tune.state.records import AnyEntry, Failed, Reported, SessionBegan, TrialBegan, Verdict
@@ -36,7 +36,7 @@ def wanted(tiny_config: TinyConfig) -> Callable[..., int]:
 
     def count(entries: list[AnyEntry], more: int, gpus: int = 0, **space: Any) -> int:
         usual = {"parameters": {RATIO: {"int": [1, 9]}}, "budget": {"trials": 3}}
-        candidates = Candidates(make_space(usual | space), tiny_config())
+        candidates = ConfigSampler(make_space(usual | space), tiny_config())
         return count_wanted(candidates, History([SessionBegan(at=0, trials=3), *entries]), more, gpus)
 
     return count

@@ -93,8 +93,8 @@ def test_a_list_from_a_journal_has_neighbours() -> None:
 
 
 def test_a_number_is_neat_on_the_grid_as_off_it() -> None:
-    assert make(uniform=[0.4, 0.7], step=0.1).neat(0.4 + 2 * 0.1) == 0.6
-    assert make(uniform=[0.4, 0.7]).neat(0.4 + 0.123456) == 0.5235
+    assert make(uniform=[0.4, 0.7], step=0.1).quantize(0.4 + 2 * 0.1) == 0.6
+    assert make(uniform=[0.4, 0.7]).quantize(0.4 + 0.123456) == 0.5235
 
 
 @pytest.mark.parametrize(

@@ -5,19 +5,19 @@ from typing import Any
 import pytest
 
 from mrqm.config import Config
-from tune.space.sampling import Candidates
+from tune.space.sampling import ConfigSampler
 from tune.space.schema import SpaceError, make_space
 
 TinyConfig = Callable[..., Config]
-MakeCandidates = Callable[..., Candidates]
+MakeCandidates = Callable[..., ConfigSampler]
 RATIO, LEAST = "loss.one_to_many.ratio", "loss.one_to_many.min_positives"
 
 
 @pytest.fixture(scope="module")
 def make(tiny_config: TinyConfig) -> MakeCandidates:
-    def build(parameters: dict[str, Any], *overrides: str, **values: Any) -> Candidates:
+    def build(parameters: dict[str, Any], *overrides: str, **values: Any) -> ConfigSampler:
         space = make_space({"parameters": parameters, "budget": {"trials": 4}} | values)
-        return Candidates(space, tiny_config(*overrides))
+        return ConfigSampler(space, tiny_config(*overrides))
 
     return build
 
@@ -168,7 +168,7 @@ def test_trials_to_start_with_that_are_the_same_come_once(make: MakeCandidates, 
     """The same is the same configuration: `min_positives` is 1 and `lr` is 0.001 without being named."""
     candidates = make({RATIO: {"int": [1, 3]}, "optim.lr": {"loguniform": [1e-5, 1e-2]}}, start=start)
     candidates.check()
-    assert candidates.start == [{key: 2 if key == RATIO else 1e-3 for key in start[0]}]
+    assert candidates.points_to_evaluate == [{key: 2 if key == RATIO else 1e-3 for key in start[0]}]
 
 
 def test_a_trial_to_start_with_names_whole_sections(make: MakeCandidates) -> None:
@@ -198,5 +198,5 @@ def test_a_population_keeps_its_weights_shapes(make: MakeCandidates) -> None:
 
 
 def test_starting_trials_lie_in_the_space(make: MakeCandidates) -> None:
-    with pytest.raises(SpaceError, match=rf"start: {RATIO}=9 is not one of int 1 … 3"):
+    with pytest.raises(SpaceError, match=rf"points_to_evaluate: {RATIO}=9 is not one of int 1 … 3"):
         make({RATIO: {"int": [1, 3]}}, start=[{RATIO: 9}]).check()

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from mrqm.config import ConfigError
-from tune.space.sampling import Candidates
+from tune.space.sampling import ConfigSampler
 from tune.space.schema import Space, SpaceError, load_space, make_space, overrides, sweep_config
 
 SPACES = sorted((Path(__file__).parents[3] / "tune" / "spaces").glob("*.yaml"))
@@ -17,14 +17,14 @@ ONE = {"parameters": {"optim.lr": {"uniform": [0.1, 0.2]}}, "budget": {"trials":
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
 def test_shipped_spaces_fit_the_papers_configuration(path: Path) -> None:
     space = load_space(path)
-    Candidates(space, sweep_config(CONFIGS / "visdrone_r50.yaml", space)).check()
+    ConfigSampler(space, sweep_config(CONFIGS / "visdrone_r50.yaml", space)).check()
 
 
 @pytest.mark.parametrize("path", [p for p in SPACES if p.stem.startswith("paper")], ids=lambda path: path.stem)
 def test_every_row_of_a_papers_table_belongs_to_one_trial(path: Path) -> None:
     space = load_space(path)
-    candidates = Candidates(space, sweep_config(CONFIGS / "visdrone_r50.yaml", space))
-    trials = [*space.start, *candidates.grid()]
+    candidates = ConfigSampler(space, sweep_config(CONFIGS / "visdrone_r50.yaml", space))
+    trials = [*space.points_to_evaluate, *candidates.grid()]
     assert space.paper is not None
     for row in space.paper.rows:
         assert sum(row.at.items() <= trial.items() for trial in trials) == 1
@@ -38,10 +38,10 @@ def test_a_space_survives_being_written() -> None:
 
 
 def test_the_command_line_wins_over_the_space_and_the_space_over_the_file(tmp_path: Path) -> None:
-    (tmp_path / "c.yaml").write_text("{name: base, optim: {lr: 1, clip_norm: 1}, train: {epochs: 5}}")
-    space = make_space(ONE | {"name": "s", "fixed": {"train.epochs": 6, "optim.clip_norm": 2}})
-    config = sweep_config(tmp_path / "c.yaml", space, ["optim.clip_norm=3"])
-    assert (config.train.epochs, config.optim.clip_norm, config.name) == (6, 3, "base-s")
+    (tmp_path / "c.yaml").write_text("{name: base, optim: {lr: 1, max_grad_norm: 1}, train: {epochs: 5}}")
+    space = make_space(ONE | {"name": "s", "fixed": {"train.epochs": 6, "optim.max_grad_norm": 2}})
+    config = sweep_config(tmp_path / "c.yaml", space, ["optim.max_grad_norm=3"])
+    assert (config.train.epochs, config.optim.max_grad_norm, config.name) == (6, 3, "base-s")
     assert sweep_config(tmp_path / "c.yaml", space, ["name=mine"]).name == "mine"
 
 
@@ -80,7 +80,7 @@ def test_numbers_in_scientific_notation_are_numbers_wherever_they_stand(tmp_path
         "paper: {source: s, column: c, rows: [{at: {optim.lr: 1e-4}, value: 1e-1}]}\n"
     )
     space = load_space(path)
-    assert (space.start, space.fixed) == (({"optim.lr": 1e-3},), {"optim.weight_decay": 1e-3})
+    assert (space.points_to_evaluate, space.fixed) == (({"optim.lr": 1e-3},), {"optim.weight_decay": 1e-3})
     assert space.parameters["train.seed"].choice == (1000.0, 7)
     assert space.paper is not None and space.paper.rows[0].at == {"optim.lr": 1e-4}
 

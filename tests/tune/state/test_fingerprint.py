@@ -28,7 +28,7 @@ BASE: dict[str, Any] = {
 
 @pytest.fixture
 def make(tiny_config: TinyConfig, tmp_path: Path) -> TinyConfig:
-    return lambda *overrides: tiny_config(f"output={tmp_path}/runs", *overrides)
+    return lambda *overrides: tiny_config(f"output_dir={tmp_path}/runs", *overrides)
 
 
 def start(config: Config, **change: Any) -> Path:
@@ -60,7 +60,7 @@ def begin_as_before(config: Config, trial: Config | None = None, **space: Any) -
         {},
         {"budget": {"trials": 9, "hours": 2}},
         {"parameters": {"optim.lr": {"loguniform": [1e-5, 1]}, "train.seed": {"int": [0, 4]}}},
-        {"about": "more words"},
+        {"description": "more words"},
         {"fixed": {"optim.lr": 1e-3}},
     ],
 )
@@ -80,7 +80,7 @@ def test_what_extends_a_space_is_allowed_and_kept(make: TinyConfig, change: dict
         ({"parameters": {"optim.lr": {"loguniform": [1e-4, 1e-2]}}}, r"parameters\.train\.seed: only there"),
         ({"objective": "coco/AP50"}, "objective: .* there, .*AP50.* now"),
         ({"search": {"seed": 1}}, r'search: .*"seed": 0.* there'),
-        ({"start": [{"optim.lr": 1e-3}]}, r"start: \[\] there, .* now"),
+        ({"points_to_evaluate": [{"optim.lr": 1e-3}]}, r"points_to_evaluate: \[\] there, .* now"),
     ],
 )
 def test_what_changes_a_space_is_refused_and_leaves_it(make: TinyConfig, change: dict[str, Any], message: str) -> None:
@@ -101,8 +101,8 @@ def test_another_configuration_is_refused_whoever_sets_it(make: TinyConfig) -> N
 
 
 def test_a_number_that_was_read_as_a_word_is_the_same() -> None:
-    words = {"parameters": {"optim.lr": {"choice": ["1e-4", "1e-3"]}}, "start": [{"optim.lr": "1e-4"}]}
-    numbers = {"parameters": {"optim.lr": {"choice": [1e-4, 1e-3]}}, "start": [{"optim.lr": 1e-4}]}
+    words = {"parameters": {"optim.lr": {"choice": ["1e-4", "1e-3"]}}, "points_to_evaluate": [{"optim.lr": "1e-4"}]}
+    numbers = {"parameters": {"optim.lr": {"choice": [1e-4, 1e-3]}}, "points_to_evaluate": [{"optim.lr": 1e-4}]}
     assert find_differences(make_space(BASE | words), make_space(BASE | numbers)) == []
 
 

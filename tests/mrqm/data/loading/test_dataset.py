@@ -85,7 +85,7 @@ def test_scaled_images_keep_their_native_size_in_the_target(write_visdrone: Writ
 
 def test_tiles_cover_native_px_and_clip_their_boxes(write_visdrone: WriteVisDrone) -> None:
     folder = write_visdrone({"a": "50,10,20,10,1,4,0,0\n"}, split="val", size=(96, 128))
-    dataset = build(folder, scale=0.5, tile={"size": 32, "overlap": 0, "min_visible": 0.4})
+    dataset = build(folder, scale=0.5, tile={"size": 32, "overlap": 0, "min_area_ratio": 0.4})
     left, right = read(dataset, 0), read(dataset, 1)
     assert left[1]["orig_size"].tolist() == [64, 64]
     assert pixels_of(left[1]) == [[25, 5, 32, 10]]
@@ -119,7 +119,7 @@ def test_ignored_regions_are_blackened_when_asked_except_under_objects(write_vis
 
 def test_an_item_as_an_image_of_its_own_has_the_targets_boxes(write_visdrone: WriteVisDrone) -> None:
     folder = write_visdrone({"a": "47,10,20,10,1,4,0,0\n1,1,9,9,1,4,0,0\n40,0,70,60,0,0,0,0"}, split="val")
-    dataset = build(folder, scale=0.75, tile={"size": 40, "overlap": 8, "min_visible": 0.4})
+    dataset = build(folder, scale=0.75, tile={"size": 40, "overlap": 8, "min_area_ratio": 0.4})
     seen = 0
     for index, item in enumerate(dataset.items):
         truth = window_truth(item, 0.4, (item.window.height, item.window.width))
@@ -139,7 +139,7 @@ def test_training_drops_empty_tiles_and_evaluation_keeps_them(write_visdrone: Wr
     tile = {"size": 32, "overlap": 0}
     assert len(build(write_visdrone({"a": "2,2,9,9,1,4,0,0"}), tile=tile)) == 1
     assert len(build(write_visdrone({"a": "2,2,9,9,1,4,0,0"}, split="val"), tile=tile)) == 12
-    assert len(build(write_visdrone({"a": "2,2,9,9,1,4,0,0"}), tile=tile | {"keep_empty": 1.0})) == 12
+    assert len(build(write_visdrone({"a": "2,2,9,9,1,4,0,0"}), tile=tile | {"empty_fraction": 1.0})) == 12
 
 
 def test_every_item_has_its_own_image_id(write_visdrone: WriteVisDrone) -> None:
@@ -167,7 +167,7 @@ def test_tiles_are_what_each_box_by_itself_and_the_whole_image_say(
     )
     noise = rng.integers(0, 255, (190, 290, 3), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "images" / "a.png")
-    tile = {"size": 64, "overlap": 20, "min_visible": 0.4}
+    tile = {"size": 64, "overlap": 20, "min_area_ratio": 0.4}
     dataset = build(folder, tile=tile, augment={"horizontal_flip": float(mirrored)})
     record = dataset.annotations.records[0]
     labels = [*record.labels, *record.ignore_labels]
@@ -197,7 +197,7 @@ AUGMENT = {"horizontal_flip": 0.5, "scale_jitter": (0.6, 1.6), "random_crop": Tr
 AUGMENT_WHOLE = AUGMENT | {"random_crop": False}
 
 
-@pytest.mark.parametrize("tile", [None, {"size": 64, "overlap": 16, "min_visible": 0.0}])
+@pytest.mark.parametrize("tile", [None, {"size": 64, "overlap": 16, "min_area_ratio": 0.0}])
 def test_augmented_boxes_lie_on_their_objects(write_visdrone: WriteVisDrone, tile: dict[str, Any] | None) -> None:
     augment = AUGMENT | {"color_jitter": 0.0, "random_crop": tile is not None}
     dataset = build(write_visdrone({"a": "50,40,24,16,1,4,0,0"}), tile=tile, augment=augment)
@@ -215,7 +215,9 @@ def test_augmented_boxes_lie_on_their_objects(write_visdrone: WriteVisDrone, til
 
 def test_augmentation_moves_ignored_regions_along(write_visdrone: WriteVisDrone) -> None:
     text = "50,40,24,16,1,4,0,0\n50,40,24,16,0,0,0,0"
-    dataset = build(write_visdrone({"a": text}), tile={"size": 64, "min_visible": 0.0, "overlap": 0}, augment=AUGMENT)
+    dataset = build(
+        write_visdrone({"a": text}), tile={"size": 64, "min_area_ratio": 0.0, "overlap": 0}, augment=AUGMENT
+    )
     for epoch in range(20):
         _, target = read(dataset, (epoch, 0))
         np.testing.assert_allclose(target["boxes"], target["ignore_boxes"])
@@ -258,7 +260,7 @@ def test_two_thousand_objects_in_one_image(write_visdrone: WriteVisDrone) -> Non
 
 def test_objects_are_counted_as_the_targets_hold_them(write_visdrone: WriteVisDrone) -> None:
     folder = write_visdrone({"a": "50,10,20,10,1,4,0,0\n1,1,9,9,1,4,0,0\n1,1,9,9,0,0,0,0", "b": ""}, split="val")
-    dataset = build(folder, tile={"size": 64, "overlap": 0, "min_visible": 0.4})
+    dataset = build(folder, tile={"size": 64, "overlap": 0, "min_area_ratio": 0.4})
     assert len(dataset) == 8
     assert [dataset.count_objects(index) for index in range(8)] == [
         len(read(dataset, index)[1]["boxes"]) for index in range(8)

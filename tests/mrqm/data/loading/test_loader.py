@@ -194,7 +194,7 @@ def test_worker_processes_change_nothing_and_see_the_epoch(write_visdrone: Write
 
 def test_training_batches_fill_every_accumulated_part(write_visdrone: WriteVisDrone) -> None:
     root = write_visdrone(names(11)).parent
-    config = configure(root, batch_size=4, accumulate=2)
+    config = configure(root, batch_size=4, gradient_accumulation_steps=2)
     loader = build_loader(config, build_dataset(config, "train"), training=True)
     assert len(loader) == 4
     assert [len(batch) for batch in ids(list(loader))] == [2, 2, 2, 2]

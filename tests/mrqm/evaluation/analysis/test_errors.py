@@ -8,7 +8,7 @@ import pytest
 from mrqm.evaluation import CocoProtocol
 from mrqm.evaluation.analysis.curves import precision_over_recall, recall_by_size
 from mrqm.evaluation.analysis.errors import ERRORS, SIZE_BINS, ErrorAnalysis, decompose
-from mrqm.evaluation.analysis.outcomes import judge
+from mrqm.evaluation.analysis.outcomes import find_outcomes
 from mrqm.evaluation.protocols.protocol import DetectionLimit
 from mrqm.structures.annotations import IGNORED_REGION, ImageRecord
 from mrqm.structures.detections import ImageDetections
@@ -20,7 +20,7 @@ CAR, BUS = 0, 1
 
 
 def analyse(record: ImageRecord, detections: ImageDetections) -> ErrorAnalysis:
-    return decompose(judge([record], [detections], len(CLASSES)))
+    return decompose(find_outcomes([record], [detections], len(CLASSES)))
 
 
 def counts(record: ImageRecord, detections: ImageDetections, label: int = CAR) -> dict[str, int]:
@@ -133,7 +133,7 @@ def test_ap50_is_that_of_coco(seed: int, limit: int) -> None:
     images = sorted(zip(*random_images(seed), strict=True), key=lambda image: image[0].image_id)  # as equal scores are
     records, detections = zip(*images, strict=True)
     coco = protocol.score(records, detections, CLASSES)
-    outcomes = judge(records, detections, len(CLASSES), protocol.limit)
+    outcomes = find_outcomes(records, detections, len(CLASSES), protocol.limit)
     assert decompose(outcomes).mean_ap50[0] == pytest.approx(coco["AP50"], abs=1e-6)
     assert np.nanmean(precision_over_recall(outcomes)) == pytest.approx(coco["AP50"], abs=1e-6)
 
@@ -151,7 +151,7 @@ def test_misses_cost_nothing_where_all_objects_of_a_class_are_missed_and_such_cl
 
 def test_mending_never_costs() -> None:
     records, detections = random_images(0)
-    analysis = decompose(judge(records, detections, len(CLASSES)))
+    analysis = decompose(find_outcomes(records, detections, len(CLASSES)))
     assert np.nanmin(analysis.lost) > -1e-12
     assert (analysis.counts[0] == analysis.counts[1:].sum(axis=0)).all()
     assert (analysis.counts[..., :5].sum(axis=-1) == analysis.counts[..., ERRORS.index("FP")]).all()
@@ -159,13 +159,13 @@ def test_mending_never_costs() -> None:
 
 def test_perfect_detections_lose_nothing() -> None:
     records, _ = random_images(0)
-    analysis = decompose(judge(records, [perfect(record) for record in records], len(CLASSES)))
+    analysis = decompose(find_outcomes(records, [perfect(record) for record in records], len(CLASSES)))
     assert analysis.mean_ap50[0] == pytest.approx(1)
     assert analysis.counts.sum() == 0 and np.nansum(analysis.lost) == pytest.approx(0)
 
 
 def test_without_images_there_is_nothing() -> None:
-    analysis = decompose(judge([], [], len(CLASSES)))
+    analysis = decompose(find_outcomes([], [], len(CLASSES)))
     assert np.isnan(analysis.mean_ap50).all() and analysis.counts.sum() == 0
 
 
@@ -173,13 +173,13 @@ def test_without_images_there_is_nothing() -> None:
 def test_the_limit_is_per_image_and_maybe_per_class(per_class: bool, left: int) -> None:
     rows = [(NOWHERE, CAR, 0.9)] * 3 + [(NOWHERE, BUS, 0.7), (PLACE, CAR, 0.5)]
     limit = DetectionLimit(3, per_class)
-    outcomes = judge([truth([(PLACE, CAR)])], [found(*rows)], len(CLASSES), limit)
+    outcomes = find_outcomes([truth([(PLACE, CAR)])], [found(*rows)], len(CLASSES), limit)
     assert (len(outcomes.scores), outcomes.found.tolist()) == (left, [False])
 
 
 def test_without_a_limit_every_detection_of_an_image_counts() -> None:
     rows = [(NOWHERE, CAR, 0.9)] * 2000 + [(PLACE, CAR, 0.5)]
-    outcomes = judge([truth([(PLACE, CAR)])], [found(*rows)], len(CLASSES))
+    outcomes = find_outcomes([truth([(PLACE, CAR)])], [found(*rows)], len(CLASSES))
     assert (len(outcomes.scores), outcomes.found.tolist()) == (2001, [True])
 
 
@@ -188,7 +188,7 @@ def test_recall_is_counted_between_edges() -> None:
         [((100, 100, 8, 8), CAR), ((200, 200, 10, 10), CAR), ((300, 300, 9, 9), BUS), ((50, 50, 40, 40), BUS)]
     )
     detections = found(((100, 100, 8, 8), CAR, 0.1), ((50, 50, 40, 40), BUS, 0.2))
-    curve = recall_by_size(judge([record], [detections], len(CLASSES)), np.array([0, 8, 10, 20, np.inf]))
+    curve = recall_by_size(find_outcomes([record], [detections], len(CLASSES)), np.array([0, 8, 10, 20, np.inf]))
     np.testing.assert_array_equal(curve.recall, [np.nan, 1 / 2, 0, 1])
     assert curve.objects.tolist() == [0, 2, 1, 1]
 
@@ -196,6 +196,6 @@ def test_recall_is_counted_between_edges() -> None:
 def test_precision_over_recall_is_the_envelope() -> None:
     record = truth([(PLACE, CAR), ((400, 400, 20, 20), CAR)])
     rows = found((NOWHERE, CAR, 0.9), (PLACE, CAR, 0.8), ((400, 400, 20, 20), CAR, 0.7))
-    curves = precision_over_recall(judge([record], [rows], len(CLASSES)))
+    curves = precision_over_recall(find_outcomes([record], [rows], len(CLASSES)))
     np.testing.assert_allclose(curves[CAR], 2 / 3)
     assert np.isnan(curves[BUS]).all()
