@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from mrqm.config import Config, Section
+from mrqm.config.sections.section import section_type
 
 HEAD = """# Configuration
 
@@ -24,7 +25,7 @@ def render() -> str:
 
 def _section(section: type[Section], prefix: str) -> list[str]:
     """A table of one section's keys, then its sections."""
-    nested = {name: kind for name, field in section.model_fields.items() if (kind := _nested(field.annotation))}
+    nested = {name: kind for name, field in section.model_fields.items() if (kind := section_type(field.annotation))}
     heading = [f"## {prefix.rstrip('.')}", ""] if prefix else []
     rows = [
         f"| `{prefix}{name}` | `{_shown(field.get_default())}` | {' '.join((field.description or '').split())} |"
@@ -35,11 +36,6 @@ def _section(section: type[Section], prefix: str) -> list[str]:
     intro = [(section.__doc__ or "").strip(), ""] if prefix else []
     parts = [line for name, kind in nested.items() for line in _section(kind, f"{prefix}{name}.")]
     return [*heading, *intro, *table, *parts]
-
-
-def _nested(annotation: Any) -> type[Section] | None:
-    kinds = (annotation, *getattr(annotation, "__args__", ()))
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
 
 
 def _shown(value: Any) -> str:

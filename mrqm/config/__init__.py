@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from mrqm.config.defaults import fill_defaults
 from mrqm.config.loading import ConfigError, load_config, make_config
+from mrqm.config.roles import has_role, keys_with, renamed_keys
+from mrqm.config.sections.annotations import RenamedFrom, Role, Roles
 from mrqm.config.sections.config import Config
 from mrqm.config.sections.data import DataConfig, DataFormat, FolderOrUri
 from mrqm.config.sections.evaluation import EvaluationConfig
@@ -31,11 +33,17 @@ __all__ = [
     "LossConfig",
     "ModelConfig",
     "OptimConfig",
+    "RenamedFrom",
+    "Role",
+    "Roles",
     "ScalingConfig",
     "Section",
     "TrackingConfig",
     "TrainConfig",
     "fill_defaults",
+    "has_role",
+    "keys_with",
     "load_config",
     "make_config",
+    "renamed_keys",
 ]

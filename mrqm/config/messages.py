@@ -13,6 +13,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from mrqm.config.roles import renamed_keys
 from mrqm.config.sections.section import Section
 from mrqm.config.type_words import bare_type, describe_type, is_section
 
@@ -86,6 +87,8 @@ def _describe(fault: Any, place: _Place, given: Any, root: type[Section], show: 
     if fault["type"] == "value_error":
         message = fault["msg"].removeprefix("Value error, ")
         return f"{key}: {message}" if key else message
+    if new := renamed_keys(root).get(key):
+        return f"{key}: is called {new} now"
     if place.annotation is None:
         return f"{key}: unknown key; {_near(place, given, root)}"
     if fault["type"] == "missing" and len(fault["loc"]) == len(place.keys):

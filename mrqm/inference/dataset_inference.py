@@ -1,6 +1,6 @@
 """A model, or a file of results, held against annotations.
 
-found = look_at(detector, dataset, "sliced")
+found = predict_dataset(detector, dataset, "sliced")
 metrics = score_under([VisDroneProtocol()], found.records, found.detections, found.classes)
 """
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import mrqm
 from mrqm.checkpoint.files import WEIGHTS
-from mrqm.config import Config
+from mrqm.config import Config, Role, has_role
 from mrqm.config.dotted import flatten
 from mrqm.inference.detector import Detector
 from pipelines.compute.device import pick_device
@@ -24,20 +24,6 @@ from pipelines.inference.results_dir import PredictionFolder, Result
 from pipelines.registry.model_uri import checkpoint_folder, read_tracking
 from pipelines.storage.data_cache import local_folders
 from pipelines.storage.filesystem import is_uri
-
-DECIDING_KEYS = (
-    "model.",
-    "data.scale",
-    "data.max_side",
-    "data.resize",
-    "data.tile",
-    "data.classes",
-    "train.precision",
-    "evaluation.",
-)
-"""Keys, or beginnings of keys, that change what is found …"""
-FREE_KEYS = ("model.backbone.weights", "model.compile", "evaluation.batch_size", "evaluation.area_bins")
-"""… but for these."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +130,4 @@ def _predict_everywhere(
 def _deciding(config: Config) -> dict[str, Any]:
     """The settings that change what is found."""
     flat = flatten(config.model_dump(mode="json"))
-    return {
-        key: value for key, value in flat.items() if key.startswith(DECIDING_KEYS) and not key.startswith(FREE_KEYS)
-    }
+    return {key: value for key, value in flat.items() if has_role(key, Role.INFERENCE)}

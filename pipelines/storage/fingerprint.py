@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mrqm.config import Config, fill_defaults
+from mrqm.config import Config, Role, fill_defaults, has_role, keys_with
 from mrqm.config.dotted import flatten
 from mrqm.data import DetectionDataset
 from mrqm.data.formats.digest import DIGEST_VERSION, data_digest, file_digest
@@ -26,15 +26,6 @@ from pipelines.compute.messages import PROTOCOL
 from pipelines.storage.run_dir import RunError, RunFolder
 
 FILE = "fingerprint.json"
-RUNTIME_KEYS = (
-    "name", "output_dir", "train.num_checkpoints_to_keep", "tracking.",
-    "scaling.", "data.loader_workers", "data.cache_dir",
-    "data.cache_mb", "data.max_unreadable", "train.checkpoint_minutes", "train.resume", "train.on_divergence",
-    "train.loss_spike_factor", "train.max_skipped", "evaluation.asynchronous", "evaluation.batch_size",
-)  # fmt: skip
-"""Keys, or beginnings of keys, that may differ when a run is continued: where and how it runs, not what it is."""
-DATA_KEYS = ("data.root", "data.format", "data.train", "data.val", "data.classes")
-"""Keys that say which data is read: the digests of what was read are compared instead."""
 WEIGHTS = "model.backbone.weights"
 """The key of a file: its digest is compared instead."""
 SHOWN_DIGITS = 12
@@ -102,13 +93,13 @@ class Fingerprint(BaseModel):
             by_content.append(WEIGHTS)
         for key in sorted(there.keys() | now.keys()):
             kept, asked = there.get(key, "absent"), now.get(key, "absent")
-            if kept != asked and key not in by_content and not key.startswith(RUNTIME_KEYS):
+            if kept != asked and key not in by_content and not has_role(key, Role.RUNTIME):
                 yield f"{key}: {kept} there, {asked} now"
 
     def _data_keys_to_skip(self, former: Self) -> Sequence[str]:
         """Keys of data whose content is compared, now or as soon as it is read; old checkpoints name all classes."""
         if former.digest_version == self.digest_version and {"data.train", "data.val"} <= former.content.keys():
-            return DATA_KEYS
+            return keys_with(Role.DATA)
         return ("data.classes",) if former.mrqm is None else ()
 
     def _content_differences(self, former: Self) -> Iterator[str]:

@@ -18,10 +18,9 @@ from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
-from mrqm.config import Config, fill_defaults
+from mrqm.config import Config, Role, fill_defaults, has_role
 from mrqm.config.dotted import flatten
 from mrqm.redaction import redact
-from pipelines.storage.fingerprint import RUNTIME_KEYS
 from pipelines.tracking.client import Client
 from pipelines.tracking.store import first_contact, resolve_experiment, resolve_uri, sqlite_path
 from pipelines.tracking.tracker import metric_name
@@ -31,11 +30,6 @@ from tune.space.settings import WarmStart
 from tune.space.values import canonical, lies_in, section_of
 from tune.state.records import KnownRun
 
-NOT_COMPARED = (
-    "data.root", "data.format", "scaling.cpus_per_worker", "scaling.use_gpu",
-    *(key for key in RUNTIME_KEYS if key != "scaling."),  # more workers make larger batches
-)  # fmt: skip
-"""Keys, or beginnings of keys, that say where and not what: the digest says what the data is."""
 WEIGHTS = "model.backbone.weights"
 """A file that may lie in another folder there."""
 REASONS = 5
@@ -145,7 +139,9 @@ class _Comparison:
         self._same = {
             key: value
             for key, value in flat.items()
-            if not any(lies_in(key, one) for one in ignored) and not key.startswith(NOT_COMPARED)
+            if not (
+                has_role(key, Role.RUNTIME) or has_role(key, Role.DATA) or any(lies_in(key, one) for one in ignored)
+            )
         }
 
     def read(self, run: Run) -> Params | str:

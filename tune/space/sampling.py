@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
-from mrqm.config import Config, ConfigError, fill_defaults, make_config
+from mrqm.config import Config, ConfigError, Role, fill_defaults, has_role, keys_with, make_config
 from mrqm.evaluation import build_protocol
 from pipelines.compute.messages import PROTOCOL
 from pipelines.storage.filesystem import is_uri
@@ -25,13 +25,6 @@ from tune.space.values import as_word, canonical, dotted, lies_in, section_of
 
 DRAWS = 1000
 """Random trials that are tried out before a sweep, and at most for each trial of it."""
-NOT_SEARCHED = (
-    "name", "output_dir", "train.num_checkpoints_to_keep", "scaling.", "tracking.", "train.resume", "train.max_minutes",
-    "train.checkpoint_minutes", "data.root", "data.val", "data.train", "data.format", "data.classes",
-)  # fmt: skip
-"""Keys, or beginnings of keys, that are no part of what is learned: all trials share them."""
-CHANGES_NO_WEIGHTS = ("optim.", "loss.")
-"""Keys that may change while a trial goes on from another's weights; not weight decay, which comes with them."""
 Identity: TypeAlias = str
 BETWEEN = (3 - math.sqrt(5)) / 2
 """Place within a range at which a value is tried that is no round number."""
@@ -122,7 +115,7 @@ class ConfigSampler:
         raise SpaceError(f"no trial of {DRAWS:,} random ones is allowed; refused were\n{reasons}\nwiden a range")
 
     def grid(self) -> Iterator[Params]:
-        """Every combination that is allowed and no trial of `start`, once; the last keys vary fastest."""
+        """Every combination that is allowed and no trial of `points_to_evaluate`, once; the last keys vary fastest."""
         keys = list(self.space.parameters)
         seen = {self.identity(params) for params in self.points_to_evaluate}
         for values in itertools.product(*(p.grid or () for p in self.space.parameters.values())):
@@ -210,14 +203,13 @@ class ConfigSampler:
         return self.violation(params)
 
     def _fault(self, key: str, parameter: Parameter) -> str | None:
-        if key.startswith(NOT_SEARCHED) or any(lies_in(shared, key) for shared in NOT_SEARCHED):
+        if any(lies_in(shared, key) for shared in keys_with(Role.SHARED)) or has_role(key, Role.SHARED):
             return f"parameters.{key}: all trials share it; set it in `fixed` or on the command line"
         if key == "train.epochs" and self.space.scheduler.algorithm != "none":
             return (
                 "parameters.train.epochs: a scheduler compares trials of equal length; set scheduler.algorithm to none"
             )
-        may_change = key.startswith(CHANGES_NO_WEIGHTS) and key != "optim.weight_decay"
-        if self.space.scheduler.algorithm == "pbt" and not may_change:
+        if self.space.scheduler.algorithm == "pbt" and not has_role(key, Role.SCHEDULABLE):
             return (
                 f"parameters.{key}: pbt goes on from other trials' weights and optimizers, and may change only optim.* "
                 "(but optim.weight_decay) and loss.*"

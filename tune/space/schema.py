@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mrqm.config import Config, Section, load_config
+from mrqm.config import Config, RenamedFrom, Section, load_config
 from mrqm.config.messages import as_yaml, describe_faults
 from mrqm.config.yaml_file import YamlError, read_yaml
 from tune.space.expressions import Expression
@@ -41,7 +41,7 @@ class Space(Section):
 
     name: str = Field(default="space", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Part of the sweep's name; the file's name by default."""
-    description: str = ""
+    description: Annotated[str, RenamedFrom("about")] = ""
     """One line that says what is sought."""
     objective: tuple[Objective, ...] = (Objective(),)
     """A metric, or several whose best compromises are sought."""
@@ -52,7 +52,7 @@ class Space(Section):
     """Settings of all trials; the command line wins over them."""
     parameters: dict[str, Parameter] = Field(default={})
     """What is searched, by dotted key."""
-    points_to_evaluate: tuple[dict[str, Any], ...] = ()
+    points_to_evaluate: Annotated[tuple[dict[str, Any], ...], RenamedFrom("start")] = ()
     """Trials that are run first."""
     constraints: tuple[str, ...] = ()
     """Comparisons of keys that every trial satisfies."""

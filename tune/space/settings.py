@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from mrqm.config import Section
+from mrqm.config import RenamedFrom, Section
 from tune.space.values import read_numbers
 
 Count = Annotated[int, Field(ge=1)]
@@ -42,15 +42,15 @@ class SchedulerSettings(Section):
 
     algorithm: Literal["asha", "hyperband", "median", "pbt", "none"] = "asha"
     """`asha`, `hyperband` (ASHA in brackets) and `median` stop trials; in `pbt` bad ones go on from good ones."""
-    grace_period: Count = 1
+    grace_period: Annotated[Count, RenamedFrom("scheduler.grace_epochs")] = 1
     """Epochs that every trial gets before `asha`, `hyperband` or `median` may stop it."""
-    reduction_factor: Annotated[float, Field(gt=1)] = 3.0
+    reduction_factor: Annotated[float, Field(gt=1), RenamedFrom("scheduler.reduction")] = 3.0
     """One in this many goes on at each rung of `asha` and `hyperband`."""
     brackets: Count = 3
     """Of `hyperband`: each begins to stop trials one rung later."""
-    perturbation_interval: Count = 2
+    perturbation_interval: Annotated[Count, RenamedFrom("scheduler.interval")] = 2
     """Epochs of a generation of `pbt`."""
-    quantile_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.25
+    quantile_fraction: Annotated[float, Field(gt=0, le=0.5), RenamedFrom("scheduler.quantile")] = 0.25
     """Share of trials that `pbt` replaces by as many of the best after each generation."""
 
 

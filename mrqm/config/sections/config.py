@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
 import yaml
 from pydantic import Field, model_validator
 
+from mrqm.config.sections.annotations import RenamedFrom, Role, Roles
 from mrqm.config.sections.data import DataConfig
 from mrqm.config.sections.evaluation import EvaluationConfig
 from mrqm.config.sections.loss import LossConfig
@@ -20,18 +21,18 @@ from mrqm.config.sections.training import OptimConfig, TrainConfig
 class Config(Section):
     """A complete, valid configuration of a run."""
 
-    name: str = Field(default="mrqm", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), Roles(Role.RUNTIME, Role.SHARED)] = "mrqm"
     """Name of the run; the same name continues the same run."""
-    output_dir: str = "runs"
+    output_dir: Annotated[str, Roles(Role.RUNTIME, Role.SHARED), RenamedFrom("output")] = "runs"
     """Folder, or a URI such as s3://bucket/runs, under which runs keep their checkpoints and pictures."""
-    model: ModelConfig = ModelConfig()
-    loss: LossConfig = LossConfig()
+    model: Annotated[ModelConfig, Roles(Role.INFERENCE)] = ModelConfig()
+    loss: Annotated[LossConfig, Roles(Role.SCHEDULABLE)] = LossConfig()
     data: DataConfig = DataConfig()
-    optim: OptimConfig = OptimConfig()
+    optim: Annotated[OptimConfig, Roles(Role.SCHEDULABLE)] = OptimConfig()
     train: TrainConfig = TrainConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    scaling: ScalingConfig = ScalingConfig()
-    tracking: TrackingConfig = TrackingConfig()
+    evaluation: Annotated[EvaluationConfig, Roles(Role.INFERENCE)] = EvaluationConfig()
+    scaling: Annotated[ScalingConfig, Roles(Role.RUNTIME, Role.SHARED)] = ScalingConfig()
+    tracking: Annotated[TrackingConfig, Roles(Role.RUNTIME, Role.SHARED)] = TrackingConfig()
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Self:
@@ -47,9 +48,9 @@ class Config(Section):
             )
         if batch_size % steps or batch_size // steps < self.scaling.max_workers:
             raise ValueError(
-                f"train.batch_size={batch_size} must be a multiple of train.gradient_accumulation_steps={steps}, and of "
-                f"each part every one of at most {self.scaling.max_workers} workers (scaling.num_workers) must get an "
-                "image"
+                f"train.batch_size={batch_size} must be a multiple of train.gradient_accumulation_steps={steps}, and "
+                "of each part every one of at most "
+                f"{self.scaling.max_workers} workers (scaling.num_workers) must get an image"
             )
         return self
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from mrqm.config.sections.annotations import RenamedFrom, Role, Roles
 from mrqm.config.sections.section import Count, CountOrZero, Fraction, Positive, Section
 
 DataFormat: TypeAlias = Literal["visdrone", "coco", "soda-d", "yolo"]
@@ -26,7 +27,7 @@ class ResizeConfig(Section):
 
     short_side: Count = 800
     """Px that the shorter side becomes, unless the longer one would exceed max_side."""
-    max_side: Count = 1333
+    max_side: Annotated[Count, Roles(Role.INFERENCE)] = 1333
     """Most px of the longer side."""
 
     @model_validator(mode="after")
@@ -45,9 +46,9 @@ class TileConfig(Section):
     """Side of the square window in px of the resized image."""
     overlap: CountOrZero = 150
     """Px shared by neighbouring windows; the last of a row or column shifts back to the border."""
-    min_area_ratio: Fraction = 0.4
+    min_area_ratio: Annotated[Fraction, RenamedFrom("data.tile.min_visible")] = 0.4
     """Objects of which at most this share is visible in a window become ignored regions there."""
-    empty_fraction: Fraction = 0.0
+    empty_fraction: Annotated[Fraction, RenamedFrom("data.tile.keep_empty")] = 0.0
     """Share of training windows without objects that is kept; evaluation keeps all."""
     blackout_ignored: bool = False
     """Paint ignored regions black except where an object lies over them, as SODA-D does."""
@@ -81,34 +82,34 @@ class AugmentConfig(Section):
 class DataConfig(Section):
     """Where images and annotations are and how they become tensors."""
 
-    format: DataFormat = "visdrone"
+    format: Annotated[DataFormat, Roles(Role.DATA, Role.SHARED)] = "visdrone"
     """`visdrone` images + annotations/*.txt; `coco` images + a json; `soda-d` raw; `yolo` images + labels/*.txt."""
-    root: FolderOrUri = Path("data")
+    root: Annotated[FolderOrUri, Roles(Role.DATA, Role.SHARED)] = Path("data")
     """Folder that holds the train and val folders, or its URI, such as s3://bucket/visdrone, that every node copies."""
-    train: str = "VisDrone2019-DET-train"
+    train: Annotated[str, Roles(Role.DATA, Role.SHARED)] = "VisDrone2019-DET-train"
     """Training folder under root."""
-    val: str = "VisDrone2019-DET-val"
+    val: Annotated[str, Roles(Role.DATA, Role.SHARED)] = "VisDrone2019-DET-val"
     """Validation folder under root."""
-    classes: tuple[str, ...] | None = None
+    classes: Annotated[tuple[str, ...] | None, Roles(Role.DATA, Role.SHARED, Role.INFERENCE)] = None
     """Class names in label order; null takes the annotation format's own."""
-    scale: Annotated[float, Field(gt=0, le=4)] = 1.0
+    scale: Annotated[Annotated[float, Field(gt=0, le=4)], Roles(Role.INFERENCE)] = 1.0
     """Images are resized by this factor."""
     max_side: Count | None = None
     """Images whose longer side is above this after `scale` are shrunk to it; not used with tiles."""
-    resize: ResizeConfig | None = None
+    resize: Annotated[ResizeConfig | None, Roles(Role.INFERENCE)] = None
     """Enlarge or shrink images to sides of these px, as mmdetection does, instead of `scale` and `max_side`."""
-    tile: TileConfig | None = None
+    tile: Annotated[TileConfig | None, Roles(Role.INFERENCE)] = None
     """Cut windows out of the resized images; null feeds whole images."""
     augment: AugmentConfig = AugmentConfig()
-    loader_workers: CountOrZero = 2
+    loader_workers: Annotated[CountOrZero, Roles(Role.RUNTIME)] = 2
     """Processes per training worker that read images; 0 reads in the training process."""
-    cache_mb: CountOrZero = 512
+    cache_mb: Annotated[CountOrZero, Roles(Role.RUNTIME)] = 512
     """Decoded images kept in memory per reading process."""
-    max_unreadable: CountOrZero = 0
+    max_unreadable: Annotated[CountOrZero, Roles(Role.RUNTIME)] = 0
     """Images that may fail to decode, each named and skipped, before the run stops."""
-    cache_dir: Path = Path("~/.cache/mrqm/data")
+    cache_dir: Annotated[Path, Roles(Role.RUNTIME), RenamedFrom("data.copies")] = Path("~/.cache/mrqm/data")
     """Folder on every node for copies of data at URIs."""
-    cache_max_gb: Positive = 100.0
+    cache_max_gb: Annotated[Positive, Roles(Role.RUNTIME), RenamedFrom("data.copies_gb")] = 100.0
     """Most that the copies on a node take together; those used longest ago are removed for new ones."""
 
     @property

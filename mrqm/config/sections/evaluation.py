@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from mrqm.config.sections.annotations import RenamedFrom, Role, Roles
 from mrqm.config.sections.section import Count, NonNegative, Section
 
 
@@ -19,13 +20,13 @@ class EvaluationConfig(Section):
     """Most detections that a prediction keeps of an image, however many windows it has; null: all."""
     nms_iou: Annotated[float, Field(gt=0, le=1)] | None = None
     """Class-wise suppression of detections that overlap more, for short trainings whose queries repeat; null: none."""
-    area_bins: dict[str, tuple[NonNegative, Annotated[float, Field(gt=0)]]] = Field(
+    area_bins: Annotated[dict[str, tuple[NonNegative, Annotated[float, Field(gt=0)]]], Roles()] = Field(
         default={"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
     )
     """Names and area ranges in px² of the original image; each becomes a metric AP_name."""
-    batch_size: Count = 8
+    batch_size: Annotated[Count, Roles(Role.RUNTIME)] = 8
     """Images, or windows of images, per worker and step of evaluation and prediction."""
-    asynchronous: bool = False
+    asynchronous: Annotated[bool, Roles(Role.RUNTIME), RenamedFrom("evaluation.beside_training")] = False
     """Evaluate checkpoints in a process of its own, with a worker's resources, while training goes on."""
     view: Literal["sliced", "full"] = "sliced"
     """How a detector looks at an image: `sliced`: through the windows of data.tile, if set; `full`: in one piece."""

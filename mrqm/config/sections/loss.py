@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
+from mrqm.config.sections.annotations import RenamedFrom
 from mrqm.config.sections.section import Count, NonNegative, Positive, Section
 
 ClassificationLossName: TypeAlias = Literal["quality_focal", "matchability_aware"]
@@ -83,8 +84,8 @@ class LossConfig(Section):
 
     classification: ClassificationLossName = "quality_focal"
     """`quality_focal` (Li et al., 2020) or `matchability_aware` (Huang et al., 2025): docs/method.md."""
-    matcher_costs: CostConfig = CostConfig()
-    loss_weights: WeightConfig = WeightConfig()
+    matcher_costs: Annotated[CostConfig, RenamedFrom("loss.costs")] = CostConfig()
+    loss_weights: Annotated[WeightConfig, RenamedFrom("loss.weights")] = WeightConfig()
     mining: MiningConfig = MiningConfig()
     one_to_many: OneToManyConfig = OneToManyConfig()
     encoder_supervision: Literal["one_to_one", "mined"] = "one_to_one"

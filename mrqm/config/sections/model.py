@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from mrqm.config.sections.annotations import RenamedFrom, Roles
 from mrqm.config.sections.section import Count, CountOrZero, Fraction, NonNegative, Positive, Section
 
 
@@ -14,7 +15,7 @@ class BackboneConfig(Section):
 
     name: str = "resnet50"
     """Any timm model with `features_only` and strides 4, 8, 16 and 32."""
-    weights: str = "hub"
+    weights: Annotated[str, Roles()] = "hub"
     """`none`, `hub` (timm downloads them once) or the path of a .safetensors file in timm's key names."""
     frozen_batch_norm: bool = True
     """Keep the statistics and affine parameters of every BatchNorm as loaded; wrong without pretrained weights."""
@@ -94,7 +95,7 @@ class ModelConfig(Section):
     """Queries of the main branch: the most objects one image can yield."""
     proposal_scale: Positive = 4.0
     """Side of the encoder's square proposals in strides of their level."""
-    query_nms_iou: Annotated[float, Field(gt=0, le=1)] | None = None
+    query_nms_iou: Annotated[Annotated[float, Field(gt=0, le=1)] | None, RenamedFrom("model.distinct_iou")] = None
     """Proposals that overlap a better one by more than this become queries last; null ignores overlap, as in DINO."""
     decoder_layers: Count = 6
     """Decoder layers, shared by the main, denoising and mined queries."""
@@ -102,7 +103,7 @@ class ModelConfig(Section):
     iou_aware_head: IoUAwareHeadConfig = IoUAwareHeadConfig()
     channels_last: bool = True
     """Memory format of the backbone; faster convolutions on most CPUs and GPUs."""
-    compile: bool = False
+    compile: Annotated[bool, Roles()] = False
     """Whether torch.compile compiles backbone, encoder and decoder for training, which pads all images to one size."""
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from mrqm.config.sections.annotations import RenamedFrom
 from mrqm.config.sections.section import Section
 
 
@@ -18,6 +19,9 @@ def _model_name(name: str) -> str:
     return name
 
 
+ModelName = Annotated[str, Field(max_length=256), AfterValidator(_model_name)]
+
+
 class TrackingConfig(Section):
     """Where runs, metrics, pictures and models go."""
 
@@ -27,5 +31,5 @@ class TrackingConfig(Section):
     """MLflow tracking URI; the environment's MLFLOW_TRACKING_URI wins over this default."""
     experiment: Annotated[str, Field(min_length=1, max_length=500)] | None = None
     """MLflow experiment; null takes the environment's MLFLOW_EXPERIMENT_NAME or, without that, `mrqm`."""
-    registered_model_name: Annotated[str, Field(max_length=256), AfterValidator(_model_name)] | None = "mrqm"
+    registered_model_name: Annotated[ModelName | None, RenamedFrom("tracking.register_as")] = "mrqm"
     """Name of the registered model; null registers none."""

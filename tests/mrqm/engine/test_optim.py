@@ -70,5 +70,5 @@ def test_the_step_schedule_drops_once_at_its_share() -> None:
 
 
 def test_the_cosine_schedule_ends_at_a_hundredth() -> None:
-    config = OptimConfig(lr=1.0, warmup_steps=0, schedule="cosine")
+    config = OptimConfig(lr=1.0, warmup_steps=0, lr_scheduler="cosine")
     assert rates(config, [(9, 0.0), (9, 0.5), (9, 1.0), (9, 1.2)]) == pytest.approx([1, 0.505, 0.01, 0.01])

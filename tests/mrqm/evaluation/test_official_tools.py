@@ -115,7 +115,7 @@ def pycocotools(annotations: Path, results: Path) -> dict[str, float]:
         evaluation.params.imgIds = sorted(truth.getImgIds())
         evaluation.params.catIds = sorted(truth.getCatIds())
         evaluation.evaluate()
-        evaluation.gradient_accumulation_steps()
+        evaluation.accumulate()
         evaluation.summarize()
     return {name: math.nan if v == -1 else v for name, v in zip(STATS, evaluation.stats.tolist(), strict=True)}
 

@@ -415,7 +415,7 @@ def test_a_store_that_is_away_is_named_before_anything_is_looked_at(
     checkpoint: Path, progress: ImageProgress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr("pipelines.evaluation.evaluate.look_at", None)
+    monkeypatch.setattr("pipelines.evaluation.evaluate.predict_dataset", None)
     uri = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(UnreachableError, match=f"MLflow at {uri} cannot be used: nothing listens there"):
         evaluate(Request(model=str(checkpoint), overrides=[f"tracking.uri={uri}"], track=True), progress)

@@ -75,7 +75,7 @@ def pycocotools_ap(data: Data) -> float:
     truth.createIndex()
     evaluation = COCOeval(truth, truth.loadRes(data.results), "bbox")
     evaluation.evaluate()
-    evaluation.gradient_accumulation_steps()
+    evaluation.accumulate()
     evaluation.summarize()
     return float(evaluation.stats[0])
 
@@ -237,7 +237,7 @@ def official_ap(root: Path, texts: Mapping[str, Sequence[Sequence[float]]]) -> d
             hits = np.cumsum([hit for _, hit in right])
             recalls.append(hits[-1] / objects)
             if limit == 500:
-                precision = np.maximum.gradient_accumulation_steps((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
+                precision = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
                 areas.append(float((np.diff(hits / objects, prepend=0) * precision).sum()))
         recall[f"AR@{limit}"] = float(np.mean(recalls))
     return {"AP": float(np.mean(areas)), **recall}

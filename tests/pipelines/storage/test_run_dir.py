@@ -143,7 +143,7 @@ def test_sections_flatten_to_dotted_keys() -> None:
 
 
 def test_uris_stay_uris(tiny_config: TinyConfig) -> None:
-    assert with_absolute_paths(tiny_config("output_dir=s3://bucket/runs")).output == "s3://bucket/runs"
+    assert with_absolute_paths(tiny_config("output_dir=s3://bucket/runs")).output_dir == "s3://bucket/runs"
 
 
 def test_a_run_in_a_store_is_claimed_by_one_at_a_time(tiny_config: TinyConfig, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_place_that_cannot_be_written(refused: Refused, inside: Workplace) -> 
     (inside.folder / "file").write_text("")
     said = refused("output_dir=file")
     assert f"output_dir={inside.folder}/file/tiny: cannot be written" in said
-    assert "give another folder or URI, or the rights to this one" in said
+    assert "set another folder or URI, or grant the rights" in said
 
 
 def test_a_place_that_is_nearly_full(refused: Refused, small_disk: Callable[[int], Path]) -> None:

@@ -349,7 +349,7 @@ def test_gpu_hours_end_a_sweep(make: Callable[..., Simulation]) -> None:
 @pytest.mark.parametrize("search", ["tpe", "random", "grid"])
 def test_trials_to_start_with_that_are_the_same_run_once(make: Callable[..., Simulation], search: str) -> None:
     start = [{IOU: 0.5, WEIGHT: 1}, {WEIGHT: 1.0, IOU: "0.5"}, {IOU: 0.4, WEIGHT: 2}, {IOU: 0.5, WEIGHT: 1}]
-    trials = [trial.params for trial in make(**SEARCHES[search], start=start).run().trials]
+    trials = [trial.params for trial in make(**SEARCHES[search], points_to_evaluate=start).run().trials]
     assert trials[:2] == [{IOU: 0.5, WEIGHT: 1}, {IOU: 0.4, WEIGHT: 2}]
     assert len(trials) == len({tuple(trial.values()) for trial in trials}) == 9
 

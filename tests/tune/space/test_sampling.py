@@ -166,14 +166,14 @@ def test_what_cannot_be_computed_is_a_message(make: MakeCandidates) -> None:
 )
 def test_trials_to_start_with_that_are_the_same_come_once(make: MakeCandidates, start: Any) -> None:
     """The same is the same configuration: `min_positives` is 1 and `lr` is 0.001 without being named."""
-    candidates = make({RATIO: {"int": [1, 3]}, "optim.lr": {"loguniform": [1e-5, 1e-2]}}, start=start)
+    candidates = make({RATIO: {"int": [1, 3]}, "optim.lr": {"loguniform": [1e-5, 1e-2]}}, points_to_evaluate=start)
     candidates.check()
     assert candidates.points_to_evaluate == [{key: 2 if key == RATIO else 1e-3 for key in start[0]}]
 
 
 def test_a_trial_to_start_with_names_whole_sections(make: MakeCandidates) -> None:
     with pytest.raises(SpaceError, match=r"data\.tile\.size is part of data\.tile, which is searched as a whole"):
-        make(TILE, start=[{"data.tile.size": 160}]).check()
+        make(TILE, points_to_evaluate=[{"data.tile.size": 160}]).check()
 
 
 def test_a_grid_has_every_combination_once(make: MakeCandidates) -> None:
@@ -182,7 +182,7 @@ def test_a_grid_has_every_combination_once(make: MakeCandidates) -> None:
 
 
 def test_a_grid_leaves_out_what_the_sweep_starts_with(make: MakeCandidates) -> None:
-    candidates = make({RATIO: {"int": [1, 3]}}, search={"algorithm": "grid"}, start=[{RATIO: 2.0}])
+    candidates = make({RATIO: {"int": [1, 3]}}, search={"algorithm": "grid"}, points_to_evaluate=[{RATIO: 2.0}])
     assert list(candidates.grid()) == [{RATIO: 1}, {RATIO: 3}]
 
 
@@ -199,4 +199,4 @@ def test_a_population_keeps_its_weights_shapes(make: MakeCandidates) -> None:
 
 def test_starting_trials_lie_in_the_space(make: MakeCandidates) -> None:
     with pytest.raises(SpaceError, match=rf"points_to_evaluate: {RATIO}=9 is not one of int 1 … 3"):
-        make({RATIO: {"int": [1, 3]}}, start=[{RATIO: 9}]).check()
+        make({RATIO: {"int": [1, 3]}}, points_to_evaluate=[{RATIO: 9}]).check()

@@ -76,7 +76,7 @@ def test_numbers_in_scientific_notation_are_numbers_wherever_they_stand(tmp_path
     path.write_text(
         "budget: {trials: 4}\nfixed: {optim.weight_decay: 1e-3}\n"
         "parameters:\n  optim.lr: {loguniform: [1e-5, 1e-2]}\n  train.seed: {choice: [1e3, 7]}\n"
-        "start:\n  - {optim.lr: 1e-3}\n"
+        "points_to_evaluate:\n  - {optim.lr: 1e-3}\n"
         "paper: {source: s, column: c, rows: [{at: {optim.lr: 1e-4}, value: 1e-1}]}\n"
     )
     space = load_space(path)

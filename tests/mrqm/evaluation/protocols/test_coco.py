@@ -48,7 +48,7 @@ def plain_pycocotools(
     coco = COCO(str(folder / "truth.json"))
     evaluation = COCOeval(coco, coco.loadRes(str(folder / "results.json")), "bbox")
     evaluation.evaluate()
-    evaluation.gradient_accumulation_steps()
+    evaluation.accumulate()
     evaluation.summarize()
     names = ("AP", "AP50", "AP75", *(f"AP_{name}" for name in BINS), "AR@1", "AR@10", "AR@100")
     expected = dict(zip((*names, *(f"AR_{name}" for name in BINS)), evaluation.stats.tolist(), strict=True))
