@@ -17,6 +17,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from cluster import commands as clusters
+from cluster.errors import ClusterError
+from mrqm.errors import UserError
 from mrqm.redaction import guard_output, redact
 from pipelines.compute.job_cwd import JOB
 from pipelines.compute.signals import stoppable_command
@@ -42,10 +44,8 @@ class Commands(Listing):
         """Run a command; exit with 2 after a user's error."""
         try:
             return super().invoke(ctx)
-        except ValueError as error:
-            from pipelines.errors import is_users_error
-
-            if ctx.params["verbose"] or not is_users_error(error):
+        except (UserError, ClusterError) as error:
+            if ctx.params["verbose"]:
                 raise
             typer.echo(redact(f"error: {error}"), err=True)
             raise typer.Exit(2) from error

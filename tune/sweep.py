@@ -23,6 +23,7 @@ from rich.console import Console
 
 from mrqm.config import Config
 from mrqm.data import DetectionDataset
+from mrqm.errors import UserError
 from pipelines.compute.job_cwd import as_submitted
 from pipelines.compute.resources import cluster_nodes, require_room, shortages
 from pipelines.compute.session import ray_session
@@ -59,7 +60,7 @@ GOES_ON = "make room or mend the place: the same command goes on from the last c
 logger = logging.getLogger(__name__)
 
 
-class SweepError(ValueError):
+class SweepError(UserError):
     """A sweep from which nothing can be learned."""
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mrqm.checkpoint.files import CONFIG, METRICS, WEIGHTS
+from mrqm.errors import UserError
 
 NAME = re.compile(r"epoch_(\d+)(?:_step_(\d+))?")
 LAST = "last"
@@ -25,7 +26,7 @@ SHOWN = 6
 """Names that a message lists."""
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint that cannot be used; the message names the file."""
 
 

@@ -11,10 +11,11 @@ from pydantic import ValidationError
 from mrqm.config.messages import as_override, describe_faults
 from mrqm.config.sections.config import Config
 from mrqm.config.yaml_file import YamlError, parse_yaml, read_yaml
+from mrqm.errors import UserError
 from mrqm.redaction import redact
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A configuration that cannot be used; the message names every key at fault."""
 
 

@@ -11,11 +11,13 @@ from typing import Any
 
 import yaml
 
+from mrqm.errors import UserError
+
 _OF_VALUES = (ValueError, ArithmeticError, LookupError, TypeError, AttributeError)
 """What PyYAML raises of dates and numbers that are none: `2024-99-99`, `!!int ''`, `!!timestamp noon`."""
 
 
-class YamlError(ValueError):
+class YamlError(UserError):
     """A file that cannot be read as YAML; the message names the file, the place and the remedy."""
 
 

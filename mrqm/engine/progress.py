@@ -7,11 +7,13 @@ import statistics
 from dataclasses import dataclass, field
 from typing import TypedDict
 
+from mrqm.errors import UserError
+
 RECENT = 100
 """Steps whose median is the usual loss."""
 
 
-class DivergenceError(ValueError):
+class DivergenceError(UserError):
     """A loss or gradient is no longer a number, or a loss has exploded."""
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mrqm.errors import UserError
 from mrqm.structures.ground_truth import IGNORED_REGION, OTHER_OBJECT, GroundTruth, Mask
 
 __all__ = [
@@ -24,7 +25,7 @@ ROUNDING = 0.01
 _BOX_REPAIRS = ("of zero or negative size dropped", "outside the image dropped", "clipped to the image")
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """Data that cannot be used; the message names the file and what is wrong with it."""
 
 

@@ -6,8 +6,10 @@ import re
 
 import torch
 
+from mrqm.errors import UserError
 
-class DeviceError(ValueError):
+
+class DeviceError(UserError):
     """A device that does not exist."""
 
 

@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from mrqm.errors import UserError
+
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """In the environment of what Ray's job server starts."""
 SUBMITTED_IN = "MRQM_CAME_IN"
 """In the environment of a job that left it: the folder that came with it."""
 
 
-class JobDirectoryError(ValueError):
+class JobDirectoryError(UserError):
     """The folder of a job's relative paths cannot be entered on its node."""
 
 

@@ -8,10 +8,12 @@ import tempfile
 
 from ray.exceptions import AuthenticationError
 
+from mrqm.errors import MrqmError
+
 TOKEN = "export RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH=FILE with the cluster's token"
 
 
-class SilentAddressError(OSError):
+class SilentAddressError(MrqmError, OSError):
     """An address at which nothing listens."""
 
 

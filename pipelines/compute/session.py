@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import ray
 from ray.exceptions import AuthenticationError
 
+from mrqm.errors import UserError
 from pipelines import TRAIN_V1_WANTED, TRAIN_V2
 from pipelines.compute.ray_errors import SilentAddressError, explain_start
 from pipelines.compute.ray_start import isolated_from_signals
@@ -31,7 +32,7 @@ OWN_SESSION = {"RAY_AUTH_MODE": "disabled", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER
 """A session of our own serves nobody else: no token, and nobody who takes its machine away."""
 
 
-class ResourceError(ValueError):
+class ResourceError(UserError):
     """A cluster that does not answer, or is too small for what is asked."""
 
 

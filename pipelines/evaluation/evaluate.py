@@ -20,6 +20,7 @@ from mrqm.config import Config, load_config
 from mrqm.data import AnnotationSet, build_dataset
 from mrqm.data.formats.digest import data_digest, file_digest
 from mrqm.data.results.writer import Results
+from mrqm.errors import UserError
 from mrqm.evaluation import ProtocolName, build_protocol, score_under
 from mrqm.evaluation.analysis.diagnosis import Diagnosis
 from mrqm.evaluation.analysis.ground_truth_notes import describe_ground_truth
@@ -34,7 +35,7 @@ from pipelines.registry.model_uri import SCHEMES, checkpoint_folder, describe_mo
 from pipelines.storage.data_cache import data_cache
 
 
-class EvaluationError(ValueError):
+class EvaluationError(UserError):
     """An evaluation that makes no sense as asked for."""
 
 

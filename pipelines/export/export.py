@@ -19,6 +19,7 @@ from mrqm.checkpoint.files import METRICS
 from mrqm.config import Config
 from mrqm.data.formats.readers import read_annotations
 from mrqm.data.synthetic.scene import make_scene
+from mrqm.errors import UserError
 from mrqm.evaluation import ProtocolName, build_protocol
 from mrqm.files import part_of
 from mrqm.inference.detector import Detector, Picture
@@ -38,7 +39,7 @@ AS_EXPORTED = ("train.precision=float32", "model.compile=false", "model.channels
 """What changes how PyTorch computes, and no weight."""
 
 
-class ExportError(ValueError):
+class ExportError(UserError):
     """An export that cannot be done as asked for, or whose result is not the model."""
 
 

@@ -16,6 +16,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, I
 from torch import Tensor
 
 from mrqm.data import collate
+from mrqm.errors import UserError
 from mrqm.inference.detector import Detector
 from mrqm.inference.postprocess import detect
 from mrqm.structures.batch import Batch
@@ -29,7 +30,7 @@ FAR = 2.0
 """Px; what is further apart is not the same detection."""
 
 
-class OnnxError(ValueError):
+class OnnxError(UserError):
     """A file that ONNX does not accept, or that does not do what the model does."""
 
 

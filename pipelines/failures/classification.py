@@ -12,7 +12,7 @@ from ray.exceptions import OutOfDiskError, OutOfMemoryError, RayActorError, RayE
 from ray.train import ControllerError, WorkerGroupError
 
 from mrqm.engine.progress import DivergenceError
-from pipelines.errors import is_users_error
+from mrqm.errors import UserError
 from pipelines.failures.taxonomy import Failure, FailureKind, root_cause
 from pipelines.storage.filesystem import StorageError
 
@@ -102,7 +102,7 @@ def _kind_of(error: BaseException) -> FailureKind:
             return FailureKind.STORAGE
         case DivergenceError():
             return FailureKind.DIVERGED
-        case _ if is_users_error(error):
+        case UserError():
             return FailureKind.INPUT
         case RayActorError(actor_init_failed=True):
             return FailureKind.PROGRAM
@@ -125,7 +125,7 @@ def _kind_of(error: BaseException) -> FailureKind:
 def _sentence(error: BaseException, kind: FailureKind, details: str) -> str:
     """The part of an error's message that says what happened."""
     text = str(error).strip()
-    if is_users_error(error):
+    if isinstance(error, UserError):
         return f"{type(error).__name__}: {text}"
     if isinstance(error, OutOfMemoryError):
         return _killed_for_memory(text)

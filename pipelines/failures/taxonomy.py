@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
+from mrqm.errors import UserError
+
 OUT_OF_MEMORY_REMEDY = (
     "lower train.batch_size or data.loader_workers, or let fewer share a node: scaling.cpus_per_worker"
 )
 _Rank = TypeVar("_Rank")
 
 
-class TrainingError(ValueError):
+class TrainingError(UserError):
     """A training that cannot go on, although its configuration seems usable."""
 
 

@@ -8,9 +8,10 @@ from glob import has_magic
 from pathlib import Path
 
 from mrqm.data.images.decoding import SUFFIXES
+from mrqm.errors import UserError
 
 
-class ImageListError(ValueError):
+class ImageListError(UserError):
     """Words that stand for no image."""
 
 

@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 
 from mrqm.data.results.writer import write_coco_results, write_visdrone_results
+from mrqm.errors import UserError
 from mrqm.files import write_whole
 from mrqm.structures.detections import ImageDetections
 
 
-class PredictionFolderError(ValueError):
+class PredictionFolderError(UserError):
     """A folder that holds the results of something else."""
 
 

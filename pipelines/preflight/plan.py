@@ -24,6 +24,7 @@ from mrqm.data import DetectionDataset, build_dataset
 from mrqm.data.analysis.checks import check_split
 from mrqm.data.formats.splits import SPLITS
 from mrqm.engine.memory import HeaviestBatch, StepMemory, heaviest_batch, predict_step_memory
+from mrqm.errors import UserError
 from mrqm.redaction import redact
 from mrqm.structures.annotations import DataError
 from pipelines.compute.resources import cluster_nodes
@@ -47,7 +48,7 @@ from pipelines.storage.run_dir import RunFolder
 MARKS: Mapping[Status, str] = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "error": "[bold red]error[/]"}
 
 
-class PlanError(ValueError):
+class PlanError(UserError):
     """A plan that cannot be made of what was said."""
 
 
@@ -79,7 +80,7 @@ def plan(
     checks: list[Check] = []
     try:
         config, sweep = read()
-    except ValueError as error:
+    except UserError as error:
         return [Check.refused("configuration", error)]
     config = with_absolute_paths(config)
     fingerprint = sweep.fingerprint if sweep else fingerprint_of(config)

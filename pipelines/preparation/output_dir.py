@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from mrqm.config import DataFormat, FolderOrUri, Section
 from mrqm.data.analysis.statistics import SplitReport
 from mrqm.data.formats.writer import ImageJob, ImageOutcome
+from mrqm.errors import UserError
 from mrqm.files import write_whole
 from mrqm.redaction import redact
 from pipelines.preparation.report import to_markdown
@@ -26,7 +27,7 @@ SETTINGS, PROGRESS, REPORT, READABLE = "prepare.json", "progress.jsonl", "report
 _REPORTS = TypeAdapter(dict[str, SplitReport])
 
 
-class PreparationError(ValueError):
+class PreparationError(UserError):
     """Settings that do not go together, or a destination that holds something else."""
 
 

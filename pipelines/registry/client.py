@@ -18,6 +18,7 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from mrqm.config import TrackingConfig
+from mrqm.errors import UserError
 from mrqm.redaction import redact
 from pipelines.registry.model_version import REGISTERED_AS, Version, printable
 from pipelines.tracking.client import Client, equals
@@ -29,7 +30,7 @@ SHOWN = 10
 RUN = "runs:/"
 
 
-class RegistryError(ValueError):
+class RegistryError(UserError):
     """Something that the registry does not have, or refuses."""
 
 

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from mrqm.checkpoint.files import CONFIG, METRICS, WEIGHTS
 from mrqm.checkpoint.lookup import LAST, find_checkpoint
 from mrqm.config import Section, TrackingConfig, load_config, make_config
+from mrqm.errors import UserError
 from mrqm.redaction import holds_secret, redact
 from pipelines.storage.checkpoints import CheckpointStore
 from pipelines.storage.filesystem import Storage, is_uri, open_storage
@@ -20,7 +21,7 @@ LOGGED = re.compile(r"runs:/.+/|models:/m-[0-9a-f]{32}$")
 """Models that MLflow finds without the registry: of a run, and one that was logged and not registered."""
 
 
-class ModelSourceError(ValueError):
+class ModelSourceError(UserError):
     """A model that cannot be fetched."""
 
 

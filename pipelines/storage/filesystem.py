@@ -17,13 +17,14 @@ from pathlib import Path
 import pyarrow
 from pyarrow.fs import FileSelector, FileSystem, FileType, FSSpecHandler, LocalFileSystem, PyFileSystem
 
+from mrqm.errors import UserError
 from mrqm.files import part_of, write_whole
 from mrqm.redaction import redact
 
 COPIED_AT_ONCE = 64 * 2**20
 
 
-class StorageError(ValueError):
+class StorageError(UserError):
     """A place for runs that cannot be written, or is too small."""
 
 

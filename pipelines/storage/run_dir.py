@@ -27,12 +27,13 @@ from pathlib import Path
 from typing import Any
 
 from mrqm.config import Config
+from mrqm.errors import UserError
 from mrqm.files import write_whole
 from pipelines.storage.filesystem import StorageError, open_storage
 from pipelines.storage.run_summary import Summary
 
 
-class RunError(ValueError):
+class RunError(UserError):
     """A run that cannot begin or go on under its name."""
 
 

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import SQLAlchemyError
 
+from mrqm.errors import UserError
 from mrqm.redaction import redact
 
 LONGEST = 300
@@ -20,7 +21,7 @@ GIVE_CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, o
 TRUST_IT = "name the file of its certificate, or of who signed it: export MLFLOW_TRACKING_SERVER_CERT_PATH=FILE.pem"
 
 
-class TrackingError(ValueError):
+class TrackingError(UserError):
     """An MLflow store that cannot be used."""
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from mrqm.errors import UserError
 from mrqm.files import write_all
 from mrqm.redaction import redact
 
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 EndStatus: TypeAlias = Literal["FINISHED", "FAILED", "KILLED"]
 
 
-class JournalError(ValueError):
+class JournalError(UserError):
     """A journal that cannot be read."""
 
 

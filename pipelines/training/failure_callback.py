@@ -7,9 +7,9 @@ from typing import Any, NoReturn
 
 from ray.train import UserCallback
 
+from mrqm.errors import UserError
 from pipelines.compute.message_queue import MessageQueue
 from pipelines.compute.messages import Interrupted
-from pipelines.errors import is_users_error
 from pipelines.failures.classification import WorkerFailure, classify
 from pipelines.failures.policy import Decision, FailurePolicy
 from pipelines.failures.taxonomy import OUT_OF_MEMORY_REMEDY, Failure, FailureKind, TrainingError, root_cause
@@ -48,7 +48,7 @@ class FailureCallback(UserCallback):
 
     def _raise(self, rank: int, failure: Failure, reason: str, error: Exception) -> NoReturn:
         cause = error.error if isinstance(error, WorkerFailure) else error
-        if is_users_error(cause):
+        if isinstance(cause, UserError):
             raise cause
         if failure.final:
             raise TrainingError(

@@ -21,6 +21,7 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig
 from ray.train import ScalingConfig as RayScaling
 
 from mrqm.config import Config
+from mrqm.errors import UserError
 from pipelines.compute.resources import shortages
 from pipelines.compute.torch_backend import RayInterfaceConfig
 from pipelines.compute.torch_trainer import InterruptibleTrainer
@@ -93,6 +94,6 @@ def _train(job: Job) -> None:
                 continue
             if epoch.finished or not ray.get(job["gate"].passes.remote(epoch.epoch)):
                 return
-    except ValueError as error:  # the configuration's or the data's fault
+    except UserError as error:
         ray.get(job["gate"].hand_in.remote(pickle.dumps(error)))
         raise

@@ -15,6 +15,7 @@ from typing import Self
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from mrqm.config import Config
+from mrqm.errors import MrqmError
 from pipelines.registry.register import RegisteredModel, register_if_possible
 from pipelines.storage.run_dir import RunFolder
 from pipelines.tracking.client import equals
@@ -32,7 +33,7 @@ SECONDS_BETWEEN_ATTEMPTS = 15.0
 """To reach an MLflow that does not answer."""
 
 
-class TrialFailedError(RuntimeError):
+class TrialFailedError(MrqmError):
     """What ends the MLflow run of a failed trial as FAILED."""
 
 

@@ -10,6 +10,8 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mrqm.errors import UserError
+
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
     ast.Eq: operator.eq, ast.NotEq: operator.ne,
@@ -21,7 +23,7 @@ _COMBINE: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 _WORDS = {"true": True, "false": False, "null": None}  # as YAML and the command line write them
 
 
-class ExpressionError(ValueError):
+class ExpressionError(UserError):
     """Text that is no comparison, or one that cannot be computed with the values at hand."""
 
 

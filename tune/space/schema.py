@@ -23,6 +23,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from mrqm.config import Config, RenamedFrom, Section, load_config
 from mrqm.config.messages import as_yaml, describe_faults
 from mrqm.config.yaml_file import YamlError, read_yaml
+from mrqm.errors import UserError
 from tune.space.expressions import Expression
 from tune.space.parameters import Parameter
 from tune.space.settings import Budget, Count, Objective, Paper, SchedulerSettings, SearchSettings, WarmStart
@@ -32,7 +33,7 @@ Params = dict[str, Any]
 """Values that a trial sets, by dotted key."""
 
 
-class SpaceError(ValueError):
+class SpaceError(UserError):
     """A space that cannot be searched; the message names what is at fault."""
 
 

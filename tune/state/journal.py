@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from mrqm.errors import UserError
 from mrqm.files import write_all
 from mrqm.redaction import redact
 from pipelines.failures.storage_wait import write_patiently
@@ -23,7 +24,7 @@ JOURNAL = "sweep.jsonl"
 logger = logging.getLogger(__name__)
 
 
-class JournalError(ValueError):
+class JournalError(UserError):
     """A journal that cannot be read."""
 
 

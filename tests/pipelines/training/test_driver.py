@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from mrqm.config import ConfigError, load_config
 from mrqm.data import DataError
 from mrqm.engine.trainer import Trainer
+from mrqm.errors import UserError
 from pipelines.compute.session import ResourceError
-from pipelines.errors import is_users_error
 from pipelines.storage.run_dir import RunError
 from pipelines.training.driver import train
 
@@ -167,5 +167,5 @@ def test_what_only_workers_notice_is_said_as_they_say_it(ray_here: None, inside:
         image.write_bytes(image.read_bytes()[:-400])
     with pytest.raises(DataError, match=r"torn/train/images/.* does not decode") as raised:
         train(load_config(inside.config_file, ["name=torn", "data.root=torn", "scaling.num_workers=1"]))
-    assert is_users_error(raised.value)
+    assert isinstance(raised.value, UserError)
     assert inside.mlflow_run("torn").info.status == "FAILED"
