@@ -29,6 +29,7 @@ from scipy.stats import spearmanr
 from search_surrogate import Array, Surrogate
 from search_table import TABLE, Row, load_grid, read_table
 
+from pipelines.compute.process import configure_process
 from tune.search.trial_scheduler import TrialScheduler
 from tune.space.sampling import ConfigSampler
 from tune.space.schema import Space, make_space
@@ -58,6 +59,7 @@ class Found(NamedTuple):
 
 
 def main() -> None:
+    configure_process()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, default=TABLE)
     parser.add_argument("--share", type=float, default=0.25, help="of the grid's cost that a sweep may spend")

@@ -27,6 +27,7 @@ import ray.tune
 from rich.console import Console
 
 from mrqm.config import Config, load_config
+from pipelines.compute.process import configure_process
 from tune.execution.ray_tune import run_trials
 from tune.execution.trainable import SweepTrial
 from tune.report.live_table import LiveTable
@@ -89,6 +90,7 @@ def compute(seconds: float) -> None:
 
 
 def main() -> None:
+    configure_process()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--epochs", type=int, default=5)

@@ -21,6 +21,7 @@ from cluster.errors import ClusterError
 from mrqm.errors import UserError
 from mrqm.redaction import guard_output, redact
 from pipelines.compute.job_cwd import JOB
+from pipelines.compute.process import configure_process
 from pipelines.compute.signals import stoppable_command
 from pipelines.registry.cli import app as registry
 
@@ -435,6 +436,7 @@ app.command("submit", context_settings={"allow_interspersed_args": False})(submi
 def main() -> None:
     """The `mrqm` command; as a job of a cluster it works in the cluster's folder."""
     guard_output()
+    configure_process()
     arguments = sys.argv[1:]
     if JOB in os.environ:
         from cluster.command_line import FILES

@@ -10,9 +10,6 @@ from ray.job_submission import JobSubmissionClient
 from cluster.dashboard import Dashboard
 from cluster.errors import UnreachableError
 
-for _module in ("dashboard_sdk", "job.sdk"):  # they tell everything they do
-    logging.getLogger(f"ray.dashboard.modules.{_module}").setLevel(logging.ERROR)
-
 
 def open_client(dashboard: Dashboard) -> JobSubmissionClient:
     """A client of the cluster whose dashboard has answered.
@@ -20,6 +17,8 @@ def open_client(dashboard: Dashboard) -> JobSubmissionClient:
     Raises:
         UnreachableError: it does not any more.
     """
+    for module in ("dashboard_sdk", "job.sdk"):  # they log every request
+        logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.ERROR)
     os.environ["RAY_API_SERVER_ADDRESS"] = dashboard.address  # which wins over the argument
     try:
         return JobSubmissionClient(dashboard.address, headers=dashboard.headers)

@@ -12,13 +12,9 @@ import ray
 from ray.exceptions import AuthenticationError
 
 from mrqm.errors import UserError
-from pipelines import TRAIN_V1_WANTED, TRAIN_V2
 from pipelines.compute.ray_errors import SilentAddressError, explain_start
 from pipelines.compute.ray_start import isolated_from_signals
 from pipelines.compute.signals import kept_handlers
-
-logger = logging.getLogger(__name__)
-
 
 TRAIN_SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a worker's death is noticed sooner than in 2 s
@@ -43,8 +39,6 @@ def ray_session() -> Iterator[None]:
     Raises:
         ResourceError: nothing answers at RAY_ADDRESS.
     """
-    if TRAIN_V1_WANTED:
-        logger.warning("%s=0 is ignored: mrqm trains by the second version of Ray Train", TRAIN_V2)
     if ray.is_initialized():
         with _defaults(TRAIN_SETTINGS):
             yield

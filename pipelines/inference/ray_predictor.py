@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mrqm.config import ScalingConfig
 from mrqm.inference.detector import Detector
+from pipelines.compute.process import configure_process
 from pipelines.compute.resources import require_room
 from pipelines.compute.session import ray_session
 from pipelines.inference.predictor import predict_images
@@ -74,6 +75,7 @@ class _Predictor:
     def __init__(
         self, detector: Sequence[ray.ObjectRef], device: str, draw_from: float | None, uris: tuple[str, ...]
     ) -> None:
+        configure_process()
         keep_copies(uris)
         (loaded,) = ray.get(list(detector))
         self._detector = Detector(loaded.model, loaded.config, torch.device(device))

@@ -14,6 +14,7 @@ from mrqm.config import Config
 from mrqm.engine.trainer import Trainer
 from pipelines.compute.message_queue import MessageQueue
 from pipelines.compute.messages import PROTOCOL
+from pipelines.compute.process import configure_process
 from pipelines.failures.classification import classify
 from pipelines.failures.policy import Decision, FailurePolicy
 from pipelines.failures.taxonomy import Failure, TrainingError
@@ -34,6 +35,7 @@ class Validator:
     """
 
     def __init__(self, config: Config) -> None:
+        configure_process()
         torch.set_num_threads(config.scaling.cpus_per_worker)
         self._data = ExitStack()  # open as long as the actor lives
         self._data.enter_context(data_cache(config.data))

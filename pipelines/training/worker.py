@@ -35,6 +35,7 @@ from pipelines.compute.messages import (
     StepSkipped,
     SystemSample,
 )
+from pipelines.compute.process import configure_process
 from pipelines.compute.system_metrics import system_sampled
 from pipelines.failures.classification import WorkerFailure
 from pipelines.storage.checkpoints import CheckpointStore, checkpoint_name, ends_epoch, epochs_of
@@ -57,6 +58,7 @@ class Job(TypedDict):
 
 def train_worker(job: Job) -> None:
     """Train to the end: from the run's latest checkpoint, from the one that is to be resumed, or from the beginning."""
+    configure_process()
     config, line = job["config"], job["line"]
     for layer in ("mrqm", "pipelines"):
         logging.getLogger(layer).addHandler(LogMessageHandler(lambda text: line.send(LogMessage(text))))

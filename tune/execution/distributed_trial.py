@@ -22,6 +22,7 @@ from ray.train import ScalingConfig as RayScaling
 
 from mrqm.config import Config
 from mrqm.errors import UserError
+from pipelines.compute.process import configure_process
 from pipelines.compute.resources import shortages
 from pipelines.compute.torch_backend import RayInterfaceConfig
 from pipelines.compute.torch_trainer import InterruptibleTrainer
@@ -84,7 +85,8 @@ def _make_trainer(config: Config, start: Path | None, gate: ActorHandle) -> Inte
 
 
 def _train(job: Job) -> None:
-    """Runs on every worker."""
+    """Train on one of the workers."""
+    configure_process()
     leads = ray.train.get_context().get_world_rank() == 0
     try:
         for epoch in train_epochs(job["config"], job["start"], ray.train.torch.get_device()):

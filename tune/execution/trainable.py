@@ -16,6 +16,7 @@ from ray.train import TrainingFailedError
 
 from mrqm.checkpoint.lookup import find_checkpoint
 from mrqm.config import Config, make_config
+from pipelines.compute.process import configure_process
 from pipelines.failures.classification import classify
 from tune.execution.distributed_trial import train_on_workers
 from tune.execution.train_epochs import train_epochs
@@ -36,6 +37,7 @@ class SweepTrial(ray.tune.Trainable):
             base: the configuration that all trials share; `output` is the sweep's folder.
             costs: whether what a prediction costs is sought.
         """
+        configure_process()
         self._base, self._with_costs = base, costs
         self.reset_config(config)
 

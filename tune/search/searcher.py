@@ -24,9 +24,6 @@ from tune.space.values import as_word
 from tune.state.history import History, Trial
 from tune.state.records import KnownRun
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-
 PRUNED = ("pruned", "stopped")
 REPEATS = 50
 """So many suggestions in a row that there were before, and others are looked for in another way."""
@@ -112,9 +109,12 @@ class Searcher:
 
     def _sampler(self, seed: int) -> BaseSampler:
         first = self._space.search.startup_trials
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         if self._space.search.algorithm == "nsga2":
             return NSGAIISampler(population_size=first, seed=seed)
-        return TPESampler(n_startup_trials=first, multivariate=True, group=True, constant_liar=True, seed=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return TPESampler(n_startup_trials=first, multivariate=True, group=True, constant_liar=True, seed=seed)
 
 
 def make_study(space: Space, history: History, sampler: BaseSampler | None = None) -> optuna.Study:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,6 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 MAX_PIXELS = 2**30
 """Larger images (above 32,768 × 32,768 px) are refused: as an array they take 3 GiB, and while decoding 7 GiB."""
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit for the whole process is 179 million px
 
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for files that are not, or not wholly, images."""
@@ -80,7 +80,30 @@ def read_size(source: Source) -> tuple[int, int] | None:
 
 
 def _open(source: Source) -> Image.Image:
-    return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+    with _pixel_limit:
+        return Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+
+
+class _PixelLimit:
+    """Pillow's limit of px, which holds for the whole process, raised while files are opened in any thread."""
+
+    def __init__(self) -> None:
+        self._lock, self._opening, self._former = threading.Lock(), 0, Image.MAX_IMAGE_PIXELS
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._opening:
+                self._former, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS
+            self._opening += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._opening -= 1
+            if not self._opening:
+                Image.MAX_IMAGE_PIXELS = self._former
+
+
+_pixel_limit = _PixelLimit()
 
 
 def _orientation(image: Image.Image) -> int:

@@ -28,7 +28,7 @@ class Script:
     def __init__(self, body: str, **patience: float) -> None:
         program = [
             "import os, signal, sys, threading, time",
-            "from pipelines import stopping",
+            "from pipelines.compute import signals as stopping",
             "say = lambda text: print(text, flush=True)",
             *(f"stopping.{name} = {seconds}" for name, seconds in patience.items()),
             "with stopping.stoppable_command(print, 'the same command continues'):",

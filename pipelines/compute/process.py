@@ -1,0 +1,59 @@
+"""Settings of a process that uses Ray and MLflow.
+
+The command line calls `configure_process` before it imports either of them, and the functions that Ray's workers run
+call it first. (Ray's `worker_process_setup_hook` would come earlier, but workers that Ray has started in advance cannot
+be used with it, which costs seconds.) A script that uses `pipelines` by itself does the same:
+
+    from pipelines.compute.process import configure_process
+    configure_process()
+    from pipelines.training.driver import train
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import logging
+import os
+
+from pipelines.compute.loopback import bypass_proxies
+
+logger = logging.getLogger(__name__)
+
+ENVIRONMENT = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the coming default; unset, every start prints a warning
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the old one can be silent
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # one log: the journal
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # `tune.execution.ray_tune` hands out no more trials than fit
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends a sweep as it ends any command
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # within 14 s; what a run reports is kept and tried again anyway
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # in the middle of the progress; the summary has the run's page
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+"""Variables that Ray and MLflow read when they are imported or started; those of the user's environment win."""
+TRAIN_V2 = "RAY_TRAIN_V2_ENABLED"
+OBJECTS_BETWEEN_COLLECTIONS = 10_000
+
+
+def configure_process() -> None:
+    """Set up the environment, the proxies and the garbage collection of this process; it may be called again.
+
+    Torch, Ray and MLflow make half a million objects that stay. Looking for garbage among them takes a third of the
+    time in which they are imported, and taking them apart takes two seconds when a process ends.
+    """
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if os.environ.get(TRAIN_V2, "1") not in ("1", "true", "True"):
+        logger.warning(
+            "%s=%s is ignored: mrqm trains by the second version of Ray Train", TRAIN_V2, os.environ[TRAIN_V2]
+        )
+    os.environ[TRAIN_V2] = "1"
+    bypass_proxies()
