@@ -13,7 +13,7 @@ from ray.exceptions import AuthenticationError
 
 from mrqm.errors import UserError
 from pipelines.compute.ray_errors import SilentAddressError, explain_start
-from pipelines.compute.ray_start import isolated_from_signals
+from pipelines.compute.ray_internals import isolated_from_signals
 from pipelines.compute.signals import kept_handlers
 
 TRAIN_SETTINGS = {

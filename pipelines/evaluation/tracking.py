@@ -12,7 +12,6 @@ from pathlib import Path, PurePosixPath
 
 from mlflow.entities import LoggedModelInput, Metric
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME
 
 from mrqm.redaction import redact
 from pipelines.console.tables import ui_lines
@@ -23,6 +22,7 @@ from pipelines.tracking.client import Client, equals
 from pipelines.tracking.create_run import log_config, origin_tags
 from pipelines.tracking.errors import STORE_ERRORS, TrackingError, explain
 from pipelines.tracking.event_log import DatasetUsed
+from pipelines.tracking.mlflow_names import MLFLOW_SOURCE_NAME
 from pipelines.tracking.store import find_experiment, first_contact, resolve_experiment, resolve_uri
 from pipelines.tracking.tracker import metric_name
 from pipelines.tracking.uploader import dataset_input

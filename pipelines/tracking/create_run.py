@@ -11,7 +11,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 from mlflow.entities import Param
-from mlflow.utils.mlflow_tags import (
+
+from mrqm.config import Config
+from mrqm.config.dotted import flatten
+from pipelines.tracking.client import Client
+from pipelines.tracking.environment import describe_environment, installed_packages
+from pipelines.tracking.git import Checkout, find_checkout
+from pipelines.tracking.mlflow_names import (
+    MAX_PARAM_VAL_LENGTH,
+    MAX_PARAMS_TAGS_PER_BATCH,
     MLFLOW_GIT_BRANCH,
     MLFLOW_GIT_COMMIT,
     MLFLOW_PARENT_RUN_ID,
@@ -19,13 +27,6 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_SOURCE_TYPE,
     MLFLOW_USER,
 )
-from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
-
-from mrqm.config import Config
-from mrqm.config.dotted import flatten
-from pipelines.tracking.client import Client
-from pipelines.tracking.environment import describe_environment, installed_packages
-from pipelines.tracking.git import Checkout, find_checkout
 
 
 def create_run(client: Client, experiment_id: str, config: Config, parent: str | None, tags: Mapping[str, str]) -> str:

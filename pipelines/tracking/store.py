@@ -15,13 +15,13 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import sqlalchemy
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
-from mlflow.store.db.db_types import DATABASE_ENGINES
 from sqlalchemy.exc import SQLAlchemyError
 
 from mrqm.config import TrackingConfig
 from mrqm.redaction import redact
 from pipelines.tracking.client import Client
 from pipelines.tracking.errors import TrackingError, UnreachableError, explain, is_away
+from pipelines.tracking.mlflow_names import DATABASE_ENGINES
 
 URI = "MLFLOW_TRACKING_URI"
 EXPERIMENT = "MLFLOW_EXPERIMENT_NAME"

@@ -16,7 +16,6 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 
 from mlflow.exceptions import MlflowException
-from mlflow.utils.validation import MAX_ENTITY_KEY_LENGTH, MAX_TAG_VAL_LENGTH
 
 from mrqm.config import Config
 from mrqm.redaction import redact
@@ -28,6 +27,7 @@ from pipelines.tracking.client import Client
 from pipelines.tracking.create_run import create_run
 from pipelines.tracking.errors import UnreachableError
 from pipelines.tracking.event_log import Artifact, DatasetUsed, EndStatus, Journal, Metrics, Status, Tags, now
+from pipelines.tracking.mlflow_names import MAX_ENTITY_KEY_LENGTH, MAX_TAG_VAL_LENGTH
 from pipelines.tracking.store import find_experiment, first_contact, require_experiment, resolve_experiment, resolve_uri
 from pipelines.tracking.uploader import Uploader
 

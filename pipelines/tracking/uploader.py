@@ -14,13 +14,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunTag
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
-from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE, MAX_METRICS_PER_BATCH
 
 from mrqm.files import write_whole
 from pipelines.tracking.client import Client
 from pipelines.tracking.errors import STORE_ERRORS, explain, is_away, is_refusal
 from pipelines.tracking.event_log import Artifact, DatasetUsed, Entry, Journal, Metrics, Status, Tags
+from pipelines.tracking.mlflow_names import MAX_DATASET_DIGEST_SIZE, MAX_METRICS_PER_BATCH, MLFLOW_DATASET_CONTEXT
 
 SECONDS_BETWEEN_REQUESTS = 10.0
 

@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from types import MappingProxyType
 
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from ray.train import (
     ControllerError,
     FailureConfig,
@@ -49,6 +48,7 @@ from pipelines.storage.run_dir import RunFolder
 from pipelines.storage.run_summary import Summary
 from pipelines.tracking.dataset_inputs import note_datasets
 from pipelines.tracking.descriptions import describe_outcome, describe_run
+from pipelines.tracking.mlflow_names import MLFLOW_RUN_NOTE
 from pipelines.tracking.tracker import Tracker, require_store
 from pipelines.training.failure_callback import FailureCallback
 from pipelines.training.interruptions import Interruptions

@@ -12,14 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
-
 from mrqm.config import Config
 from mrqm.errors import MrqmError
 from pipelines.registry.register import RegisteredModel, register_if_possible
 from pipelines.storage.run_dir import RunFolder
 from pipelines.tracking.client import equals
 from pipelines.tracking.errors import STORE_ERRORS, explain
+from pipelines.tracking.mlflow_names import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 from pipelines.tracking.tracker import SHORT_PATIENCE, Tracker
 from tune.execution.trainable import trial_config
 from tune.space.schema import Params

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Run
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
-from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
 from mrqm.config import Config, Role, fill_defaults, has_role
 from mrqm.config.dotted import flatten
 from mrqm.redaction import redact
 from pipelines.tracking.client import Client
+from pipelines.tracking.mlflow_names import MAX_PARAM_VAL_LENGTH, MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
 from pipelines.tracking.store import first_contact, resolve_experiment, resolve_uri, sqlite_path
 from pipelines.tracking.tracker import metric_name
 from tune.space.sampling import ConfigSampler
