@@ -28,7 +28,7 @@ from pipelines.tracking.errors import STORE_ERRORS, explain
 from pipelines.tracking.tracker import Tracker, metric_name
 
 REQUIREMENTS = (
-    "numpy", "pillow", "pycocotools", "pydantic", "pyyaml", "safetensors", "scipy", "timm", "torch", "torchvision",
+    "numpy", "pillow", "pydantic", "pyyaml", "safetensors", "scipy", "timm", "torch", "torchvision",
     "typing-extensions",
 )  # fmt: skip
 """Packages that a model imports, beside MLflow itself, which states its own version."""
