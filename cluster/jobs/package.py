@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
+from humanize import naturalsize
 from pathspec import PathSpec
 
 from cluster.errors import ClusterError
@@ -46,8 +47,8 @@ class Package:
         return sum(self.files.values())
 
     def describe(self) -> str:
-        """`214 files, 1.2 MiB`."""
-        return f"{len(self.files):,} files, {mebibytes(self.size)}"
+        """Number and size of the files: `214 files, 1.2 MB`."""
+        return f"{len(self.files):,} files, {naturalsize(self.size)}"
 
     def require_small(self) -> None:
         """Refuse what Ray's job server would refuse after the upload.
@@ -57,9 +58,9 @@ class Package:
         """
         if self.size <= LIMIT:
             return
-        lines = [f"  {mebibytes(size):>12}  {name}" for name, size in self.largest()]
+        lines = [f"  {naturalsize(size):>12}  {name}" for name, size in self.largest()]
         raise ClusterError(
-            f"{self.root} has {self.describe()} that would travel, and Ray takes {mebibytes(LIMIT)} at most:\n"
+            f"{self.root} has {self.describe()} that would travel, and Ray takes {naturalsize(LIMIT)} at most:\n"
             + "\n".join(lines)
             + f"\nput what jobs do not need into {self.root / '.rayignore'} (it reads like .gitignore), and data where "
             "the cluster sees it: a share, or a URI"
@@ -135,8 +136,3 @@ def _ignores(folder: Path, lines: tuple[str, ...] | list[str]) -> Ignores:
     spec = PathSpec.from_lines("gitignore", lines)
     beginning = len(f"{folder}/")
     return lambda path: spec.match_file(path[beginning:])
-
-
-def mebibytes(size: int) -> str:
-    """`1.2 MiB`."""
-    return f"{size / 2**20:,.1f} MiB"

@@ -29,6 +29,7 @@ ENVIRONMENT = {
     "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # `tune.execution.ray_tune` hands out no more trials than fit
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends a sweep as it ends any command
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "GIT_PYTHON_REFRESH": "quiet",  # a machine without git has no commit to tell
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # within 14 s; what a run reports is kept and tried again anyway
     "MLFLOW_LOGGING_LEVEL": "WARNING",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
+from humanize import naturalsize
+
 from mrqm.check import Check, check
 from mrqm.config import Config
 from mrqm.engine.memory import HeaviestBatch, StepMemory
@@ -104,7 +106,7 @@ def check_data_everywhere(config: Config, reports: Sequence[NodeReport]) -> Chec
         differing = [f"{name}: {files:,} files, {size:,} bytes" for (files, size), name in seen.items()]
         return Check("data on nodes", "error", f"not the same everywhere: {_some(differing)}", remedy)
     for files, size in seen:
-        return Check("data on nodes", "ok", f"{config.data.root}: {files:,} files, {size / 1e9:.2f} GB on every node")
+        return Check("data on nodes", "ok", f"{config.data.root}: {files:,} files, {naturalsize(size)} on every node")
     return Check("data on nodes", "warning", "no node could be asked", "see the row `nodes`")
 
 
@@ -131,15 +133,15 @@ def check_memory(
     images = "1 image" if batch.images == 1 else f"{batch.images} images"
     what = f"{images} of {batch.size[1]}×{batch.size[0]} px with up to {batch.objects:,} objects"
     finding = (
-        f"a worker's step takes {_gigabytes(total)}: {_gigabytes(need.activations)} for {what}, "
-        f"{_gigabytes(need.model)} model and optimizer, {_gigabytes(need.matching)} matching, "
-        f"{_gigabytes(beside)} around it"
+        f"a worker's step takes {naturalsize(total)}: {naturalsize(need.activations)} for {what}, "
+        f"{naturalsize(need.model)} model and optimizer, {naturalsize(need.matching)} matching, "
+        f"{naturalsize(beside)} around it"
     )
     place, limit = _memory_limit(config, nodes, reports, gpu_bytes)
     if limit is None:
         remedy = "say --gpu-memory 24GB" if config.scaling.use_gpu else "see the row `cluster`"
         return Check("memory", "warning", f"{finding}; {place}", remedy)
-    finding = f"{finding}; {place} has {_gigabytes(limit)}"
+    finding = f"{finding}; {place} has {naturalsize(limit)}"
     if total <= COMFORTABLE * limit:
         return Check("memory", "ok", finding)
     return Check("memory", "error" if total > limit else "warning", finding, _lighter(config))
@@ -189,7 +191,3 @@ def _some(faults: Sequence[str]) -> str:
 
 def _count(nodes: int) -> str:
     return "1 node" if nodes == 1 else f"all {nodes} nodes"
-
-
-def _gigabytes(size: float) -> str:
-    return f"{size / 1e9:.1f} GB"

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Protocol
 
+from humanize import naturalsize
 from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.console import Console
 from rich.markup import escape
@@ -142,8 +143,8 @@ def _check_run(config: Config, fingerprint: Fingerprint, with_disk: bool) -> lis
         folder = RunFolder(config)
         missing, size = check_space(config, folder)
         free = folder.storage.free_bytes()
-        room = "a store without a bound" if free is None else f"{free / 1e9:.1f} GB are free"
-        return f"{missing} checkpoints of {size / 1e6:,.0f} MB; {room}"
+        room = "a store without a bound" if free is None else f"{naturalsize(free)} are free"
+        return f"{missing} checkpoints of {naturalsize(size)}; {room}"
 
     return [check("run", look_for_run), *([check("disk", look_for_space)] if with_disk else [])]
 

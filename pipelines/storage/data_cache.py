@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from humanize import naturalsize
 from pyarrow import ArrowInvalid, ArrowNotImplementedError
 from pyarrow.fs import FileSelector, FileSystem
 
@@ -149,7 +150,7 @@ def _fetch(data: DataConfig, reading: int, say: Callable[[str], None]) -> None:
         (data.folder / name).unlink()
     missing = _size_of({name: there[name] for name in wanted})
     _make_room(data, _size_of(there), missing)
-    say(f"copying {_gigabytes(missing)} of {data.root} to this node")
+    say(f"copying {naturalsize(missing)} of {data.root} to this node")
 
     ended = threading.Event()
 
@@ -205,8 +206,8 @@ def _make_room(data: DataConfig, whole: int, missing: int) -> None:
 def _require_bound(data: DataConfig, whole: int, used: int) -> None:
     if whole + used > data.cache_max_gb * 1e9:
         raise DataError(
-            f"data.root={data.root} has {_gigabytes(whole)}, but of data.cache_max_gb={data.cache_max_gb:g} other "
-            f"copies in use on this node take {_gigabytes(used)}; raise it, or mount the data on all nodes and name "
+            f"data.root={data.root} has {naturalsize(whole)}, but of data.cache_max_gb={data.cache_max_gb:g} other "
+            f"copies in use on this node take {naturalsize(used)}; raise it, or mount the data on all nodes and name "
             "the folder"
         )
 
@@ -216,7 +217,7 @@ def _require_disk(data: DataConfig, missing: int) -> None:
     free = shutil.disk_usage(next(path for path in (copies, *copies.parents) if path.exists())).free
     if missing > free:
         raise DataError(
-            f"data.root={data.root}: {_gigabytes(missing)} do not fit into the {_gigabytes(free)} that are free at "
+            f"data.root={data.root}: {naturalsize(missing)} do not fit into the {naturalsize(free)} that are free at "
             f"data.cache_dir={data.cache_dir}; name a folder on a larger disk"
         )
 
@@ -244,7 +245,3 @@ def _size_of(files: Mapping[str, Version]) -> int:
 
 def _lock_of(copy: Path) -> Path:
     return copy.with_name(f"{copy.name}.lock")
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"

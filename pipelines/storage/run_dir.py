@@ -16,7 +16,6 @@ Of a run in an object store, this machine keeps journal, pictures and claim in a
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import tempfile
@@ -25,6 +24,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
+from humanize import naturalsize
 
 from mrqm.config import Config
 from mrqm.errors import UserError
@@ -76,18 +78,17 @@ class RunFolder:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         path = self.path / ".lock"
-        with path.open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunError(
-                    f"run {self.path.name} in {self.storage.url} is being trained by another process"
-                ) from error
-            try:
-                yield
-            finally:
-                if list(self.path.iterdir()) == [path]:
-                    path.unlink()
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise RunError(f"run {self.path.name} in {self.storage.url} is being trained by another process") from error
+        try:
+            yield
+        finally:
+            if list(self.path.iterdir()) == [path]:
+                path.unlink()
+            lock.release()
 
     def require_space(self, needed: int, checkpoint: int) -> None:
         """Check, where that is possible, that checkpoints will have room.
@@ -102,9 +103,9 @@ class RunFolder:
         free = self.storage.free_bytes()
         if free is not None and free < needed:
             raise StorageError(
-                f"output_dir={self.storage.url}: {_megabytes(free)} are free, and checkpoints need "
-                f"{_megabytes(needed)} "
-                f"({_megabytes(checkpoint)} each); make room, set another folder or lower train.num_checkpoints_to_keep"
+                f"output_dir={self.storage.url}: {naturalsize(free)} are free, and checkpoints need "
+                f"{naturalsize(needed)} ({naturalsize(checkpoint)} each); make room, set another folder or "
+                "lower train.num_checkpoints_to_keep"
             )
 
     def read_summary(self) -> Summary | None:
@@ -158,7 +159,3 @@ def _place_beside(url: str) -> Path:
     """This machine's folder for a run that is kept elsewhere."""
     digest = hashlib.sha256(url.encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / "mrqm" / f"{url.rpartition('/')[2]}-{digest}"
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 2**20:,.0f} MiB"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from git import Repo
+from git.exc import CommandError, InvalidGitRepositoryError
 
 
 @dataclass(frozen=True)
@@ -13,8 +15,8 @@ class Checkout:
     """The state of a git work tree.
 
     Attributes:
-        commit, branch: that are checked out.
-        diff: what was changed since in tracked text files, as `git apply` takes it; empty if nothing was.
+        commit, branch: names of what is checked out.
+        diff: changes since in tracked text files, as `git apply` takes them; empty if there are none.
     """
 
     commit: str
@@ -27,25 +29,18 @@ def code_commit(folder: Path) -> str | None:
 
     Code that lies in somebody else's repository, as an installed package may, is not that repository's.
     """
-    if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:
-        return None
-    described = _git(folder, "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty")
-    return described.strip() if described else None
+    with suppress(InvalidGitRepositoryError, CommandError):
+        git = Repo(folder, search_parent_directories=True).git(C=folder)
+        git.ls_files("__init__.py", error_unmatch=True)
+        return str(git.describe(always=True, abbrev=40, exclude="*", dirty=True))
+    return None
 
 
 def find_checkout(folder: Path) -> Checkout | None:
     """The git work tree that a folder lies in; None outside of one, without commits, or where git is missing."""
-    commit, branch = _git(folder, "rev-parse", "HEAD"), _git(folder, "rev-parse", "--abbrev-ref", "HEAD")
-    diff = _git(folder, "diff", "--no-ext-diff", "--no-color", "HEAD")
-    if commit is None or branch is None or diff is None:
-        return None
-    return Checkout(commit.strip(), branch.strip(), diff)
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    """The output of git; None if it refuses or is missing."""
-    if shutil.which("git") is None:
-        return None
-    command = ["git", "-C", str(folder), *arguments]
-    ended = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    return ended.stdout if ended.returncode == 0 else None
+    with suppress(InvalidGitRepositoryError, CommandError):
+        git = Repo(folder, search_parent_directories=True).git
+        diff = git.diff("HEAD", no_ext_diff=True, no_color=True, stdout_as_string=False, strip_newline_in_stdout=False)
+        branch = git.rev_parse("HEAD", abbrev_ref=True)
+        return Checkout(git.rev_parse("HEAD"), branch, diff.decode(errors="replace"))
+    return None

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from humanize import naturalsize
 from rich.console import Console
 from rich.table import Table
 
@@ -118,8 +119,8 @@ def print_plan(
         "trials": f"{plan.trials} of {plan.epochs} epochs, {plan.at_once} at once, "
         f"each on {describe_resources(base.scaling)}",
         "budget": ", ".join(_limits(space)) or "none but the trials",
-        "disk": f"at most {plan.checkpoints} checkpoints × {plan.checkpoint_bytes / 1e6:,.0f} MB = "
-        f"{plan.disk_bytes / 1e9:.1f} GB; {space.keep_trials} will stay",
+        "disk": f"at most {plan.checkpoints} checkpoints × {naturalsize(plan.checkpoint_bytes)} = "
+        f"{naturalsize(plan.disk_bytes)}; {space.keep_trials} will stay",
     }
     if found is not None:
         lines["knows"] = f"\n{'':<10}".join(found.describe())

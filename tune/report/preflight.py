@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from humanize import naturalsize
+
 from mrqm.check import Check, check
 from mrqm.config import Config
 from pipelines.compute.resources import describe_resources
@@ -58,8 +60,8 @@ class SweepToPlan:
             folder = RunFolder(self.config)
             folder.require_space(plan.disk_bytes, plan.checkpoint_bytes)
             return (
-                f"at most {plan.checkpoints} checkpoints × {plan.checkpoint_bytes / 1e6:,.0f} MB = "
-                f"{plan.disk_bytes / 1e9:.1f} GB"
+                f"at most {plan.checkpoints} checkpoints × {naturalsize(plan.checkpoint_bytes)} = "
+                f"{naturalsize(plan.disk_bytes)}"
             )
 
         return [status, check("disk", look_for_space)]

@@ -105,8 +105,8 @@ def test_a_place_that_cannot_be_written(refused: Refused, inside: Workplace) -> 
 def test_a_place_that_is_nearly_full(refused: Refused, small_disk: Callable[[int], Path]) -> None:
     disk = small_disk(2**20)
     said = refused(f"output_dir={disk}")
-    assert f"output_dir={disk}/tiny: 1 MiB are free, and checkpoints need" in said
-    assert "MiB each); make room, set another folder or lower train.num_checkpoints_to_keep" in said
+    assert f"output_dir={disk}/tiny: 1.0 MB are free, and checkpoints need" in said
+    assert "MB each); make room, set another folder or lower train.num_checkpoints_to_keep" in said
 
 
 @pytest.mark.parametrize(
