@@ -8,7 +8,7 @@ Tensor vocabulary, the same everywhere:
 
 - images: (B, 3, H, W) uint8, or float in [0, 1]; the model normalises. masks: (B, H, W) bool, True = padding, or None.
 - target, one dict per image: `boxes` (N, 4) normalised cxcywh of the unpadded image, `labels` (N,) from 0,
-  `ignore_boxes` (M, 4) what costs nothing, found or not, with `ignore_labels` (M,) (see `mrqm.structures.annotations`),
+  `ignore_boxes` (M, 4) regions without any loss, with `ignore_labels` (M,) (see `mrqm.structures.annotations`),
   `image_id` (), `orig_size` (2,) height and width in native px, `size` (2,) height and width fed to the network.
 - outputs: `pred_logits` (B, Q, K), `pred_boxes` (B, Q, 4) normalised cxcywh; `aux_outputs`, `encoder_outputs`,
   `denoising_outputs`, `mined_outputs`, `dense_outputs` in training.
@@ -38,7 +38,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public names when they are asked for: the command line answers before torch is loaded."""
+    """Import a public name on first use, so that the command line answers before torch is loaded."""
     if name not in _HOMES:
         raise AttributeError(f"module 'mrqm' has no attribute {name!r}")
     from importlib import import_module

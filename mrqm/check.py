@@ -1,4 +1,4 @@
-"""What a check found: `mrqm plan` asks every layer for some and shows all of them."""
+"""Results of preflight checks: every layer contributes some, and `mrqm plan` prints all of them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Status = Literal["ok", "warning", "error"]
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        name: what it was, such as `data train`.
-        status: `error` if a training would be refused or fail, `warning` if it would run and may disappoint.
-        finding: what was found.
-        remedy: what to do about it; empty if nothing.
+        name: title of the check, such as `data train`.
+        status: `error` if a training would be refused or fail, `warning` if it would run with a risk.
+        finding: observed state or fault.
+        remedy: advice to the user; empty if there is nothing to do.
     """
 
     name: str
@@ -27,7 +27,17 @@ class Check:
 
     @classmethod
     def refused(cls, name: str, error: Exception) -> Self:
-        """What a training would be refused with: a message says what is wrong, and then what to do."""
+        """Turn the error that would refuse a training into a failed check.
+
+        The last sentence or line of a message is its remedy, unless the message lists several faults.
+
+        Args:
+            name: title of the check.
+            error: error of a user, such as a `DataError`.
+
+        Returns:
+            A check of status `error`.
+        """
         text = str(error)
         finding, separator, remedy = text.rpartition("\n" if "\n" in text else "; ")
         if not separator or remedy.startswith(" "):  # a list of faults, each with its own remedy
@@ -35,14 +45,17 @@ class Check:
         return cls(name, "error", finding, remedy)
 
 
-def check(name: str, look: Callable[[], str]) -> Check:
-    """`ok` with what was found, or the error that a training would be refused with.
+def check(name: str, inspect: Callable[[], str]) -> Check:
+    """Run one check and catch the error that a training would be refused with.
 
     Args:
-        name: of the check.
-        look: says what is there; raises `ValueError` or `OSError` if that is of no use.
+        name: title of the check.
+        inspect: function that describes the observed state, or raises `ValueError` or `OSError` if it is unusable.
+
+    Returns:
+        A check of status `ok` or `error`.
     """
     try:
-        return Check(name, "ok", look())
+        return Check(name, "ok", inspect())
     except (ValueError, OSError) as error:
         return Check.refused(name, error)

@@ -1,10 +1,10 @@
-"""The gate for all that leaves the process: passwords and tokens in URIs are replaced by `***`.
+"""Redaction of secrets: passwords and tokens in URIs are replaced by `***`.
 
 redact("postgresql://me:hunter2@host/db?sslmode=require")  # postgresql://me:***@host/db?sslmode=require
 
-A configuration refuses them (`mrqm.config`), so that checkpoints, parameters and models hold none. What still may come
-by, from the environment or in the words of other programs, is replaced on its way out: in messages and logs, in files
-of a run, in commands that are printed, in what MLflow and Ray are told.
+A configuration refuses such URIs (`mrqm.config`), so that checkpoints, parameters and models hold none. Those that come
+from the environment or from messages of other programs are replaced on their way out: in messages and logs, in files
+of a run, in printed commands, and in everything sent to MLflow and Ray.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from urllib.parse import unquote
 
 MASK = "***"
 _END = r"\s\"<>`\\"
-"""Characters that end a URI in a text; JSON and YAML stay what they are. An apostrophe ends it only where all ends."""
+"""Characters that end a URI in a text, so that JSON and YAML stay valid. An apostrophe ends a URI only at its end."""
 _SCHEME = r"\b[A-Za-z][A-Za-z0-9+.-]{0,30}"
 _INSIDE = rf"(?!{_SCHEME}://)"
 _USER = rf"[^{_END}@/?#:]{{0,100}}:(?!:)[^{_END}@]{{0,200}}@"
-"""A user with a password, which may hold `://` too; two colons chain file systems, as in `zip://a.zip::s3://…`."""
+"""Regular expression of a user with a password, which may hold `://`; two colons chain file systems, as in
+`zip://a.zip::s3://…`.
+"""
 _URI = re.compile(rf"(?P<scheme>{_SCHEME})://(?P<rest>(?:{_USER})?(?:{_INSIDE}[^{_END}])*{_INSIDE}[^{_END}'])")
 _ANY_USER = re.compile(r"://[^/?#\s]*:[^/?#\s]*@")
 _PARAMETER = re.compile(rf"(?P<begin>[?&;#])(?P<name>[^?&;#={_END}]+)=(?P<value>[^&;#{_END}]*[^&;#{_END}'])")
@@ -30,25 +32,25 @@ _SECRET_NAME = re.compile(
     r"pass|pwd|secret|token|credential|signature|session|auth(?!or(s|ity)?$)|jwt|bearer|^(sig|sas|code|key|odbcconnect)$"
     r"|(api|access|account|private|shared|storage|master|subscription|encryption)key|awsaccesskeyid|googleaccessid"
 )
-"""In the name of a query parameter, in small letters without punctuation."""
+"""Regular expression of names of secret query parameters, in lower case without punctuation."""
 _HOST_AND_PORT = re.compile(r"(\[[^\]]*\]|[^:]+):\d+")
 
 
 def redact(text: str) -> str:
-    """Replace the passwords, tokens and signed queries of all URIs in a text; the rest stays as it is.
+    """Replace the passwords, tokens and signed queries of all URIs in a text.
 
-    A user's name stays, unless it stands alone in an address of HTTP, where it is a token as often.
+    A user's name stays, except where it stands alone in an HTTP address, because there it is often a token.
     """
     return _URI.sub(_without_secrets, text)
 
 
 def holds_secret(text: str) -> bool:
-    """Tell whether a value, such as a setting, is a URI with a password or token, whatever characters that has."""
+    """Tell whether a value, such as a setting, is a URI with a password or token, whatever characters it contains."""
     return redact(text) != text or _ANY_USER.search(text) is not None
 
 
 def guard_output() -> None:
-    """Let log messages and tracebacks of this process, whoever writes them, pass through `redact`."""
+    """Redact all log messages and uncaught tracebacks of this process, including those of libraries."""
     logging.setLogRecordFactory(_RedactedRecord)
     sys.excepthook = _print_redacted
 
@@ -65,7 +67,7 @@ def _without_secrets(uri: re.Match[str]) -> str:
 
 
 def _split_user(rest: str) -> tuple[str, str]:
-    """Split what follows `://` into the user with a password, which may hold `/`, `?` and `@`, and the rest."""
+    """Split the part of a URI after `://` into user with password, which may hold `/`, `?` and `@`, and the rest."""
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     if "@" in authority:
         cut = authority.rindex("@")

@@ -1,4 +1,4 @@
-"""Box measures and moves that torchvision.ops lacks: deltas, matched pairs, coverage."""
+"""Box operations that torchvision.ops lacks: deltas, pairwise IoU, coverage."""
 
 from __future__ import annotations
 
@@ -10,21 +10,29 @@ LARGEST_LOG_GROWTH = 4.0  # exp(4) ≈ 55 times the anchor: keeps an untrained h
 
 
 def to_xyxy(boxes: Tensor) -> Tensor:
-    """(…, 4) cxcywh → (…, 4) xyxy; `box_convert` goes by coordinate, in twice as many operations."""
+    """Convert (…, 4) cxcywh boxes to (…, 4) xyxy, with half as many operations as `box_convert`."""
     centers, halves = boxes[..., :2], boxes[..., 2:] / 2
     return torch.cat([centers - halves, centers + halves], -1)
 
 
 def to_cxcywh(boxes_xyxy: Tensor) -> Tensor:
-    """(…, 4) xyxy → (…, 4) cxcywh."""
+    """Convert (…, 4) xyxy boxes to (…, 4) cxcywh."""
     return box_convert(boxes_xyxy, "xyxy", "cxcywh")
 
 
 def apply_deltas(deltas: Tensor, anchors: Tensor) -> Tensor:
-    """Move cxcywh boxes (…, 4) by deltas (…, 4): centers by shares of a side, sides by their logarithm.
+    """Move boxes by predicted deltas: centers by fractions of a side, sides by the logarithm of their ratio.
 
-    Relative to the box as in R-CNN (Girshick et al., 2014), also where DINO adds deltas to logits of the whole image:
-    there a px of a tiny object is a minute and place-dependent change of a logit. Full precision also under autocast.
+    Deltas are relative to the box as in R-CNN (Girshick et al., 2014), while DINO adds them to logits over the whole
+    image, where one px of a tiny object is a small and position-dependent change. Computed in float32 also under
+    autocast.
+
+    Args:
+        deltas: (…, 4) dx, dy, dw, dh.
+        anchors: (…, 4) boxes to move, cxcywh.
+
+    Returns:
+        (…, 4) moved boxes, cxcywh, float32.
     """
     deltas = deltas.to(torch.promote_types(deltas.dtype, torch.float32))
     centers = anchors[..., :2] + deltas[..., :2] * anchors[..., 2:]
@@ -33,13 +41,14 @@ def apply_deltas(deltas: Tensor, anchors: Tensor) -> Tensor:
 
 
 def paired_iou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """IoU and generalised IoU (Rezatofighi et al., 2019) of boxes taken pairwise.
+    """Compute IoU and generalised IoU (Rezatofighi et al., 2019) of pairs of boxes.
 
     Args:
-        a, b: (…, 4) cxcywh, broadcast against each other.
+        a: (…, 4) first boxes, cxcywh.
+        b: (…, 4) second boxes, cxcywh, broadcast against the first.
 
     Returns:
-        iou (…), giou (…).
+        IoU (…) in [0, 1] and generalised IoU (…) in [-1, 1].
     """
     a, b = to_xyxy(a), to_xyxy(b)
     overlap = _area(torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:]))
@@ -51,14 +60,14 @@ def paired_iou(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def coverage(boxes: Tensor, regions: Tensor) -> Tensor:
-    """Largest share of each box that one region covers.
+    """Compute the largest share of each box's area that one region covers.
 
     Args:
-        boxes: (…, N, 4) cxcywh.
-        regions: (…, M, 4) cxcywh with M > 0; empty regions cover nothing.
+        boxes: (…, N, 4) boxes, cxcywh.
+        regions: (…, M, 4) regions with M > 0, cxcywh; empty regions cover nothing.
 
     Returns:
-        (…, N) in [0, 1].
+        (…, N) shares in [0, 1].
     """
     boxes, regions = to_xyxy(boxes).unsqueeze(-2), to_xyxy(regions).unsqueeze(-3)
     overlap = _area(torch.maximum(boxes[..., :2], regions[..., :2]), torch.minimum(boxes[..., 2:], regions[..., 2:]))

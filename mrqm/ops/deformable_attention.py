@@ -1,6 +1,6 @@
 """Multi-scale deformable attention (Zhu et al., 2020).
 
-All callers go through `deformable_attention`, so that a fused kernel can replace it without touching them.
+All callers use `deformable_attention`, so that a fused kernel can replace it without changing them.
 
 Legend: B batch, Q queries, D hidden_dim, M heads, L levels, P points, S = Σ H_l·W_l.
 """
@@ -20,13 +20,13 @@ Shapes = Sequence[tuple[int, int]]
 def deformable_attention(
     value: Tensor, spatial_shapes: Shapes, sampling_locations: Tensor, attention_weights: Tensor
 ) -> Tensor:
-    """Weighted sum of bilinear samples; samples outside a level are zero.
+    """Sum bilinear samples with attention weights (Zhu et al., 2020, eq. 3); samples outside a level are zero.
 
     Args:
-        value: (B, S, M, D / M), the levels flattened one after the other.
+        value: (B, S, M, D / M) values, the levels flattened one after the other.
         spatial_shapes: (H_l, W_l) of each level.
         sampling_locations: (B, Q, M, L, P, 2), x and y in [0, 1] of the padded level.
-        attention_weights: (B, Q, M, L, P).
+        attention_weights: (B, Q, M, L, P) weights, which sum to 1 over L and P.
 
     Returns:
         (B, Q, D).
@@ -45,7 +45,7 @@ def deformable_attention(
 
 
 class DeformableAttention(nn.Module):
-    """Every query samples `num_points` places per head and level around its reference point or box."""
+    """Attention of every query to `num_points` places per head and level around its reference point or box."""
 
     def __init__(self, dim: int, num_heads: int, num_levels: int, num_points: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class DeformableAttention(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Heads start by looking in evenly spread directions, points ever further out (Zhu et al., 2020)."""
+        """Initialise heads to sample in evenly spread directions, each point farther out (Zhu et al., 2020)."""
         nn.init.zeros_(self.sampling_offsets.weight)
         nn.init.zeros_(self.attention_weights.weight)
         nn.init.zeros_(self.attention_weights.bias)
@@ -106,7 +106,7 @@ class DeformableAttention(nn.Module):
         )
 
     def _sampling_locations(self, query: Tensor, reference_points: Tensor, spatial_shapes: Shapes) -> Tensor:
-        """Offsets count in cells of the level around a point, in half sides per point around a box; float32 always."""
+        """Place offsets in cells of the level around a point, in half sides per point around a box; float32 always."""
         shape = (self.num_heads, self.num_levels, self.num_points, 2)
         offsets = self.sampling_offsets(query).float().unflatten(-1, shape)
         reference = reference_points[:, :, None, None, None, :].float()

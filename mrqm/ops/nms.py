@@ -1,7 +1,7 @@
-"""Non-maximum suppression of a batch, as one operator that `torch.export` and `torch.compile` see as a whole.
+"""Non-maximum suppression of a batch, as one operator that `torch.export` and `torch.compile` do not look into.
 
-torchvision's answer has as many rows as are kept, which no exported graph with other shapes to come can be planned for.
-This one has a fixed shape; `pipelines.export.onnx` says what it is in ONNX.
+torchvision's operator returns as many rows as it keeps, a shape that no exported graph can plan for. This one has a
+fixed shape; `pipelines.export.onnx` defines its translation to ONNX.
 
 Legend: B batch, N boxes.
 """
@@ -15,20 +15,20 @@ from torchvision.ops import batched_nms
 
 @torch.library.custom_op("mrqm::suppress", mutates_args=())
 def suppress(boxes: Tensor, scores: Tensor, groups: Tensor, num_groups: int, iou: float) -> Tensor:
-    """Which boxes are kept: those that no better kept one of the same image and group overlaps by more than `iou`.
+    """Select the boxes that no better selected box of the same image and group overlaps by more than `iou`.
 
     Args:
-        boxes: (B, N, 4) xyxy.
-        scores: (B, N); of equal ones the first is the better.
-        groups: (B, N), int64 from 0 to `num_groups` - 1.
-        num_groups: how many there are.
-        iou: from where on two boxes are one.
+        boxes: (B, N, 4) boxes, xyxy.
+        scores: (B, N) scores; the first of equal ones is the better.
+        groups: (B, N) int64 group numbers from 0 to `num_groups` - 1.
+        num_groups: number of groups.
+        iou: IoU threshold in (0, 1].
 
     Returns:
-        (B, N) bool. Whether a box with the score -inf is kept is not said.
+        (B, N) bool, True for selected boxes; undefined for boxes of score -inf.
     """
     kept = torch.zeros_like(scores, dtype=torch.bool)
-    for row, *image in zip(kept, boxes, scores, groups, strict=True):  # no image's rounding depends on the others
+    for row, *image in zip(kept, boxes, scores, groups, strict=True):  # rounding is independent of other images
         row[batched_nms(*image, iou)] = True
     return kept
 

@@ -1,4 +1,4 @@
-"""One annotation model for every format: what the readers return and the dataset is built from."""
+"""Annotation model of all formats: readers return it and datasets are built from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = [
 ]  # fmt: skip
 
 ROUNDING = 0.01
-"""Px by which a box may leave its image because its coordinates were written as rounded shares."""
+"""Distance in px by which a box may leave its image because its coordinates were written as rounded fractions."""
 
 _BOX_REPAIRS = ("of zero or negative size dropped", "outside the image dropped", "clipped to the image")
 
@@ -30,25 +30,25 @@ class DataError(UserError):
 
 
 def xywh_to_xyxy(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, 4) left, top, width, height → left, top, right, bottom."""
+    """Convert (N, 4) boxes from left, top, width, height to left, top, right, bottom."""
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
 def xyxy_to_xywh(boxes: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """(N, 4) left, top, right, bottom → left, top, width, height."""
+    """Convert (N, 4) boxes from left, top, right, bottom to left, top, width, height."""
     boxes = boxes.astype(np.float64)
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
 def clip_to_image(boxes_xyxy: NDArray[np.float64], size: tuple[int, int]) -> tuple[NDArray[np.float64], Mask]:
-    """Boxes as training can use them: inside their image and with an area.
+    """Clip boxes to their image and tell which can be trained on.
 
     Args:
-        boxes_xyxy: (N, 4) in px.
-        size: (height, width) of the image.
+        boxes_xyxy: (N, 4) boxes in px.
+        size: (height, width) of the image in px.
 
     Returns:
-        (N, 4) clipped boxes, and (N,) which of them were proper boxes and still have an area.
+        (N, 4) clipped boxes, and (N,) bool, True for boxes of positive size that still have an area.
     """
     height, width = size
     clipped = boxes_xyxy.clip(0, [width, height, width, height])
@@ -58,13 +58,13 @@ def clip_to_image(boxes_xyxy: NDArray[np.float64], size: tuple[int, int]) -> tup
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One annotated image: its ground truth, which is scored, and what of it can be trained on.
+    """One annotated image: ground truth for evaluation, and the repaired part of it for training.
 
     Attributes:
-        path: the image file.
-        image_id: the annotation file's own id of the image, or its position among the sorted images.
+        path: image file.
+        image_id: id of the image in the annotation file, or its position among the sorted images.
         size: (height, width) in native px, as a viewer shows the image (EXIF orientation applied).
-        truth: the annotations as they are written.
+        truth: annotations as written.
     """
 
     path: Path
@@ -79,22 +79,22 @@ class ImageRecord:
 
     @cached_property
     def boxes(self) -> NDArray[np.float32]:
-        """(N, 4) xyxy of the usable objects in native px, clipped to the image."""
+        """(N, 4) boxes of the usable objects, xyxy in native px, clipped to the image."""
         return self._clip(self._objects)
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """(N,) 0-based."""
+        """(N,) labels of the usable objects, 0-based."""
         return self.truth.labels[self._objects]
 
     @cached_property
     def ignore_boxes(self) -> NDArray[np.float32]:
-        """(M, 4) xyxy in native px, clipped: what training passes over; protocols differ on it."""
+        """(M, 4) regions without loss in training, xyxy in native px, clipped; protocols treat them differently."""
         return self._clip(self._ignored)
 
     @cached_property
     def ignore_labels(self) -> NDArray[np.int64]:
-        """(M,) class whose crowd or ignored object it is, `IGNORED_REGION` or `OTHER_OBJECT`."""
+        """(M,) class of each crowd or ignored object, `IGNORED_REGION` or `OTHER_OBJECT`."""
         return self.truth.labels[self._ignored]
 
     @property
@@ -111,7 +111,7 @@ class ImageRecord:
 
 
 class Repair(NamedTuple):
-    """One thing that a reader mended: `where` is `file:line` or `file: entry`, `what` says what was done."""
+    """One repair by a reader: `where` is `file:line` or `file: entry`, `what` describes the repair."""
 
     where: str
     what: str
@@ -119,12 +119,12 @@ class Repair(NamedTuple):
 
 @dataclass
 class Repairs:
-    """What a reader mended for training instead of failing; scores take the annotations as they are.
+    """Repairs that a reader made for training instead of failing; evaluation takes the annotations as written.
 
     Attributes:
-        degenerate, outside, clipped: counts of boxes, ignored regions included.
-        log: every repair with its place, those of text and files included, in the order of reading.
-        scored: what scores depend on all the same, because annotations lack it or contradict themselves.
+        degenerate, outside, clipped: numbers of boxes, including ignored regions.
+        log: all repairs in the order of reading, including those of text and files.
+        scored: repairs that affect evaluation, because annotations lack a value or contradict themselves.
     """
 
     degenerate: int = 0
@@ -134,21 +134,26 @@ class Repairs:
     scored: list[str] = field(default_factory=list, compare=False)
 
     def note(self, where: str, what: str) -> None:
-        """Keep a repair that is not of a box."""
+        """Log a repair of something other than a box.
+
+        Args:
+            where: place, as `file:line` or `file: entry`.
+            what: description of the repair.
+        """
         self.log.append(Repair(where, what))
 
     def summary(self) -> str:
-        """One line that says what was mended; empty if nothing was."""
+        """Summarise the repaired boxes in one line; empty if there are none."""
         counts = zip(_BOX_REPAIRS, (self.degenerate, self.outside, self.clipped), strict=True)
         return ", ".join(f"{count} {'box' if count == 1 else 'boxes'} {what}" for what, count in counts if count)
 
     def note_boxes(self, boxes_xywh: NDArray[np.float64], size: tuple[int, int], places: Sequence[str]) -> None:
-        """Count the boxes that training will not get as they are, and note where they are.
+        """Count and log the boxes that training gets changed or not at all.
 
         Args:
-            boxes_xywh: (N, 4) in px.
-            size: (height, width) of the image.
-            places: (N,) where each box is written, such as `a.txt:3`.
+            boxes_xywh: (N, 4) boxes in px.
+            size: (height, width) of the image in px.
+            places: (N,) place of each box, such as `a.txt:3`.
         """
         boxes = xywh_to_xyxy(boxes_xywh)
         clipped, kept = clip_to_image(boxes, size)
@@ -165,13 +170,13 @@ class Repairs:
 
 @dataclass(frozen=True)
 class AnnotationSet:
-    """Everything a reader found in one folder.
+    """Annotations of one folder.
 
     Attributes:
-        classes: names in label order.
-        records: one per image that has a readable header.
-        repairs: what was mended while reading.
-        unreadable: images whose header says nothing; they have no record.
+        classes: class names in label order.
+        records: one record per image with a readable header.
+        repairs: repairs made while reading.
+        unreadable: images without a readable header, which have no record.
     """
 
     classes: tuple[str, ...]
@@ -181,13 +186,25 @@ class AnnotationSet:
 
 
 def require_folder(folder: Path) -> None:
-    """Raise `DataError` unless the folder exists."""
+    """Check that a data folder exists.
+
+    Raises:
+        DataError: there is no such folder.
+    """
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; data.root, data.train and data.val say where the images are")
+        raise DataError(f"{folder}: no such folder; set data.root, data.train and data.val to the images' folders")
 
 
 def require_none(paths: Sequence[Path], fault: str) -> None:
-    """Raise `DataError` with the fault, how many paths have it and the first, if there are any."""
+    """Check that no path has a fault.
+
+    Args:
+        paths: paths with the fault.
+        fault: description of the fault, for the message.
+
+    Raises:
+        DataError: there are such paths; the message has the fault, their number and the first.
+    """
     if paths:
         raise DataError(f"{fault}: {len(paths)} of them, first {paths[0]}")
 

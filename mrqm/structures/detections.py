@@ -19,9 +19,9 @@ class ImageDetections:
     """Detections of one image.
 
     Attributes:
-        boxes_xywh: (K, 4) float64 left, top, width, height in native px, as result files have them.
-        scores: (K,) float64, falling.
-        labels: (K,) int64, 0-based.
+        boxes_xywh: (K, 4) float64 boxes: left, top, width, height in native px, as in result files.
+        scores: (K,) float64 scores in descending order.
+        labels: (K,) int64 labels, 0-based.
     """
 
     boxes_xywh: NDArray[np.float64]
@@ -29,15 +29,18 @@ class ImageDetections:
     labels: NDArray[np.int64]
 
     def take(self, chosen: NDArray[np.int64]) -> ImageDetections:
-        """The detections with the given indices, in their order."""
+        """Select the detections with the given indices, in their order."""
         return ImageDetections(self.boxes_xywh[chosen], self.scores[chosen], self.labels[chosen])
 
 
 def to_image_detections(detections: Mapping[str, Tensor]) -> ImageDetections:
-    """What a model found in an image, as it is scored and written.
+    """Convert a model's detections to the form that is scored and written.
 
     Args:
-        detections: `boxes` (K, 4) xyxy in native px, `scores` (K,) falling, `labels` (K,).
+        detections: `boxes` (K, 4) xyxy in native px, `scores` (K,) in descending order, `labels` (K,).
+
+    Returns:
+        The detections in host memory.
     """
     boxes, scores, labels = (detections[key].detach().cpu() for key in ("boxes", "scores", "labels"))
     return ImageDetections(xyxy_to_xywh(boxes.numpy()), scores.double().numpy(), labels.numpy())
@@ -47,7 +50,7 @@ Detections = dict[str, Tensor]
 
 
 class WindowDetections(NamedTuple):
-    """What was found through one window; boxes in px of the image, not of the window."""
+    """Detections of one window; boxes in px of the image, not of the window."""
 
     window: Window
     detections: Detections

@@ -1,4 +1,4 @@
-"""What the annotators wrote about an image, which evaluation scores as it stands: training gets repaired boxes."""
+"""Ground truth of an image as annotated, for evaluation; training gets repaired boxes."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 IGNORED_REGION = -1
-"""Label of an ignored box where nobody says what is there; it concerns every class."""
+"""Label of an ignored box whose content is unknown; it concerns every class."""
 OTHER_OBJECT = -2
-"""Label of an ignored box around an object of none of the classes."""
+"""Label of an ignored box around an object that belongs to none of the classes."""
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The annotations of one image in the order of their file.
+    """Annotations of one image in the order of their file.
 
     Attributes:
-        boxes_xywh: (N, 4) float64 left, top, width, height in native px: neither clipped nor rounded, and some may have
-            no area.
-        labels: (N,) int64, 0-based, or `IGNORED_REGION` or `OTHER_OBJECT`.
-        areas: (N,) float64 in px², of boxes or, where the annotations say so, of masks.
-        crowd: (N,) several objects that nobody told apart: `iscrowd` of COCO, and every region without a class.
-        ignored: (N,) need not be found: `ignore` of COCO and SODA-D, score 0 of VisDrone, every region without a class.
+        boxes_xywh: (N, 4) float64 boxes: left, top, width, height in native px; neither clipped nor rounded, and some
+            may have no area.
+        labels: (N,) int64 labels, 0-based, `IGNORED_REGION` or `OTHER_OBJECT`.
+        areas: (N,) float64 areas in px², of boxes or, where annotated, of masks.
+        crowd: (N,) bool, True for groups of objects: `iscrowd` of COCO, and every region without a class.
+        ignored: (N,) bool, True where a detection is optional: `ignore` of COCO and SODA-D, score 0 of VisDrone, and
+            every region without a class.
     """
 
     boxes_xywh: NDArray[np.float64]
@@ -39,11 +40,11 @@ class GroundTruth:
 
     @property
     def is_object(self) -> Mask:
-        """(N,) single objects of a class that are to be found."""
+        """(N,) bool, True for single objects of a class that a detector has to detect."""
         return (self.labels >= 0) & ~self.crowd & ~self.ignored
 
     def take(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> GroundTruth:
-        """The annotations that a mask or indices choose."""
+        """Select annotations by a mask or by indices."""
         return GroundTruth(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
@@ -55,14 +56,14 @@ def make_ground_truth(
     crowd: Mask | None = None,
     ignored: Mask | None = None,
 ) -> GroundTruth:
-    """Fill in what annotations do not say.
+    """Make ground truth from annotations that may lack some fields.
 
     Args:
-        boxes_xywh: (N, 4) in native px.
-        labels: (N,); those below 0 make crowds that need not be found.
-        areas: (N,) in px²; None takes those of the boxes.
-        crowd: (N,); None: only regions without a class.
-        ignored: (N,); None: only regions without a class.
+        boxes_xywh: (N, 4) boxes in native px.
+        labels: (N,) labels; those below 0 become ignored crowds.
+        areas: (N,) areas in px²; None takes those of the boxes.
+        crowd: (N,) bool; None marks only regions without a class.
+        ignored: (N,) bool; None marks only regions without a class.
 
     Returns:
         The ground truth of one image.

@@ -1,4 +1,4 @@
-"""The report of one training step."""
+"""Report of one training step."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class StepReport:
-    """Where a training is, after one optimizer step.
+    """Progress of a training after one optimizer step.
 
     Attributes:
-        epoch, epochs: the epoch, from 1, and how many there will be.
-        step: optimizer steps taken since the beginning.
-        epoch_step, epoch_steps: the same within the epoch.
-        losses: `loss`, the weighted total, and its unweighted parts, averaged over ranks.
-        lr: learning rate of everything but the backbone.
-        images_per_second: of all ranks together, over this epoch.
-        images_seen: by all ranks since the beginning.
-        elapsed_seconds: time spent training since the beginning.
-        eta_seconds: until the training ends.
+        epoch, epochs: current epoch, from 1, and number of epochs.
+        step: optimizer steps since the beginning of the run.
+        epoch_step, epoch_steps: optimizer steps since the beginning of the epoch, and their number per epoch.
+        losses: `loss`, the weighted total, and its unweighted terms, averaged over ranks.
+        lr: learning rate of all parameters outside the backbone.
+        images_per_second: throughput of all ranks together over this epoch.
+        images_seen: images processed by all ranks since the beginning of the run.
+        elapsed_seconds: training time since the beginning of the run.
+        eta_seconds: estimated time to the end of the training.
     """
 
     epoch: int

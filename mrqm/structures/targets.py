@@ -1,4 +1,4 @@
-"""Ground truth of a batch as padded tensors, and the assignments that say which prediction answers for which object.
+"""Ground truth of a batch as padded tensors, and assignments of predictions to objects.
 
 Legend: B batch, N most objects in an image, M most ignored regions in an image, Q predictions.
 """
@@ -13,21 +13,21 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 BACKGROUND = -1
-"""Assignment of a prediction that should find nothing."""
+"""Assignment of a prediction to the background."""
 IGNORE = -2
-"""Assignment of a prediction that costs nothing: padding, or inside an ignored region."""
+"""Assignment of a prediction without loss, because it is padding or inside an ignored region."""
 
 
 @dataclass(frozen=True)
 class BatchTargets:
-    """Padded ground truth.
+    """Padded ground truth of a batch.
 
     Attributes:
         boxes: (B, N, 4) normalised cxcywh; N is at least 1, padding repeats the whole image.
-        labels: (B, N).
-        counts: objects of each image, on the host.
-        ignore_boxes: (B, M, 4) normalised cxcywh, padded with empty boxes, or None when no image has any.
-        sizes: (B, 2), unpadded height and width of the network's input.
+        labels: (B, N) labels, 0-based.
+        counts: numbers of objects in each image, in host memory.
+        ignore_boxes: (B, M, 4) normalised cxcywh, padded with empty boxes; None when no image has any.
+        sizes: (B, 2) unpadded height and width of the network's input in px.
     """
 
     boxes: Tensor
@@ -38,7 +38,7 @@ class BatchTargets:
 
 
 def batch_targets(targets: Sequence[dict[str, Tensor]]) -> BatchTargets:
-    """Pad a batch of targets (see `mrqm`) on the device they are on."""
+    """Pad a batch of targets (see `mrqm`) on their device."""
     counts = [len(target["labels"]) for target in targets]
     whole = targets[0]["boxes"].new_tensor([[0.5, 0.5, 1.0, 1.0]])
     boxes = [target["boxes"] if count else whole for target, count in zip(targets, counts, strict=True)]
@@ -56,7 +56,15 @@ def batch_targets(targets: Sequence[dict[str, Tensor]]) -> BatchTargets:
 
 
 def gather_targets(targets: BatchTargets, assignment: Tensor) -> tuple[Tensor, Tensor]:
-    """Boxes (…, B, Q, 4) and labels (…, B, Q) of the assigned objects; unassigned predictions get an arbitrary one."""
+    """Gather boxes and labels of the assigned objects.
+
+    Args:
+        targets: padded ground truth.
+        assignment: (…, B, Q) index of the object of each prediction, `BACKGROUND` or `IGNORE`.
+
+    Returns:
+        Boxes (…, B, Q, 4) and labels (…, B, Q); arbitrary for predictions without an object.
+    """
     index = assignment.clamp(min=0)
     image = torch.arange(index.shape[-2], device=index.device).unsqueeze(-1)
     return targets.boxes[image, index], targets.labels[image, index]

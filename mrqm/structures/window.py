@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Window(NamedTuple):
-    """A rectangle of an image, in whole px."""
+    """Rectangle of an image in whole px."""
 
     left: int
     top: int
