@@ -1,9 +1,9 @@
-"""Everything that can be set, in one validated place: YAML files, dotted overrides and sweeps all end here.
+"""All settings in one validated place: YAML files, dotted overrides and sweeps all use it.
 
     config = load_config("configs/demo.yaml", ["optim.lr=1e-4", "model.refinement.blocks=2"])
 
-Unknown keys, wrong types and out-of-range values raise a `ConfigError` that names the dotted key, the value and what
-is allowed. Modules take parts and plain numbers; only `build_*` functions know a `Config`.
+Unknown keys, wrong types and out-of-range values raise a `ConfigError` that names the dotted key, the value and the
+allowed values. Modules take parts and plain numbers; only `build_*` functions know a `Config`.
 """
 
 from __future__ import annotations

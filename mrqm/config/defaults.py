@@ -1,4 +1,4 @@
-"""Configurations that other versions wrote: keys that they do not have yet have their defaults."""
+"""Defaults for keys that are absent from configurations of other versions."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mrqm.config.sections.section import Section, section_type
 
 
 def fill_defaults(values: Mapping[str, Any], section: type[Section] = Config) -> dict[str, Any]:
-    """Add every key that is absent with its default, also within sections; nothing is validated.
+    """Add every absent key with its default, also within sections, without validation.
 
     Args:
-        values: nested, as JSON or YAML have them.
-        section: the type of which they are values.
+        values: nested settings, as read from JSON or YAML.
+        section: section type of the settings.
 
     Returns:
         The values and the defaults of the rest; keys that the section does not know stay.

@@ -1,4 +1,4 @@
-"""From a file and words of the command line to a configuration, or to one message about all that is wrong with them."""
+"""Loading of configurations from files and overrides, with one message about all faults."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ class ConfigError(UserError):
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
-    """Read a YAML file, apply `key.path=value` overrides, validate the whole once.
+    """Read a YAML file, apply overrides and validate the whole once.
+
+    Args:
+        path: YAML file with sections such as `model:`.
+        overrides: `key.path=value` settings; they replace values of the file, later ones replace earlier ones.
+
+    Returns:
+        The configuration.
 
     Raises:
         ConfigError: the file is missing or not YAML, an override is malformed, or a value is not allowed.
@@ -38,7 +45,19 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 
 
 def make_config(values: Mapping[str, Any], overrides: Iterable[str] = (), source: str = "configuration") -> Config:
-    """Validate nested values with overrides applied; see `load_config`."""
+    """Validate nested values with overrides applied; see `load_config`.
+
+    Args:
+        values: nested settings; they are not changed.
+        overrides: `key.path=value` settings that replace them.
+        source: name of the values' origin, for the message.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigError: an override is malformed, or a value is not allowed.
+    """
     merged = _copy_sections(values)
     for override in overrides:
         _apply_override(merged, override)

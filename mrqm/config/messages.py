@@ -1,4 +1,4 @@
-"""What is wrong with values, in words: the key, what is expected there, what was given, and an example that will do."""
+"""Messages about invalid settings: key, expected type, given value, and an example that is accepted."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ ShowExample = Callable[[Keys, Any], str]
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a fault is.
+    """Location of a fault.
 
     Attributes:
-        keys: from the root to it.
-        annotation: what is expected there; None if nothing is.
-        section: the innermost section around it.
+        keys: keys from the root to the location.
+        annotation: expected type; None if the key is unknown.
+        section: innermost section around the location.
         default: value of the key if it is not set; None if there is none.
     """
 
@@ -41,36 +41,51 @@ class _Place:
 def describe_faults(
     error: ValidationError, root: type[Section], values: Mapping[str, Any], show: ShowExample
 ) -> list[str]:
-    """A line for every fault.
+    """Describe every fault in one line.
 
     Args:
-        error: of validating `values` against `root`.
-        root: the section that was to be made.
-        values: that were given.
-        show: writes keys and a value the way a user would write them.
+        error: error of validating `values` against `root`.
+        root: section type that the values were validated against.
+        values: given values, nested.
+        show: function that writes keys and a value as a user would, such as `as_override`.
+
+    Returns:
+        Lines without indentation.
     """
     lines: dict[tuple[Keys, str], str] = {}
     for fault in error.errors(include_url=False):
         place = _find(root, tuple(fault["loc"]))
         given = _look_up(values, place.keys, fault["input"])
-        own = (
-            fault["msg"] if fault["type"] == "value_error" else ""
-        )  # a rule of several keys: there may be more of them
+        # one place can break several rules, each with its own message
+        own = fault["msg"] if fault["type"] == "value_error" else ""
         lines.setdefault((place.keys, own), _describe(fault, place, given, root, show))
     return list(lines.values())
 
 
 def as_override(keys: Keys, value: Any) -> str:
-    """A value as a word of the command line: `optim.lr=0.0002`."""
-    return (
-        shlex.quote(f"{dotted(keys)}={_compact(value)}")
-        if isinstance(value, Mapping)
-        else f"{dotted(keys)}={_compact(value)}"
-    )
+    """Write a value as an override on the command line, such as `optim.lr=0.0002`.
+
+    Args:
+        keys: keys from the root to the value.
+        value: value of the key.
+
+    Returns:
+        One word of a shell command.
+    """
+    text = f"{dotted(keys)}={_compact(value)}"
+    return shlex.quote(text) if isinstance(value, Mapping) else text
 
 
 def as_yaml(keys: Keys, value: Any) -> str:
-    """A value as a line of a file: `budget: {trials: 8}`."""
+    """Write a value as a line of a YAML file, such as `budget: {trials: 8}`.
+
+    Args:
+        keys: keys from the root to the value.
+        value: value of the key.
+
+    Returns:
+        One line of YAML.
+    """
     for key in reversed([key for key in keys if isinstance(key, str)]):
         value = {key: value}
     text = yaml.safe_dump(_plain(value), default_flow_style=True, sort_keys=False, width=1000).strip()
@@ -78,7 +93,7 @@ def as_yaml(keys: Keys, value: Any) -> str:
 
 
 def dotted(keys: Iterable[str | int]) -> str:
-    """Keys as users write them: `data.tile.size`."""
+    """Join keys as users write them, such as `data.tile.size`."""
     return ".".join(map(str, keys))
 
 
@@ -88,18 +103,18 @@ def _describe(fault: Any, place: _Place, given: Any, root: type[Section], show: 
         message = fault["msg"].removeprefix("Value error, ")
         return f"{key}: {message}" if key else message
     if new := renamed_keys(root).get(key):
-        return f"{key}: is called {new} now"
+        return f"{key}: was renamed to {new}"
     if place.annotation is None:
         return f"{key}: unknown key; {_near(place, given, root)}"
     if fault["type"] == "missing" and len(fault["loc"]) == len(place.keys):
-        return f"{key}: is needed; expected {describe_type(place.annotation)}"
+        return f"{key}: is missing; expected {describe_type(place.annotation)}"
     example = next(_examples(place, given), None)
     hint = "" if example is None else f"; for example {show(*example)}"
     return f"{key}: expected {describe_type(place.annotation)}; got {given!r}{hint}"
 
 
 def _look_up(values: Any, keys: Keys, otherwise: Any) -> Any:
-    """What was given at a place; the other value where the place is not among what was given."""
+    """Return the given value at a location, or `otherwise` if the location is not among the given values."""
     for key in keys:
         try:
             values = values[key]
@@ -109,7 +124,7 @@ def _look_up(values: Any, keys: Keys, otherwise: Any) -> Any:
 
 
 def _find(root: type[Section], location: Keys) -> _Place:
-    """Follow a location of pydantic's, in which members of unions have names that no user knows."""
+    """Follow a location of pydantic, in which members of unions appear under internal names."""
     keys: list[str | int] = []
     place = _Place((), root, root)
     for part in location:
@@ -123,7 +138,7 @@ def _find(root: type[Section], location: Keys) -> _Place:
         elif get_origin(kind) is dict or (get_origin(kind) is tuple and is_section(bare_type(get_args(kind)[0]))):
             keys.append(part)
             place = _Place(tuple(keys), get_args(kind)[get_origin(kind) is dict], place.section)
-        else:  # of a list all is said: one part of it cannot be set alone
+        else:  # a list is shown whole, because one element cannot be set alone
             break
         if place.annotation is None:
             break
@@ -131,16 +146,16 @@ def _find(root: type[Section], location: Keys) -> _Place:
 
 
 def _annotate(field: FieldInfo) -> Any:
-    """A field's type with its bounds."""
+    """Combine a field's type with its bounds."""
     return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
 
 
 def _examples(place: _Place, given: Any) -> Iterator[tuple[Keys, Any]]:
-    """Keys and values that would be accepted, the nearest to what was given first."""
+    """Yield keys and values that would be accepted, the most similar to the given value first."""
     kind = bare_type(place.annotation)
     if is_section(kind):
         fields = {name: _annotate(field) for name, field in kind.model_fields.items()}
-        strict = not isinstance(given, list)  # a list is no tuple, strictly
+        strict = not isinstance(given, list)  # strict validation refuses a list for a tuple
         for name in (name for name, annotation in fields.items() if _accepts(annotation, given, strict)):
             yield (*place.keys, name), given
         for name, field in kind.model_fields.items():
@@ -162,7 +177,7 @@ def _accepts(annotation: Any, value: Any, strict: bool = False) -> bool:
 
 
 def _near(place: _Place, given: Any, root: type[Section]) -> str:
-    """The keys that may have been meant, and those of the same section."""
+    """List the keys that may have been meant, and those of the same section."""
     known = list(_all_keys(root))
     beside = [dotted((*place.keys[:-1], name)) for name in place.section.model_fields]
     own = difflib.get_close_matches(dotted(place.keys), [*beside, *known], n=1, cutoff=0.8)
@@ -172,7 +187,7 @@ def _near(place: _Place, given: Any, root: type[Section]) -> str:
 
 
 def _like(unknown: str, known: Sequence[str]) -> list[str]:
-    """Keys with the same last word, else those that are spelled nearly like it."""
+    """Return keys with the same last part, else those with a similar spelling."""
     last = unknown.rpartition(".")[2]
     same = [key for key in known if key.rpartition(".")[2] == last]
     by_word = {key.rpartition(".")[2]: key for key in reversed(known)}
@@ -189,7 +204,7 @@ def _leaves(keys: Keys, given: Any) -> Iterator[str]:
 
 
 def _all_keys(section: type[Section], before: Keys = ()) -> Iterator[str]:
-    """Dotted keys of a section and of those within it."""
+    """Yield the dotted keys of a section and of the sections within it."""
     for name, field in section.model_fields.items():
         yield dotted((*before, name))
         inner = bare_type(field.annotation)
@@ -208,6 +223,6 @@ def _plain(value: Any) -> Any:
 
 
 def _compact(value: Any) -> str:
-    """A value as short YAML that a shell takes as one word where it can be."""
+    """Write a value as short YAML, without spaces where possible, so that a shell takes it as one word."""
     text = yaml.safe_dump(_plain(value), default_flow_style=True, width=10_000).removesuffix("\n").removesuffix("\n...")
     return text.replace(", ", ",") if isinstance(value, list | tuple) else text

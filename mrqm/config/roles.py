@@ -1,4 +1,4 @@
-"""Roles of configuration keys, as they are annotated on their fields."""
+"""Queries for the roles of configuration keys, which are annotated on their fields."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def has_role(key: str, role: Role) -> bool:
     """Tell whether a key has a role, its own or its section's.
 
     Args:
-        key: dotted, of a value or of a section; it may lie within a value, such as `evaluation.area_bins.small`.
-        role: the role.
+        key: dotted key of a value or a section; it may lie within a value, such as `evaluation.area_bins.small`.
+        role: role to look for.
 
     Returns:
-        False for keys that do not exist, too.
+        True if the key exists and has the role.
     """
     section: type[Section] | None = Config
     roles = frozenset[Role]()
@@ -33,12 +33,20 @@ def has_role(key: str, role: Role) -> bool:
 
 
 def keys_with(role: Role) -> list[str]:
-    """Dotted keys of all values that have a role."""
+    """List the dotted keys of all values that have a role."""
     return [key for key in all_keys(Config) if has_role(key, role)]
 
 
 def all_keys(section: type[Section], prefix: str = "") -> Iterator[str]:
-    """Dotted keys of all values of a section, and of the sections within it."""
+    """Yield the dotted keys of all values of a section and of the sections within it.
+
+    Args:
+        section: section type.
+        prefix: text before each key, such as `data.`.
+
+    Yields:
+        Dotted keys in the order of the fields.
+    """
     for name, field in section.model_fields.items():
         inner = section_type(field.annotation)
         if inner is None:
@@ -48,7 +56,15 @@ def all_keys(section: type[Section], prefix: str = "") -> Iterator[str]:
 
 
 def renamed_keys(section: type[Section], prefix: str = "") -> dict[str, str]:
-    """Former dotted keys of a section's fields and those within it, with the present ones."""
+    """Map former dotted keys of a section, and of the sections within it, to the present ones.
+
+    Args:
+        section: section type.
+        prefix: text before each present key, such as `data.`.
+
+    Returns:
+        Present keys by former key.
+    """
     renamed: dict[str, str] = {}
     for name, field in section.model_fields.items():
         renamed |= {one.key: f"{prefix}{name}" for one in field.metadata if isinstance(one, RenamedFrom)}

@@ -1,4 +1,4 @@
-"""Types of settings in words: `a finite number greater than 0`, `a list of at least 1, each text`."""
+"""Descriptions of setting types, such as `a finite number greater than 0` or `a list of at least 1, each text`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def describe_type(annotation: Any) -> str:
 
 
 def bare_type(annotation: Any) -> Any:
-    """A type without bounds and without None."""
+    """Remove bounds and None from a type."""
     while True:
         if get_origin(annotation) is Annotated:
             annotation = get_args(annotation)[0]
@@ -46,19 +46,19 @@ def bare_type(annotation: Any) -> Any:
 
 
 def is_section(kind: Any) -> bool:
-    """True for a type that has keys of its own."""
+    """Tell whether a type has keys of its own."""
     return isinstance(kind, type) and issubclass(kind, Section)
 
 
 def _members(annotation: Any) -> list[Any]:
-    """The types of a union, None left out; a type alone is one."""
+    """List the types of a union without None, or the type itself if it is no union."""
     if get_origin(annotation) not in (Union, types.UnionType):
         return [annotation]
     return [each for each in get_args(annotation) if each is not type(None)]
 
 
 def _bounded(noun: str, bounds: Sequence[str]) -> str:
-    """A noun with its bounds: `a finite number greater than 0`, `a list of at least 1, each text`."""
+    """Add bounds to a noun, such as `a finite number greater than 0` or `a list of at least 1, each text`."""
     if "finite" in bounds:
         noun = noun.replace("a number", "a finite number", 1)
     words = " and ".join(bound for bound in bounds if bound != "finite")
@@ -85,7 +85,7 @@ def _noun(kind: Any) -> str:
 
 
 def _bound(constraint: Any) -> Iterator[str]:
-    """A constraint in words that follow a noun."""
+    """Describe a constraint in words that follow a noun."""
     parts = [constraint]
     if isinstance(constraint, FieldInfo):
         parts = constraint.metadata

@@ -1,6 +1,6 @@
-"""YAML files that people write: one sentence says what is wrong with one, and where.
+"""Reading of YAML files with one-sentence messages that name fault and place.
 
-Besides what is no YAML, a key that is given twice is refused: YAML itself would take the last one, without a word.
+A duplicate key is refused too; YAML itself would silently take the last one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import yaml
 from mrqm.errors import UserError
 
 _OF_VALUES = (ValueError, ArithmeticError, LookupError, TypeError, AttributeError)
-"""What PyYAML raises of dates and numbers that are none: `2024-99-99`, `!!int ''`, `!!timestamp noon`."""
+"""Errors that PyYAML raises for invalid dates and numbers: `2024-99-99`, `!!int ''`, `!!timestamp noon`."""
 
 
 class YamlError(UserError):
@@ -22,10 +22,10 @@ class YamlError(UserError):
 
 
 def read_yaml(path: str | Path) -> Any:
-    """Read a file, in UTF-8 or with the byte order mark of UTF-16.
+    """Read a YAML file in UTF-8, or in UTF-16 with a byte order mark.
 
     Raises:
-        YamlError: it cannot be read, is of another encoding, or is not valid YAML.
+        YamlError: the file cannot be read, is of another encoding, or is not valid YAML.
     """
     try:
         return parse_yaml(Path(path).read_bytes())
@@ -36,10 +36,10 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def parse_yaml(text: str | bytes) -> Any:
-    """Read a text.
+    """Parse a YAML text.
 
     Raises:
-        YamlError: it is not valid YAML.
+        YamlError: the text is not valid YAML.
     """
     try:
         return yaml.load(text, _Loader)
@@ -63,10 +63,10 @@ def _describe_characters(error: yaml.reader.ReaderError, text: str | bytes) -> s
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice."""
+    """YAML loader that refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """The mapping of a node."""
+        """Build a mapping after checking its keys."""
         lines: dict[Any, int] = {}
         for key, _ in node.value:
             if key.tag == "tag:yaml.org,2002:merge" or not isinstance(key, yaml.ScalarNode):

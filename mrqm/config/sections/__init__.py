@@ -1,1 +1,1 @@
-"""The sections of a configuration, one module each."""
+"""Sections of a configuration, one per module."""

@@ -1,4 +1,4 @@
-"""Annotations of fields: the role of a key, and the key that it was before."""
+"""Annotations of configuration fields: the roles of a key and its former name."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from enum import Enum, auto
 
 
 class Role(Enum):
-    """Role of a key; a key without any is a part of what a run is, and may be searched."""
+    """Role of a key. A key without roles is a part of the run's identity and can be searched."""
 
     RUNTIME = auto()
-    """Says where and how a run computes, not what: it may differ when the run is resumed."""
+    """Place and manner of the computation, without effect on its result; it may change when the run is resumed."""
     DATA = auto()
-    """Says which data is read: digests of what was read are compared instead."""
+    """Selection of the data; digests of the data that was read are compared instead of the value."""
     SHARED = auto()
-    """Is the same for all trials of a sweep."""
+    """Setting that is the same for all trials of a sweep."""
     SCHEDULABLE = auto()
-    """May change between epochs: what was learned with another value stays usable (population-based training)."""
+    """Setting that population-based training may change between epochs, because the weights stay usable."""
     INFERENCE = auto()
-    """Changes what a trained detector finds."""
+    """Setting that changes the detections of a trained detector."""
 
 
 @dataclass(frozen=True, init=False)
 class Roles:
-    """The roles of a key, or of all keys of a section that have no roles of their own.
+    """Roles of a key, or of all keys of a section that have no roles of their own.
 
     Args:
-        roles: none: those of the section do not hold for this key.
+        roles: roles of the key; none cancels those of the section.
     """
 
     roles: frozenset[Role]
@@ -37,10 +37,10 @@ class Roles:
 
 @dataclass(frozen=True)
 class RenamedFrom:
-    """The former dotted key of a field, which messages about it translate.
+    """Former key of a field, for messages that name the new one.
 
     Attributes:
-        key: dotted, from the root.
+        key: dotted key from the root.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""The whole configuration, and what its sections have to agree on."""
+"""The whole configuration and the rules between its sections."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from mrqm.config.sections.training import OptimConfig, TrainConfig
 
 
 class Config(Section):
-    """A complete, valid configuration of a run."""
+    """Complete and valid configuration of a run."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), Roles(Role.RUNTIME, Role.SHARED)] = "mrqm"
-    """Name of the run; the same name continues the same run."""
+    """Name of the run; a run of the same name is resumed."""
     output_dir: Annotated[str, Roles(Role.RUNTIME, Role.SHARED), RenamedFrom("output")] = "runs"
-    """Folder, or a URI such as s3://bucket/runs, under which runs keep their checkpoints and pictures."""
+    """Folder, or a URI such as s3://bucket/runs, in which each run has a folder for checkpoints and pictures."""
     model: Annotated[ModelConfig, Roles(Role.INFERENCE)] = ModelConfig()
     loss: Annotated[LossConfig, Roles(Role.SCHEDULABLE)] = LossConfig()
     data: DataConfig = DataConfig()
@@ -48,9 +48,9 @@ class Config(Section):
             )
         if batch_size % steps or batch_size // steps < self.scaling.max_workers:
             raise ValueError(
-                f"train.batch_size={batch_size} must be a multiple of train.gradient_accumulation_steps={steps}, and "
-                "of each part every one of at most "
-                f"{self.scaling.max_workers} workers (scaling.num_workers) must get an image"
+                f"train.batch_size={batch_size} must be a multiple of train.gradient_accumulation_steps={steps}, with "
+                f"at least one image per accumulation step for each of up to {self.scaling.max_workers} workers "
+                "(scaling.num_workers)"
             )
         return self
 
@@ -65,13 +65,13 @@ class Config(Section):
 
     @property
     def micro_batch_size(self) -> int:
-        """Images in one forward pass of one worker, the most where workers get unequally many."""
+        """Images in one forward pass of one worker; the largest number if workers get different numbers."""
         return -(-self.train.batch_size // (self.scaling.min_workers * self.train.gradient_accumulation_steps))
 
     def with_classes(self, classes: tuple[str, ...] | None) -> Config:
-        """The same with other class names in label order."""
+        """Copy the configuration with other class names, in label order."""
         return self.model_copy(update={"data": self.data.model_copy(update={"classes": classes})})
 
     def to_yaml(self) -> str:
-        """The resolved configuration, every key spelled out."""
+        """Write the resolved configuration with every key."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

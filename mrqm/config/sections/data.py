@@ -1,4 +1,4 @@
-"""Where images and annotations are and how they become tensors."""
+"""Location of images and annotations, and their conversion to tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DataFormat: TypeAlias = Literal["visdrone", "coco", "soda-d", "yolo"]
 
 
 def _folder_or_uri(value: Any) -> Any:
-    """A URI stays text: as a path it would lose a slash."""
+    """Keep a URI as text, because a path would drop one of its slashes."""
     return Path(value) if isinstance(value, str) and "://" not in value else value
 
 
@@ -23,12 +23,12 @@ FolderOrUri = Annotated[Path | str, BeforeValidator(_folder_or_uri)]
 
 
 class ResizeConfig(Section):
-    """Sides of the images at which the model looks; the ratio of height and width is kept."""
+    """Sides of the images that the model takes; the aspect ratio is kept."""
 
     short_side: Count = 800
-    """Px that the shorter side becomes, unless the longer one would exceed max_side."""
+    """Length of the shorter side in px, unless the longer one would exceed max_side."""
     max_side: Annotated[Count, Roles(Role.INFERENCE)] = 1333
-    """Most px of the longer side."""
+    """Greatest length of the longer side in px."""
 
     @model_validator(mode="after")
     def _sides_are_ordered(self) -> Self:
@@ -45,11 +45,11 @@ class TileConfig(Section):
     size: Count = 800
     """Side of the square window in px of the resized image."""
     overlap: CountOrZero = 150
-    """Px shared by neighbouring windows; the last of a row or column shifts back to the border."""
+    """Overlap of neighbouring windows in px; the last window of a row or column is shifted back to the border."""
     min_area_ratio: Annotated[Fraction, RenamedFrom("data.tile.min_visible")] = 0.4
-    """Objects of which at most this share is visible in a window become ignored regions there."""
+    """Objects with at most this share of their area inside a window become ignored regions there."""
     empty_fraction: Annotated[Fraction, RenamedFrom("data.tile.keep_empty")] = 0.0
-    """Share of training windows without objects that is kept; evaluation keeps all."""
+    """Fraction of the training windows without objects that is kept; evaluation keeps all."""
     blackout_ignored: bool = False
     """Paint ignored regions black except where an object lies over them, as SODA-D does."""
 
@@ -61,16 +61,16 @@ class TileConfig(Section):
 
 
 class AugmentConfig(Section):
-    """What training images go through; the defaults are the paper's: a random flip only."""
+    """Augmentation of training images; the defaults are the paper's: a random flip only."""
 
     horizontal_flip: Fraction = 0.5
     """Probability of a left-right flip."""
     scale_jitter: Annotated[tuple[Positive, Positive], Field(min_length=2, max_length=2)] = (1.0, 1.0)
-    """Range of a random zoom, log-uniform."""
+    """Range [least, most] of a random zoom factor, log-uniform."""
     random_crop: bool = False
-    """Whether training windows sit at random positions instead of the tiles' grid."""
+    """Random positions of training windows instead of the tiles' grid; needs data.tile."""
     color_jitter: Fraction = 0.0
-    """Strength of random brightness, contrast and saturation."""
+    """Strength of random changes of brightness, contrast and saturation; 0 turns them off."""
 
     @model_validator(mode="after")
     def _range_is_ordered(self) -> Self:
@@ -80,37 +80,39 @@ class AugmentConfig(Section):
 
 
 class DataConfig(Section):
-    """Where images and annotations are and how they become tensors."""
+    """Location of images and annotations, and their conversion to tensors."""
 
     format: Annotated[DataFormat, Roles(Role.DATA, Role.SHARED)] = "visdrone"
-    """`visdrone` images + annotations/*.txt; `coco` images + a json; `soda-d` raw; `yolo` images + labels/*.txt."""
+    """Annotation format: `visdrone` (images + annotations/*.txt), `coco` (images + a json), `soda-d` (raw) or `yolo`
+    (images + labels/*.txt).
+    """
     root: Annotated[FolderOrUri, Roles(Role.DATA, Role.SHARED)] = Path("data")
-    """Folder that holds the train and val folders, or its URI, such as s3://bucket/visdrone, that every node copies."""
+    """Folder that holds the train and val folders, or a URI such as s3://bucket/visdrone, which every node copies."""
     train: Annotated[str, Roles(Role.DATA, Role.SHARED)] = "VisDrone2019-DET-train"
     """Training folder under root."""
     val: Annotated[str, Roles(Role.DATA, Role.SHARED)] = "VisDrone2019-DET-val"
     """Validation folder under root."""
     classes: Annotated[tuple[str, ...] | None, Roles(Role.DATA, Role.SHARED, Role.INFERENCE)] = None
-    """Class names in label order; null takes the annotation format's own."""
+    """Class names in label order; null takes those of the annotation format."""
     scale: Annotated[Annotated[float, Field(gt=0, le=4)], Roles(Role.INFERENCE)] = 1.0
-    """Images are resized by this factor."""
+    """Factor by which images are resized."""
     max_side: Count | None = None
-    """Images whose longer side is above this after `scale` are shrunk to it; not used with tiles."""
+    """Greatest length of the longer side in px after `scale`; larger images are shrunk to it. Not used with tiles."""
     resize: Annotated[ResizeConfig | None, Roles(Role.INFERENCE)] = None
-    """Enlarge or shrink images to sides of these px, as mmdetection does, instead of `scale` and `max_side`."""
+    """Resizing of images to given sides, as in mmdetection, instead of `scale` and `max_side`; null turns it off."""
     tile: Annotated[TileConfig | None, Roles(Role.INFERENCE)] = None
-    """Cut windows out of the resized images; null feeds whole images."""
+    """Windows cut out of the resized images; null feeds whole images."""
     augment: AugmentConfig = AugmentConfig()
     loader_workers: Annotated[CountOrZero, Roles(Role.RUNTIME)] = 2
-    """Processes per training worker that read images; 0 reads in the training process."""
+    """Number of processes per training worker that read images; 0 reads in the training process."""
     cache_mb: Annotated[CountOrZero, Roles(Role.RUNTIME)] = 512
-    """Decoded images kept in memory per reading process."""
+    """Memory for decoded images in MiB, per reading process."""
     max_unreadable: Annotated[CountOrZero, Roles(Role.RUNTIME)] = 0
-    """Images that may fail to decode, each named and skipped, before the run stops."""
+    """Number of images that may fail to decode before the run stops; each is named and skipped."""
     cache_dir: Annotated[Path, Roles(Role.RUNTIME), RenamedFrom("data.copies")] = Path("~/.cache/mrqm/data")
     """Folder on every node for copies of data at URIs."""
     cache_max_gb: Annotated[Positive, Roles(Role.RUNTIME), RenamedFrom("data.copies_gb")] = 100.0
-    """Most that the copies on a node take together; those used longest ago are removed for new ones."""
+    """Greatest total size of the copies on a node in GB; the least recently used are removed for new ones."""
 
     @property
     def name(self) -> str:
@@ -119,14 +121,14 @@ class DataConfig(Section):
 
     @property
     def folder(self) -> Path:
-        """Where the data is read: root, or this node's copy of it."""
+        """Local folder of the data: root, or this node's copy of it."""
         if isinstance(self.root, Path):
             return self.root
         return self.cache_dir.expanduser() / f"{self.name}-{hashlib.sha256(self.root.encode()).hexdigest()[:8]}"
 
     @property
     def longest_side(self) -> int | None:
-        """Most px of a side of a whole image; None if they are not bounded."""
+        """Greatest side of a whole image in px; None if it is not bounded."""
         return self.max_side if self.resize is None else self.resize.max_side
 
     @model_validator(mode="after")
@@ -148,5 +150,5 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _crops_have_a_size(self) -> Self:
         if self.augment.random_crop and self.tile is None:
-            raise ValueError("augment.random_crop=true needs data.tile, whose size the crops have")
+            raise ValueError("augment.random_crop=true needs data.tile, which sets the size of the crops")
         return self

@@ -1,4 +1,4 @@
-"""How the detector looks at images and what is counted."""
+"""Inference settings and the protocol of evaluation."""
 
 from __future__ import annotations
 
@@ -11,30 +11,34 @@ from mrqm.config.sections.section import Count, NonNegative, Section
 
 
 class EvaluationConfig(Section):
-    """What validation counts."""
+    """Inference settings and limits of evaluation."""
 
     max_detections: Count = 500
-    """Detections kept of each window, or of an image seen in one piece. Above 100, COCO's protocol also gives AP and AR
-    of as many for each image and class."""
+    """Detections kept per window, or per image that is not cut into windows. Above 100, COCO's protocol also reports AP
+    and AR at this limit per image and class.
+    """
     max_detections_per_image: Count | None = None
-    """Most detections that a prediction keeps of an image, however many windows it has; null: all."""
+    """Greatest number of detections that a prediction keeps per image, over all its windows; null keeps all."""
     nms_iou: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Class-wise suppression of detections that overlap more, for short trainings whose queries repeat; null: none."""
+    """IoU threshold of class-wise non-maximum suppression, for short trainings with repeated detections; null for none.
+    """
     area_bins: Annotated[dict[str, tuple[NonNegative, Annotated[float, Field(gt=0)]]], Roles()] = Field(
         default={"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
     )
-    """Names and area ranges in px² of the original image; each becomes a metric AP_name."""
+    """Names and area ranges [least, most] in px² of the original image; each adds a metric AP_name."""
     batch_size: Annotated[Count, Roles(Role.RUNTIME)] = 8
-    """Images, or windows of images, per worker and step of evaluation and prediction."""
+    """Number of images, or of windows, per worker and step of evaluation and prediction."""
     asynchronous: Annotated[bool, Roles(Role.RUNTIME), RenamedFrom("evaluation.beside_training")] = False
-    """Evaluate checkpoints in a process of its own, with a worker's resources, while training goes on."""
+    """Evaluation of checkpoints in a process of its own, with a worker's resources, while training continues."""
     view: Literal["sliced", "full"] = "sliced"
-    """How a detector looks at an image: `sliced`: through the windows of data.tile, if set; `full`: in one piece."""
+    """Input of the model: `sliced` takes the windows of data.tile, if set; `full` takes whole images."""
     merge: Literal["window_nms", "nms", "wbf", "soft_nms", "plain_nms"] = "window_nms"
-    """What becomes of detections of several windows: suppression between windows, or of all, weighted boxes fusion or
-    soft suppression, each after joining what windows cut; or plain class-wise NMS, as SODA-D's tools do."""
+    """Merging of detections from several windows: `window_nms` suppresses only between windows, `nms` among all, `wbf`
+    is weighted boxes fusion, `soft_nms` lowers scores; these join objects cut by a window's edge first. `plain_nms` is
+    class-wise NMS without joining, as in SODA-D's tools.
+    """
     merge_iou: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Detections of one class from several windows that overlap more are one object."""
+    """IoU above which detections of one class from several windows are one object."""
 
     @model_validator(mode="after")
     def _bins_are_ordered(self) -> Self:

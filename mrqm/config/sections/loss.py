@@ -1,4 +1,4 @@
-"""What the detector is judged by while it trains."""
+"""Losses of the training, their matching and weights."""
 
 from __future__ import annotations
 
@@ -35,35 +35,35 @@ class WeightConfig(Section):
 
 
 class MiningConfig(Section):
-    """Which anchors are positive for an object (Fu et al., 2024, eq. 8)."""
+    """Selection of positive anchors for an object (Fu et al., 2024, eq. 8)."""
 
     threshold: Literal["dynamic", "fixed"] = "dynamic"
-    """`dynamic`: T_I grows with the object's size (eq. 8); `fixed`: base_iou for all."""
+    """IoU threshold: `dynamic` is T_I, which grows with an object's size (eq. 8); `fixed` is base_iou for all."""
     base_iou: Annotated[float, Field(gt=0, lt=1)] = 0.55
-    """T_b, the least IoU of a positive."""
+    """T_b of eq. 8, the lowest IoU threshold of a positive."""
     growth: NonNegative = 0.15
-    """k, how far the threshold rises above base_iou."""
+    """k of eq. 8, the growth factor of the threshold above base_iou."""
     exponent: NonNegative = 0.2
-    """p, how the threshold grows with size."""
+    """p of eq. 8, the exponent of an object's relative size."""
     min_area: Positive = 144.0
-    """A_s, area of the smallest instances in px² of the network input; the default is that of SODA-D."""
+    """A_s of eq. 8, area of the smallest instances in px² of the network input; the default is that of SODA-D."""
     candidates: Literal["refined", "anchors"] = "refined"
-    """Whose IoU with the object counts: the head's `refined` boxes or the static `anchors`."""
+    """Boxes compared with the objects: the head's `refined` boxes or the static `anchors`."""
     anchor_scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (2.0, 4.0)
     """Anchor sides in strides of their level."""
     anchor_ratios: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)
-    """Anchor heights divided by widths."""
+    """Anchor aspect ratios, height divided by width."""
 
 
 class OneToManyConfig(Section):
-    """How many mined positives supervise the model."""
+    """Number and weight of mined positives."""
 
     ratio: Count = 6
-    """Most positives per object, highest IoU first."""
+    """Greatest number of positives per object, those of highest IoU."""
     min_positives: Count = 1
-    """Best anchors that an object gets when too few pass the threshold."""
+    """Number of best anchors that are positive when fewer pass the threshold."""
     max_queries: Count = 300
-    """Most mined queries per image, balanced over its objects."""
+    """Greatest number of mined queries per image, balanced over its objects."""
     dense_loss_weight: NonNegative = 1.0
     """Weight of the losses of the IoU-aware head's dense predictions."""
     mined_loss_weight: NonNegative = 1.0
@@ -80,13 +80,15 @@ class OneToManyConfig(Section):
 
 
 class LossConfig(Section):
-    """What the model is judged by."""
+    """Losses of the training, their matching and weights."""
 
     classification: ClassificationLossName = "quality_focal"
-    """`quality_focal` (Li et al., 2020) or `matchability_aware` (Huang et al., 2025): docs/method.md."""
+    """Classification loss: `quality_focal` (Li et al., 2020) or `matchability_aware` (Huang et al., 2025)."""
     matcher_costs: Annotated[CostConfig, RenamedFrom("loss.costs")] = CostConfig()
     loss_weights: Annotated[WeightConfig, RenamedFrom("loss.weights")] = WeightConfig()
     mining: MiningConfig = MiningConfig()
     one_to_many: OneToManyConfig = OneToManyConfig()
     encoder_supervision: Literal["one_to_one", "mined"] = "one_to_one"
-    """How the encoder's proposals learn: `one_to_one` as in the paper; `mined`: every token, by the mined anchors."""
+    """Supervision of the encoder's proposals: `one_to_one` by matching, as in the paper; `mined` of every token by the
+    mined anchors.
+    """

@@ -1,4 +1,4 @@
-"""What a training takes of a cluster."""
+"""Resources of a training on a cluster."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mrqm.config.sections.section import Count, Section
 
 
 class ScalingConfig(Section):
-    """What the cluster gives; mirrors ray.train.ScalingConfig."""
+    """Resources of a training on a cluster, as in ray.train.ScalingConfig."""
 
     num_workers: Count | tuple[Count, Count] = 1
-    """Training processes; [least, most] takes as many as the cluster has room for, and follows when that changes."""
+    """Number of training processes; [least, most] adapts the number to the free resources of the cluster."""
     use_gpu: bool = False
-    """One GPU for each worker."""
+    """Reserve one GPU for each worker."""
     cpus_per_worker: Count = 1
-    """CPU cores reserved for each worker; also its number of threads."""
+    """Number of CPU cores reserved for each worker, and of its threads."""
 
     @model_validator(mode="after")
     def _least_is_not_above_most(self) -> Self:
@@ -27,10 +27,10 @@ class ScalingConfig(Section):
 
     @property
     def min_workers(self) -> int:
-        """Fewest workers that train."""
+        """Least number of workers that train."""
         return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[0]
 
     @property
     def max_workers(self) -> int:
-        """Most workers that train."""
+        """Greatest number of workers that train."""
         return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[1]

@@ -1,4 +1,4 @@
-"""The base of all sections."""
+"""Base class of all sections."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ CountOrZero = Annotated[int, Field(ge=0)]
 
 
 class Section(BaseModel):
-    """A frozen group of settings that refuses unknown keys, and passwords: settings are logged, kept and shown."""
+    """Frozen group of settings that refuses unknown keys and secrets, because settings are logged, kept and shown."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), validate_default=True
     )
 
-    place_of_secrets: ClassVar[str] = "AWS_ACCESS_KEY_ID, a profile, a role, or what else the store's own client reads"
-    """From where credentials come that settings must not hold."""
+    place_of_secrets: ClassVar[str] = (
+        "AWS_ACCESS_KEY_ID, a profile, a role, or another source that the store's client reads"
+    )
+    """Sources of credentials that a message recommends instead of settings."""
 
     @field_validator("*")
     @classmethod
@@ -37,6 +39,6 @@ class Section(BaseModel):
 
 
 def section_type(annotation: Any) -> type[Section] | None:
-    """The section that a field holds, also one that may be null; None for a field that holds a value."""
+    """Return the section type that a field holds, also one that may be null, or None for a field with a value."""
     candidates = (annotation, *getattr(annotation, "__args__", ()))
     return next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), None)

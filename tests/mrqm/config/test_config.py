@@ -1,4 +1,4 @@
-"""Configuration: what is accepted, what is refused, and what the refusal says."""
+"""Configuration: accepted values, refused values and the messages of refusals."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_elastic_workers_need_an_image_each() -> None:
     elastic = ["scaling.num_workers=[2,3]", "train.gradient_accumulation_steps=2"]
     config = make_config({}, [*elastic, "train.batch_size=8"])
     assert (config.scaling.min_workers, config.scaling.max_workers, config.micro_batch_size) == (2, 3, 2)
-    with pytest.raises(ConfigError, match=r"train\.batch_size=4 .*every one of at most 3 workers"):
+    with pytest.raises(ConfigError, match=r"train\.batch_size=4 .*at least one image .* up to 3 workers"):
         make_config({}, [*elastic, "train.batch_size=4"])
 
 

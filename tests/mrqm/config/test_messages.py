@@ -1,4 +1,4 @@
-"""What is wrong with a value is said in words, with an example that is accepted: for every key of files and spaces."""
+"""Messages about wrong values, with an example that is accepted, for every key of files and spaces."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def nested(key: str, value: Any) -> dict[str, Any]:
 
 
 def refusals(root: type[Section], key: str) -> Iterator[tuple[Any, str]]:
-    """Wrong values of a key, and what is said of each that is refused."""
+    """Yield wrong values of a key with the message of each refusal."""
     for wrong in WRONG:
         values = nested(key, wrong)
         try:

@@ -38,5 +38,5 @@ def test_a_renamed_key_is_refused_with_its_present_name(former: str, key: str) -
     value: Any = 1
     for part in reversed(former.split(".")):
         value = {part: value}
-    with pytest.raises(ConfigError, match=rf"{former}: is called {key} now"):
+    with pytest.raises(ConfigError, match=rf"{former}: was renamed to {key}"):
         make_config(value)

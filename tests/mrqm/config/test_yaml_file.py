@@ -1,4 +1,4 @@
-"""Files that are no YAML, or not in UTF-8, or say something twice: for every command that reads them."""
+"""Files that are not YAML, not in UTF-8, or have duplicate keys, for every command that reads them."""
 
 from __future__ import annotations
 
