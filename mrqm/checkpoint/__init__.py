@@ -1,1 +1,1 @@
-"""A checkpoint is a folder: weights, training state, configuration and metrics, none of them a pickle."""
+"""Checkpoints as folders of weights, training state, configuration and metrics, without pickles."""

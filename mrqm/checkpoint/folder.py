@@ -1,11 +1,11 @@
-"""Checkpoints are folders, not pickles.
+"""Checkpoints as folders, without pickles.
 
-    model.safetensors   the weights to predict with: the moving average where there is one
-    training.pt         what only continuing needs: tensors and plain values, loaded with weights_only=True
-    config.yaml         the resolved configuration, class names included
-    metrics.json        what the model scored
+    model.safetensors   weights for inference: the moving average where there is one
+    training.pt         state for resuming only: tensors and plain values, loaded with weights_only=True
+    config.yaml         resolved configuration, including class names
+    metrics.json        metrics of the evaluation
 
-A folder is enough to evaluate, predict or register on another machine. Loading executes nothing from it.
+A folder is enough to evaluate, predict or register on another machine. Loading it executes no code from it.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from mrqm.models.mrqm import MRQM, build_model
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A moment of a training in memory of its own: the training goes on while this is written.
+    """Copy of a training's state in host memory, so that the training continues while the copy is written.
 
     Attributes:
-        weights: to predict with.
-        training: what only continuing needs.
-        config: of the training.
-        metrics: known so far.
+        weights: weights for inference.
+        training: state for resuming; see `Trainer.save`.
+        config: configuration of the training.
+        metrics: metrics known so far.
     """
 
     weights: dict[str, Tensor]
@@ -47,7 +47,7 @@ class Snapshot:
     metrics: dict[str, float]
 
     def write(self, folder: Path) -> None:
-        """Write a checkpoint's folder.
+        """Write the snapshot as a checkpoint folder.
 
         Raises:
             OSError: the disk is full, gone or not writable.
@@ -58,7 +58,14 @@ class Snapshot:
 def save_checkpoint(
     folder: Path, weights: dict[str, Tensor], training: dict[str, Any], config: Config, metrics: dict[str, float]
 ) -> None:
-    """Write a checkpoint into `folder`, which is made.
+    """Write a checkpoint folder.
+
+    Args:
+        folder: destination, which is created.
+        weights: weights for inference, by parameter name.
+        training: state for resuming: tensors and plain values.
+        config: resolved configuration, including class names.
+        metrics: metrics of the evaluation; empty before the first.
 
     Raises:
         OSError: the disk is full, gone or not writable.
@@ -67,14 +74,14 @@ def save_checkpoint(
     try:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
         torch.save(training, folder / TRAINING)
-    except (SafetensorError, RuntimeError) as error:  # what the libraries make of a disk's error
+    except (SafetensorError, RuntimeError) as error:  # the libraries' types for a disk's error
         raise OSError(f"{folder}: {error}") from error
     (folder / CONFIG).write_text(config.to_yaml())
     (folder / METRICS).write_text(json.dumps(metrics, indent=2))
 
 
 def copy_to_host(value: Any) -> Any:
-    """A copy of nested tensors in the host's memory."""
+    """Copy nested tensors into host memory."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, Mapping):
@@ -83,14 +90,18 @@ def copy_to_host(value: Any) -> Any:
 
 
 def load_checkpoint_config(folder: Path, overrides: tuple[str, ...] = ()) -> Config:
-    """The configuration a checkpoint was trained with.
+    """Read the configuration that a checkpoint was trained with.
 
     Args:
-        folder: of the checkpoint.
-        overrides: settings that win over it; the classes keep their order, which is that of the weights.
+        folder: folder of the checkpoint.
+        overrides: `key.path=value` settings that replace its values; the order of the classes stays that of the
+            weights.
+
+    Returns:
+        The configuration with class names in the order of the weights.
 
     Raises:
-        CheckpointError: the folder is no checkpoint, or `data.classes` has other names than it.
+        CheckpointError: the folder is no checkpoint, or `data.classes` has other names than the checkpoint.
     """
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder}: not a checkpoint folder: it has no {CONFIG}")
@@ -102,10 +113,10 @@ def load_checkpoint_config(folder: Path, overrides: tuple[str, ...] = ()) -> Con
 
 
 def adopt_class_order(config: Config) -> Config:
-    """The configuration of a training that begins from a checkpoint, with the classes in the checkpoint's order.
+    """Order the classes of a training that starts from a checkpoint as the checkpoint does.
 
-    As it is where that cannot be: there is no such checkpoint or it has other classes, which is refused later, or the
-    order of `data.classes` is all that says what the numbers in the annotations mean.
+    The configuration is returned unchanged if there is no such checkpoint or it has other classes, which is refused
+    later, or if only the order of `data.classes` defines the meaning of the annotations' class numbers.
 
     Raises:
         DataError: the classes have to be read from the training data and cannot be.
@@ -125,7 +136,14 @@ def adopt_class_order(config: Config) -> Config:
 
 
 def load_model(folder: Path, config: Config) -> MRQM:
-    """The trained model, built without its pretrained backbone weights.
+    """Build the trained model of a checkpoint, without loading pretrained backbone weights first.
+
+    Args:
+        folder: folder of the checkpoint.
+        config: configuration of the checkpoint, with class names.
+
+    Returns:
+        The model with the checkpoint's weights, in training mode.
 
     Raises:
         CheckpointError: the weights are missing, unreadable or of another architecture.
@@ -137,14 +155,26 @@ def load_model(folder: Path, config: Config) -> MRQM:
 
 
 def build_unloaded(config: Config, num_classes: int) -> MRQM:
-    """The model of a configuration with random weights, whatever its backbone's would be."""
+    """Build the model of a configuration with random weights, ignoring `model.backbone.weights`.
+
+    Args:
+        config: configuration of the model.
+        num_classes: number of classes K.
+
+    Returns:
+        The model with random weights.
+    """
     backbone = config.model.backbone.model_copy(update={"weights": "none"})
     model = config.model.model_copy(update={"backbone": backbone})
     return build_model(config.model_copy(update={"model": model}), num_classes)
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:
-    """Load a checkpoint's weights in place.
+    """Load a checkpoint's weights into a model in place.
+
+    Args:
+        model: model of the checkpoint's architecture.
+        folder: folder of the checkpoint.
 
     Raises:
         CheckpointError: the weights are missing, unreadable or of another architecture.
@@ -153,7 +183,14 @@ def load_weights(model: nn.Module, folder: Path) -> None:
 
 
 def read_weights(model: nn.Module, folder: Path) -> dict[str, Tensor]:
-    """A checkpoint's weights, which fit the model.
+    """Read a checkpoint's weights and check that they fit a model.
+
+    Args:
+        model: model of the checkpoint's architecture; it is not changed.
+        folder: folder of the checkpoint.
+
+    Returns:
+        The weights by parameter name, on the CPU.
 
     Raises:
         CheckpointError: the weights are missing, unreadable or of another architecture.
@@ -170,7 +207,7 @@ def read_weights(model: nn.Module, folder: Path) -> dict[str, Tensor]:
 
 
 def load_training(folder: Path) -> dict[str, Any]:
-    """What `Trainer.save` keeps beside the weights.
+    """Read the training state that `Trainer.save` writes beside the weights.
 
     Raises:
         CheckpointError: the file is missing or damaged.
@@ -185,7 +222,16 @@ def load_training(folder: Path) -> dict[str, Any]:
 
 
 def check_fit(wanted: dict[str, Tensor], found: dict[str, Tensor], path: Path) -> None:
-    """Raise a `CheckpointError` that names the tensors of `found` that are missing, left over or of another shape."""
+    """Check that tensors have the names and shapes of a model's.
+
+    Args:
+        wanted: state of the model by parameter name.
+        found: tensors that were read.
+        path: file that they were read from, for the message.
+
+    Raises:
+        CheckpointError: tensors are missing, left over or of another shape; the message names up to five of them.
+    """
     faults = [f"{name}: missing" for name in wanted.keys() - found.keys()]
     faults += [f"{name}: not in the model" for name in found.keys() - wanted.keys()]
     faults += [

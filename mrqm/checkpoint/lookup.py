@@ -1,10 +1,10 @@
-"""The checkpoint that a path stands for.
+"""Lookup of the checkpoint that a path refers to.
 
-    runs/demo/epoch_0012    a checkpoint's own folder
+    runs/demo/epoch_0012    the checkpoint in this folder
     runs/demo               the best checkpoint of a run, or the newest if none was evaluated
-    runs/demo/last          its newest
+    runs/demo/last          the newest checkpoint of a run
 
-`epoch_0003` is after three epochs, `epoch_0003_step_000350` within the fourth.
+`epoch_0003` was written after three epochs, `epoch_0003_step_000350` within the fourth.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from mrqm.errors import UserError
 NAME = re.compile(r"epoch_(\d+)(?:_step_(\d+))?")
 LAST = "last"
 SCORE = "coco/AP"
-"""The metric that the best checkpoint of a run has the highest of."""
+"""Metric that selects the best checkpoint of a run; higher is better."""
 SHOWN = 6
-"""Names that a message lists."""
+"""Most names that a message lists."""
 
 
 class CheckpointError(UserError):
@@ -34,10 +34,13 @@ def find_checkpoint(path: str | Path) -> Path:
     """Find the folder of a checkpoint.
 
     Args:
-        path: of a checkpoint, of a run, or of a run and `last`.
+        path: folder of a checkpoint or a run, or the folder of a run followed by `last`.
+
+    Returns:
+        The folder of the checkpoint, which may lack files if it is damaged.
 
     Raises:
-        CheckpointError: there is none; the message says which there are.
+        CheckpointError: there is no such checkpoint; the message lists those nearby.
     """
     path = Path(path)
     if (path / CONFIG).is_file() and (path / WEIGHTS).is_file():
@@ -48,12 +51,12 @@ def find_checkpoint(path: str | Path) -> Path:
     if path.name == LAST and not path.exists() and (names := list_checkpoints(path.parent)):
         return path.parent / names[0]
     if (path / CONFIG).is_file() and (NAME.fullmatch(path.name) or (path / METRICS).is_file()):
-        return path  # damaged: whoever loads it says what is missing
+        return path  # damaged: loading it reports the missing file
     raise CheckpointError(f"{path}: {_describe_fault(path)}{_describe_others(path)}")
 
 
 def list_checkpoints(run: Path) -> list[str]:
-    """Names of the checkpoints in a run's folder, the newest first."""
+    """List the names of the checkpoints in a run's folder, newest first."""
     if not run.is_dir():
         return []
     whole = [path.name for path in run.iterdir() if (path / CONFIG).is_file() and (path / WEIGHTS).is_file()]
@@ -61,24 +64,27 @@ def list_checkpoints(run: Path) -> list[str]:
 
 
 def newest_first(names: Iterable[str]) -> list[str]:
-    """The names among these that are a checkpoint's, the newest first."""
+    """Select the names of checkpoints and sort them, newest first."""
     return sorted(filter(NAME.fullmatch, names), key=position, reverse=True)
 
 
 def position(name: str) -> tuple[int, int]:
-    """Epochs that are done at a checkpoint, and the step of the run within the next."""
+    """Return the completed epochs of a checkpoint and the run's step within the next epoch, 0 between epochs."""
     epoch, step = NAME.fullmatch(name).groups()  # type: ignore[union-attr]
     return int(epoch), int(step or 0)
 
 
 def best_of(scores: Mapping[str, float | None]) -> str | None:
-    """The checkpoint with the highest score, of equals the newest; None if none has a score."""
+    """Return the checkpoint with the highest score, the newest of equals, or None if none has a score."""
     known = {name: score for name, score in scores.items() if score is not None}
     return max(known, key=lambda name: (known[name], position(name))) if known else None
 
 
 def score_of(metrics: Mapping[str, float]) -> float | None:
-    """What checkpoints are compared by; the lowest of all if there was nothing to measure, None if it was not tried."""
+    """Return the value that checkpoints are compared by.
+
+    A checkpoint without anything to measure (NaN) gets the lowest score, one that was not evaluated gets None.
+    """
     score = metrics.get(SCORE)
     return -math.inf if score is not None and math.isnan(score) else score
 
@@ -99,16 +105,16 @@ def _describe_fault(path: Path) -> str:
 
 
 def _describe_others(path: Path) -> str:
-    """The checkpoints or runs nearest to a path."""
+    """Describe the checkpoints or runs nearest to a path."""
     near = next((folder for folder in (path, *path.parents) if folder.is_dir()), Path())
     if names := list_checkpoints(near):
-        return f"; {near} has {_some(names)}, {near / LAST} is the newest of them, and {near} stands for its best"
+        return f"; {near} has {_list_some(names)}; {near / LAST} is the newest, and {near} alone is the best"
     runs = [folder for folder in sorted(near.iterdir()) if folder.is_dir() and list_checkpoints(folder)]
     runs = runs or [folder.parent for folder in sorted(near.glob("*/*/epoch_*")) if list_checkpoints(folder.parent)]
     if runs:
-        return f"; there are checkpoints in {_some(list(dict.fromkeys(map(str, runs))))}"
+        return f"; there are checkpoints in {_list_some(list(dict.fromkeys(map(str, runs))))}"
     return "; mrqm train makes checkpoints, by default in runs/NAME"
 
 
-def _some(names: list[str]) -> str:
+def _list_some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -1,4 +1,4 @@
-"""Checkpoint folders: they come back whole or say what is wrong, and execute nothing."""
+"""Checkpoint folders: complete ones are restored, damaged ones are refused with the fault, and none executes code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TRAINING = {"epoch": 3, "seconds": 1.5, "state": {0: {"exp_avg": torch.arange(3.
 
 
 class Malicious:
-    """Unpickling this writes a file."""
+    """Object that writes a file when it is unpickled."""
 
     def __init__(self, target: Path) -> None:
         self.target = target

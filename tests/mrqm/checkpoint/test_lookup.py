@@ -1,4 +1,4 @@
-"""A run's folder stands for its best checkpoint, and whoever names none is told which there are."""
+"""Lookup of checkpoints: a run's folder is its best checkpoint, and a wrong path is answered with the existing ones."""
 
 from __future__ import annotations
 
