@@ -1,4 +1,4 @@
-"""The trunk: any timm model with strides 4, 8, 16 and 32, as C2..C5.
+"""Backbone: any timm model with strides 4, 8, 16 and 32, as C2..C5.
 
 Convolutions see zeros wherever an image is padded, exactly as they do beyond the border of an unpadded one. So the
 features of an image do not depend on what it is batched with.
@@ -22,11 +22,19 @@ from mrqm.config import BackboneConfig, ConfigError
 
 STRIDES = (4, 8, 16, 32)
 PROBE = (64, 96)
-"""Height and width in px of what a trunk is tried with: no square, and no size that a trunk would be made for."""
+"""Height and width in px of the image that a backbone is tested with: no square, and no usual size."""
 
 
 def mask_at(masks: Tensor, size: Sequence[int]) -> Tensor:
-    """Padding masks (B, H, W) at a coarser size (B, h, w): a cell is padding when its first pixel is."""
+    """Reduce padding masks to a coarser size: a cell is padding when its first pixel is.
+
+    Args:
+        masks: (B, H, W), True = padding.
+        size: height and width h, w of the result.
+
+    Returns:
+        (B, h, w), True = padding.
+    """
     rows, columns = masks.shape[-2] // size[0], masks.shape[-1] // size[1]
     return masks[:, ::rows, ::columns]
 
@@ -85,11 +93,18 @@ class Backbone(nn.Module):
 
 
 def build_backbone(config: BackboneConfig, *, channels_last: bool) -> Backbone:
-    """Create the trunk and load its weights.
+    """Create the backbone and load its weights.
+
+    Args:
+        config: settings of the backbone.
+        channels_last: memory format of the features.
+
+    Returns:
+        The backbone.
 
     Raises:
-        ConfigError: the model is unknown, lacks a stride, takes images of one size alone, or its weights cannot be had
-            or do not fit.
+        ConfigError: the model is unknown, lacks a stride, takes images of one size only, or its weights are not
+            available or do not fit.
     """
     trunk = _create(config)
     if config.weights not in ("none", "hub"):
@@ -119,15 +134,15 @@ def _create(config: BackboneConfig) -> Any:
 
 
 def _require_any_size(backbone: Backbone, name: str) -> None:
-    """Try the trunk: some are made for squares of one size, or give features in another layout."""
+    """Test the backbone: some accept squares of one size only, or return features in another layout."""
     height, width = PROBE
     wanted = [(1, count, height // s, width // s) for count, s in zip(backbone.channels, STRIDES, strict=True)]
     training = backbone.training
-    backbone.eval()  # which leaves statistics of BatchNorm alone
+    backbone.eval()  # keeps the statistics of BatchNorm
     try:
         with torch.no_grad():
             found = [tuple(feature.shape) for feature in backbone(torch.zeros(1, 3, height, width), None)]
-    except (AssertionError, RuntimeError, ValueError, TypeError, IndexError) as error:  # whatever the trunk trips over
+    except (AssertionError, RuntimeError, ValueError, TypeError, IndexError) as error:  # of any timm model
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(f"model.backbone.name={name}: {_ONE_SIZE} ({reason})") from error
     finally:
@@ -143,7 +158,7 @@ _ONE_SIZE = (
 
 
 def _freeze_stages(backbone: Backbone, stages: int) -> None:
-    """Keep whatever the first of C2..C5 depend on, however the trunk names it: autograd knows."""
+    """Freeze all parameters that the first of C2..C5 depend on, found by autograd, as models name them differently."""
     if not stages:
         return
     parameters = list(backbone.parameters())

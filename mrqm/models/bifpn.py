@@ -1,4 +1,4 @@
-"""The bi-directional feature pyramid (Tan et al., 2020): C2..C5 → F2..F5.
+"""Bi-directional feature pyramid (Tan et al., 2020): C2..C5 → F2..F5.
 
 Norms are taken per pixel, so that no value depends on the batch, the padding or the number of workers.
 
@@ -33,7 +33,7 @@ class FastNormalizedFusion(nn.Module):
 
 
 class Node(nn.Module):
-    """Fuse, then a depthwise-separable convolution."""
+    """Fusion, then a depthwise-separable convolution."""
 
     def __init__(self, dim: int, num_inputs: int) -> None:
         super().__init__()
@@ -43,7 +43,15 @@ class Node(nn.Module):
         self.norm = LayerNorm2d(dim)
 
     def forward(self, *inputs: Tensor, masks: Tensor | None) -> Tensor:
-        """(B, D, H, W) each → (B, D, H, W), zero on padding."""
+        """Fuse features and convolve the result.
+
+        Args:
+            inputs: (B, D, H, W) features, one per input.
+            masks: (B, H_image, W_image), True = padding, or None.
+
+        Returns:
+            (B, D, H, W), zero on padding.
+        """
         fused = _blank(F.silu(self.fusion(*inputs)), masks)
         return _blank(self.norm(self.pointwise(self.depthwise(fused))), masks)
 
@@ -58,7 +66,15 @@ class BiFPNLayer(nn.Module):
         self.top = Node(dim, 2)
 
     def forward(self, features: Sequence[Tensor], masks: Tensor | None) -> list[Tensor]:
-        """F2..F5 → F2..F5, each (B, D, H_l, W_l)."""
+        """F2..F5 → F2..F5.
+
+        Args:
+            features: (B, D, H_l, W_l) of each level.
+            masks: (B, H, W), True = padding, or None.
+
+        Returns:
+            (B, D, H_l, W_l) of each level.
+        """
         merged = [features[-1]]  # coarsest first
         for node, feature in zip(self.top_down, reversed(features[:-1]), strict=True):
             merged.append(node(feature, F.interpolate(merged[-1], scale_factor=2.0), masks=masks))
@@ -81,7 +97,15 @@ class BiFPN(nn.Module):
         self.layers = nn.ModuleList(BiFPNLayer(dim, len(channels)) for _ in range(repeats))
 
     def forward(self, features: Sequence[Tensor], masks: Tensor | None) -> list[Tensor]:
-        """C2..C5, (B, channels[l], H_l, W_l) → F2..F5, (B, D, H_l, W_l), zero where masks (B, H, W) say padding."""
+        """C2..C5 → F2..F5.
+
+        Args:
+            features: (B, channels[l], H_l, W_l) of each level.
+            masks: (B, H, W), True = padding, or None.
+
+        Returns:
+            (B, D, H_l, W_l) of each level, zero on padding.
+        """
         pyramid = [_blank(lateral(x), masks) for lateral, x in zip(self.lateral, features, strict=True)]
         for layer in self.layers:
             pyramid = layer(pyramid, masks)

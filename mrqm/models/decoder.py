@@ -1,4 +1,4 @@
-"""Query selection and the decoder of DINO (Zhang et al., 2023): mixed queries, refinement that looks forward twice.
+"""Query selection and decoder of DINO (Zhang et al., 2023): mixed queries, refinement that looks forward twice.
 
 Legend: B batch, Q queries, D hidden_dim, K classes, N decoder layers, S = Σ H_l·W_l.
 """
@@ -21,13 +21,13 @@ from mrqm.ops.nms import suppress
 
 @dataclass(frozen=True)
 class QueryBranch:
-    """Queries that are decoded together and see only each other in self-attention.
+    """Queries that are decoded together and attend only to each other in self-attention.
 
     Attributes:
-        content: (B, Q, D).
+        content: (B, Q, D) embeddings.
         reference_boxes: (B, Q, 4), normalised cxcywh.
         attn_mask: (B, Q, Q), True = blocked, or None.
-        padding: (B, Q), True = fills the batch: seen by no other query and never a detection, or None.
+        padding: (B, Q), True = fills the batch: attended by no other query and never a detection, or None.
     """
 
     content: Tensor
@@ -36,7 +36,7 @@ class QueryBranch:
     padding: Tensor | None = None
 
     def allowed(self) -> Tensor | None:
-        """Which query (B, 1, Q, Q) attends to which, itself always; None when all do to all."""
+        """Attention mask (B, 1, Q, Q), True = allowed, always for a query itself; None when all attend to all."""
         if self.attn_mask is not None:
             return ~self.attn_mask.unsqueeze(1)
         if self.padding is None:
@@ -47,7 +47,7 @@ class QueryBranch:
 
 ABSENT_LOGIT = -100.0
 CANDIDATES_PER_QUERY = 4
-"""How many tokens compete for each query where distinct ones are wanted."""
+"""Number of candidate tokens per query where distinct ones are wanted."""
 
 
 class QuerySelection(nn.Module):
@@ -75,6 +75,10 @@ class QuerySelection(nn.Module):
     def forward(self, memory: Tensor, grid: TokenGrid) -> tuple[QueryBranch, dict[str, Tensor]]:
         """Choose the queries of the main branch.
 
+        Args:
+            memory: (B, S, D), F''.
+            grid: positions of the tokens.
+
         Returns:
             The branch, and the encoder's outputs: `pred_logits` (B, Q, K) and `pred_boxes` (B, Q, 4) of the chosen
             tokens, `token_logits` (B, S, K) and `token_features` (B, S, D) of all.
@@ -99,7 +103,7 @@ class QuerySelection(nn.Module):
 
     @torch.no_grad()
     def _choose(self, scores: Tensor, features: Tensor, grid: TokenGrid) -> Tensor:
-        """Tokens (B, Q) by falling score (B, S), distinct ones first."""
+        """Tokens (B, Q) by descending score (B, S), distinct ones first."""
         num_queries, num_tokens = min(self.num_queries, scores.shape[1]), scores.shape[1]
         if self.query_nms_iou is None:
             return scores.topk(num_queries, 1).indices
@@ -113,12 +117,16 @@ class QuerySelection(nn.Module):
         return token.gather(1, order)
 
     def boxes_at(self, features: Tensor, grid: TokenGrid, image: Tensor, token: Tensor) -> Tensor:
-        """Boxes (…, 4) of tokens given by image (…) and index into S (…): squares around their centers, refined.
+        """Boxes of tokens: squares around their centers, refined.
 
         Args:
             features: (B, S, D), `token_features`.
-            grid: where the tokens lie.
-            image, token: which tokens.
+            grid: positions of the tokens.
+            image: (…) image of each token.
+            token: (…) index of each token into S.
+
+        Returns:
+            (…, 4), normalised cxcywh.
         """
         sides = grid.cell_sizes[image, token] * self.proposal_scale
         proposals = torch.cat([grid.centers[image, token], sides], -1)
@@ -152,7 +160,20 @@ class DecoderLayer(nn.Module):
         memory: Tensor,
         grid: TokenGrid,
     ) -> Tensor:
-        """(B, Q, D) → (B, Q, D); the queries of all branches, of these `lengths`, stand one after the other."""
+        """Update the queries of all branches.
+
+        Args:
+            query: (B, Q, D), the branches one after the other.
+            query_pos: (B, Q, D), position embeddings.
+            reference_boxes: (B, Q, 4), normalised cxcywh.
+            lengths: queries of each branch.
+            allowed: (B, 1, Q_b, Q_b) of each branch, True = allowed, or None.
+            memory: (B, S, D), F''.
+            grid: positions of the tokens.
+
+        Returns:
+            (B, Q, D).
+        """
         query = self.self_norm(query + self._self_attention(query, query_pos, lengths, allowed))
         reference_points = reference_boxes * grid.valid_ratios.repeat(1, 2).unsqueeze(1)
         attended = self.cross_attention(
@@ -200,6 +221,11 @@ class Decoder(nn.Module):
     def forward(self, branches: Sequence[QueryBranch], memory: Tensor, grid: TokenGrid) -> list[dict[str, Tensor]]:
         """Decode all branches in one pass.
 
+        Args:
+            branches: queries of each branch.
+            memory: (B, S, D), F''.
+            grid: positions of the tokens.
+
         Returns:
             For each branch `pred_logits` (N, B, Q, K) and `pred_boxes` (N, B, Q, 4), normalised cxcywh.
         """
@@ -234,5 +260,5 @@ def _joined_padding(branches: Sequence[QueryBranch]) -> Tensor | None:
 
 
 def _absent(logits: Tensor, padding: Tensor | None) -> Tensor:
-    """Logits (B, Q, K) at which padding costs nothing, matches last and is never detected."""
+    """Logits (B, Q, K) at which padding has no loss, matches last and is never detected."""
     return logits if padding is None else logits.masked_fill(padding.unsqueeze(-1), ABSENT_LOGIT)

@@ -18,11 +18,11 @@ from mrqm.structures.targets import BACKGROUND, IGNORE, BatchTargets, gather_tar
 
 NO_GROUP = -1
 LEAST_SIDE = 1e-4
-"""Of a noised box, as a share of the image: from no side at all no delta leads back."""
+"""Least side of a noised box as a fraction of the image, because deltas cannot enlarge a side of 0."""
 
 
 class Denoising(nn.Module):
-    """Embeds noised labels and boxes as decoder queries."""
+    """Embedding of noised labels and boxes as decoder queries."""
 
     def __init__(self, dim: int, num_classes: int, max_queries: int, label_noise: float, box_noise: float) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Denoising(nn.Module):
 
         Returns:
             The branch, whose groups do not see each other, and the assignment (B, Q): the object that a positive must
-            recover, background for negatives, unjudged for padding.
+            recover, `BACKGROUND` for negatives, `IGNORE` for padding.
         """
         device = targets.boxes.device
         layouts = [self._layout(count, device) for count in targets.counts]

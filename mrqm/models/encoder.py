@@ -1,7 +1,7 @@
-"""The Scale-Aware Encoder (Fu et al., 2024, eq. 1-7) and the full-pyramid encoder it is compared with.
+"""Scale-Aware Encoder (Fu et al., 2024, eq. 1-7) and the full-pyramid encoder for comparison.
 
 F2 holds three quarters of the pyramid's tokens. The Scale-Aware Encoder refines the few high-level tokens often and
-the many low-level ones seldom; both always look at all levels.
+the many low-level ones seldom; both always attend to all levels.
 
 Legend: B batch, D hidden_dim, L levels, S = Σ H_l·W_l, tokens of F2 first.
 """
@@ -30,10 +30,10 @@ class EncoderLayer(nn.Module):
 
         Args:
             tokens: (B, Q, D), the queries: memory[:, part] before this layer.
-            part: which tokens of the pyramid they are.
+            part: slice of the pyramid's tokens.
             memory: (B, S, D), keys and values.
             position: (B, S, D), sine and level embeddings.
-            grid: where the tokens lie.
+            grid: positions of the tokens.
 
         Returns:
             (B, Q, D).
@@ -46,7 +46,7 @@ class EncoderLayer(nn.Module):
 
 
 class PositionedEncoder(nn.Module):
-    """What both encoders share: a learned embedding of each level on top of the sine positions."""
+    """Base of both encoders: a learned embedding of each level on top of the sine positions."""
 
     def __init__(self, dim: int, num_levels: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class PositionedEncoder(nn.Module):
         nn.init.normal_(self.level_embedding, std=dim**-0.5)
 
     def position(self, grid: TokenGrid) -> Tensor:
-        """(B, S, D)."""
+        """Position embeddings, (B, S, D)."""
         per_level = zip(self.level_embedding, grid.spatial_shapes, strict=True)
         levels = torch.cat([embedding.expand(height * width, -1) for embedding, (height, width) in per_level])
         return grid.position_embedding(self.level_embedding.shape[1]) + levels
@@ -69,7 +69,16 @@ class ScaleAwareBlock(nn.Module):
         self.low_level = EncoderLayer(*layer)
 
     def forward(self, memory: Tensor, position: Tensor, grid: TokenGrid) -> Tensor:
-        """F (B, S, D) → F'' (B, S, D)."""
+        """F (B, S, D) → F'' (B, S, D).
+
+        Args:
+            memory: (B, S, D), F.
+            position: (B, S, D), sine and level embeddings.
+            grid: positions of the tokens.
+
+        Returns:
+            (B, S, D), F''.
+        """
         start = grid.level_start_index[1]
         low_part, high_part = slice(0, start), slice(start, None)
         low, high = memory[:, low_part], memory[:, high_part]  # eq. 1: split
@@ -98,7 +107,15 @@ class ScaleAwareEncoder(PositionedEncoder):
         self.blocks = nn.ModuleList(ScaleAwareBlock(high_level_updates, *layer) for _ in range(blocks))
 
     def forward(self, memory: Tensor, grid: TokenGrid) -> Tensor:
-        """F (B, S, D) → F'' (B, S, D)."""
+        """F (B, S, D) → F'' (B, S, D).
+
+        Args:
+            memory: (B, S, D), F.
+            grid: positions of the tokens.
+
+        Returns:
+            (B, S, D), F''.
+        """
         position = self.position(grid)
         for block in self.blocks:
             memory = block(memory, position, grid)
@@ -106,7 +123,7 @@ class ScaleAwareEncoder(PositionedEncoder):
 
 
 class FullEncoder(PositionedEncoder):
-    """Every level is a query in every layer: the Deformable-DETR encoder, kept for comparison."""
+    """Encoder of Deformable-DETR, in which every level is a query in every layer; for comparison."""
 
     def __init__(
         self, dim: int, num_heads: int, num_levels: int, num_points: int, ffn_dim: int, *, num_layers: int
@@ -117,7 +134,15 @@ class FullEncoder(PositionedEncoder):
         )
 
     def forward(self, memory: Tensor, grid: TokenGrid) -> Tensor:
-        """(B, S, D) → (B, S, D)."""
+        """(B, S, D) → (B, S, D).
+
+        Args:
+            memory: (B, S, D), tokens of the pyramid.
+            grid: positions of the tokens.
+
+        Returns:
+            (B, S, D).
+        """
         position = self.position(grid)
         for layer in self.layers:
             memory = layer(memory, slice(None), memory, position, grid)

@@ -19,7 +19,7 @@ from mrqm.structures.targets import BatchTargets
 
 @dataclass(frozen=True)
 class DensePredictions:
-    """What the head says at every anchor.
+    """Predictions of the head at every anchor.
 
     Attributes:
         logits: (B, S, A, K).
@@ -37,12 +37,20 @@ class DensePredictions:
         return self.logits.shape[2]
 
     def boxes_at(self, image: Tensor, anchor: Tensor) -> Tensor:
-        """Predicted boxes (…, 4) of anchors given by image and index into S·A."""
+        """Predicted boxes of anchors.
+
+        Args:
+            image: (…) image of each anchor.
+            anchor: (…) index of each anchor into S·A.
+
+        Returns:
+            (…, 4), normalised cxcywh.
+        """
         return apply_deltas(self.deltas.flatten(1, 2)[image, anchor], self.anchors.flatten(1, 2)[image, anchor])
 
 
 class IoUAwareHead(nn.Module):
-    """Judges every anchor, mines the positive ones and turns them into decoder queries."""
+    """Head that predicts at every anchor, mines the positive ones and turns them into decoder queries."""
 
     def __init__(self, dim: int, num_classes: int, miner: AnchorMiner, max_queries: int) -> None:
         super().__init__()
@@ -62,12 +70,12 @@ class IoUAwareHead(nn.Module):
 
         Args:
             memory: F'', (B, S, D).
-            grid: where the tokens lie.
+            grid: positions of the tokens.
             targets: ground truth.
 
         Returns:
-            The dense predictions, the anchors that answer for objects, and of those that become queries the branch
-            and its assignment (B, Q).
+            The dense predictions, the positive anchors, and of those that become queries the branch and its
+            assignment (B, Q).
         """
         features = self.projection(memory)
         predictions = DensePredictions(

@@ -39,14 +39,30 @@ class FeedForward(nn.Module):
 
 
 def classification_head(dim: int, num_outputs: int) -> nn.Linear:
-    """A linear classifier whose scores start at the prior probability (Lin et al., 2017)."""
+    """Linear classifier whose scores start at the prior probability (Lin et al., 2017).
+
+    Args:
+        dim: input channels D.
+        num_outputs: output channels.
+
+    Returns:
+        The layer.
+    """
     head = nn.Linear(dim, num_outputs)
     nn.init.constant_(head.bias, -math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY))
     return head
 
 
 def box_head(dim: int, num_outputs: int = 4) -> MLP:
-    """A three-layer regressor that starts at zero: predictions begin as their references."""
+    """Three-layer regressor that starts at zero, so that predictions start at their references.
+
+    Args:
+        dim: input channels D.
+        num_outputs: output channels.
+
+    Returns:
+        The layers.
+    """
     head = MLP(dim, dim, num_outputs, num_layers=3)
     last = head[-1]
     assert isinstance(last, nn.Linear)
@@ -63,6 +79,7 @@ def sine_embedding(coordinates: Tensor, dim: int, temperature: float = 20.0) -> 
     Args:
         coordinates: (…, C) in [0, 1].
         dim: channels per coordinate, even.
+        temperature: base of the frequencies.
 
     Returns:
         (…, C · dim).

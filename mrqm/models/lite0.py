@@ -21,7 +21,7 @@ MODEL = "tf_efficientnet_lite0"
 
 
 def write_lite0_weights(path: Path) -> None:
-    """Write the weights as a .safetensors file in timm's key names; an existing file is left alone.
+    """Write the weights as a .safetensors file with timm's key names, unless the file exists.
 
     Raises:
         ConfigError: the package is not installed or not the expected one.

@@ -1,4 +1,4 @@
-"""Anchor mining: which anchors are positive for which object (Fu et al., 2024, eq. 8).
+"""Anchor mining: assignment of positive anchors to objects (Fu et al., 2024, eq. 8).
 
     T_I = max(T_b, T_b + k · (sqrt(w·h) / A_s)^p)
 
@@ -25,7 +25,8 @@ from mrqm.ops.boxes import paired_iou
 from mrqm.structures.targets import IGNORE, BatchTargets
 
 CLAIMED_DISCOUNT = 0.5
-"""An anchor that already answers for another object counts half when an object without positives chooses."""
+"""Share by which the IoU of an anchor assigned to another object is reduced when an object without positives chooses.
+"""
 
 BoxesAt = Callable[[Tensor, Tensor], Tensor]
 """(image (…), anchor (…)) → normalised cxcywh boxes (…, 4) of those anchors."""
@@ -33,12 +34,12 @@ BoxesAt = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class MinedPositives:
-    """Anchors that answer for objects; all (P,), best first within each object.
+    """Anchors assigned to objects; all (P,), best first within each object.
 
     Attributes:
-        image: which image of the batch.
+        image: index of the image in the batch.
         anchor: index into its S·A anchors, token · A + shape.
-        object: which object of the image.
+        object: index of the object in the image.
         iou: IoU of the anchor's candidate box with the object.
         rank: 0 for the best positive of an object, 1 for the next, …
     """
@@ -53,7 +54,19 @@ class MinedPositives:
 def iou_threshold(
     sides: Tensor, *, base_iou: float, growth: float, exponent: float, min_area: float, dynamic: bool = True
 ) -> Tensor:
-    """T_I of eq. 8 for objects of `sides` (…, 2) in px of the network input; base_iou for all unless `dynamic`."""
+    """T_I of eq. 8.
+
+    Args:
+        sides: (…, 2), width and height of objects in px of the network input.
+        base_iou: T_b.
+        growth: k.
+        exponent: p.
+        min_area: A_s in px².
+        dynamic: False for base_iou at every size.
+
+    Returns:
+        (…) IoU thresholds.
+    """
     if not dynamic:
         return torch.full_like(sides[..., 0], base_iou)
     threshold = base_iou + growth * (sides.prod(-1).sqrt() / min_area) ** exponent
@@ -66,9 +79,9 @@ class AnchorMiner:
     Args:
         scales, ratios: anchor sides in strides of their level, and heights divided by widths.
         base_iou, growth, exponent, min_area, dynamic: see `iou_threshold`.
-        refined: whether the head's boxes or the static anchors are compared with the objects.
-        max_positives: most positives per object.
-        min_positives: positives that an object gets by anchor IoU when too few pass the threshold.
+        refined: comparison of the objects with the head's boxes instead of the static anchors.
+        max_positives: greatest number of positives per object.
+        min_positives: number of positives that an object gets by anchor IoU when fewer pass the threshold.
     """
 
     def __init__(
@@ -113,8 +126,16 @@ class AnchorMiner:
     def mine(self, targets: BatchTargets, grid: TokenGrid, refined_boxes: BoxesAt) -> MinedPositives:
         """Assign anchors to the objects of a batch.
 
-        Above the threshold an anchor answers for the one object it overlaps most; an object left with fewer than
-        `min_positives` gets its best anchors, shared ones if need be.
+        Above the threshold an anchor is assigned to the one object it overlaps most; an object with fewer than
+        `min_positives` gets its best anchors, shared ones if necessary.
+
+        Args:
+            targets: padded ground truth.
+            grid: positions of the tokens.
+            refined_boxes: the head's boxes at given anchors, used if `refined`.
+
+        Returns:
+            The positive anchors.
         """
         image, object_ = _flatten(targets)
         boxes = targets.boxes[image, object_]
@@ -139,7 +160,7 @@ class AnchorMiner:
         )
 
     def _nearby_tokens(self, boxes: Tensor, image: Tensor, grid: TokenGrid) -> tuple[Tensor, Tensor]:
-        """Tokens (N, L · (2 · reach + 1)²) of the cells around each center, on every level, and which of them exist."""
+        """Tokens (N, L · (2 · reach + 1)²) of the cells around each center, on every level; True for existing ones."""
         span = torch.arange(-self.reach, self.reach + 1, device=boxes.device)
         centers = boxes[:, :2] * grid.valid_ratios[image]  # of the padded image
         tokens, inside = [], []
@@ -161,7 +182,7 @@ class AnchorMiner:
         return torch.cat([grid.centers[image.unsqueeze(1), token], sides], -1)
 
     def _assign(self, slots: Tensor, iou: Tensor, anchor_iou: Tensor, passes: Tensor) -> tuple[Tensor, Tensor]:
-        """Which candidates (N, C) are positives, and their rank among those of their object."""
+        """Positives among the candidates (N, C), and their rank among those of their object."""
         wins = passes & _wins_slot(slots, torch.where(passes, iou, -1))
         wins &= _rank(torch.where(wins, iou, -1)) < self.max_positives
         missing = (self.min_positives - wins.sum(1, keepdim=True)).clamp(min=0)
@@ -172,10 +193,15 @@ class AnchorMiner:
 
 
 def query_positives(positives: MinedPositives, batch: int, max_queries: int) -> tuple[Tensor, Tensor]:
-    """Positives as padded queries: each object's best first, then each object's second, … up to `max_queries`.
+    """Positives as padded queries: each object's best first, then each object's second, and so on.
+
+    Args:
+        positives: positive anchors of the batch.
+        batch: number of images B.
+        max_queries: greatest number of queries per image.
 
     Returns:
-        anchor (B, Q) and assignment (B, Q) with Q ≥ 1; padding has anchor 0 and is unjudged.
+        anchor (B, Q) and assignment (B, Q) with Q ≥ 1; padding has anchor 0 and assignment `IGNORE`.
     """
     order = _lexsort(positives.image, positives.rank.float() - positives.iou.clamp(0, 1) / 2)
     image = positives.image[order]
@@ -199,7 +225,7 @@ def _flatten(targets: BatchTargets) -> tuple[Tensor, Tensor]:
 
 
 def _wins_slot(slots: Tensor, quality: Tensor) -> Tensor:
-    """Where a candidate is the best of all that want its anchor; of equals the first object wins. (N, C) → (N, C)."""
+    """Mark the best of all candidates for an anchor; of equals the first object's wins. (N, C) → (N, C)."""
     flat = slots.flatten()
     by_quality = quality.flatten().argsort(descending=True, stable=True)
     order = by_quality[flat[by_quality].argsort(stable=True)]  # by anchor, then best first, then first object

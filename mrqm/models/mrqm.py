@@ -28,7 +28,7 @@ from mrqm.structures.targets import batch_targets
 
 
 class MRQM(nn.Module):
-    """The detector, put together from its parts; `denoising` and `iou_aware_head` are None where switched off."""
+    """Detector, composed of its parts; `denoising` and `iou_aware_head` are None where disabled."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class MRQM(nn.Module):
     def forward(
         self, images: Tensor, masks: Tensor | None = None, targets: Sequence[dict[str, Tensor]] | None = None
     ) -> dict[str, Any]:
-        """Detect; with `targets` also decode the training branches.
+        """Detect objects; with `targets` also decode the training branches.
 
         Args:
             images: (B, 3, H, W), uint8 or float in [0, 1].
@@ -91,10 +91,17 @@ class MRQM(nn.Module):
 
 
 def build_model(config: Config, num_classes: int) -> MRQM:
-    """The detector that `config.model` and `config.loss` describe.
+    """Build the detector of a configuration.
+
+    Args:
+        config: configuration, of which `model` and `loss` are used.
+        num_classes: number of classes K.
+
+    Returns:
+        The detector.
 
     Raises:
-        ConfigError: the backbone or its weights cannot be had.
+        ConfigError: the backbone or its weights are not available.
     """
     model, loss = config.model, config.loss
     backbone = build_backbone(model.backbone, channels_last=model.channels_last)
@@ -112,9 +119,9 @@ def build_model(config: Config, num_classes: int) -> MRQM:
 
 
 def compile_parts(model: MRQM) -> None:
-    """Have torch.compile compile backbone, encoder and decoder when they are first called.
+    """Compile backbone, encoder and decoder with torch.compile on their first call.
 
-    It traces them anew for images of another size, which takes minutes: feed images of one size.
+    Images of another size are compiled again, which takes minutes, so that all images should have one size.
     """
     for part in (model.backbone, model.encoder, model.decoder):
         part.compile()
@@ -155,7 +162,7 @@ def _build_iou_aware_head(model: ModelConfig, loss: LossConfig, num_classes: int
 
 
 def _pad_to_stride(images: Tensor, masks: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Float images whose sides are multiples of the coarsest stride."""
+    """Convert images to float and pad their sides to multiples of the coarsest stride."""
     if not images.is_floating_point():
         images = images.float() / 255
     height, width = images.shape[-2:]

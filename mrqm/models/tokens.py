@@ -1,4 +1,4 @@
-"""The pyramid as one sequence of tokens, with all that says where each token is.
+"""Pyramid as one sequence of tokens, with the position of each token.
 
 Legend: B batch, D hidden_dim, L levels, S = Σ H_l·W_l.
 """
@@ -17,7 +17,7 @@ from mrqm.models.layers import sine_embedding
 
 @dataclass(frozen=True)
 class TokenGrid:
-    """Where the tokens of a pyramid lie.
+    """Positions of the tokens of a pyramid.
 
     Attributes:
         spatial_shapes: (H_l, W_l), finest first.
@@ -50,8 +50,11 @@ def token_grid(features: Sequence[Tensor], masks: Tensor | None) -> TokenGrid:
     """Lay out the tokens of F2..F5.
 
     Args:
-        features: (B, D, H_l, W_l) each.
+        features: (B, D, H_l, W_l) of each level.
         masks: (B, H, W), True = padding right and below, or None.
+
+    Returns:
+        The positions of the tokens.
     """
     batch, device = features[0].shape[0], features[0].device
     shapes = [(x.shape[-2], x.shape[-1]) for x in features]

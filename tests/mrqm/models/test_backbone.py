@@ -1,4 +1,4 @@
-"""The trunk: strides, weights, frozen statistics, and clear refusals."""
+"""Backbone: strides, weights, frozen statistics, and clear refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pyramid: fusion by hand, its passes, and padding."""
+"""Pyramid: fusion by hand, its passes, and padding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Query selection, box refinement, and branches that do not see each other."""
+"""Query selection, box refinement, and branches that do not attend to each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contrastive denoising: what is drawn, how much, and who sees whom."""
+"""Contrastive denoising: drawn queries, their number, and their attention mask."""
 
 from __future__ import annotations
 

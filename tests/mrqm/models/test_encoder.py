@@ -1,4 +1,4 @@
-"""The encoders: which tokens are updated when, and from what."""
+"""Encoders: order of the updates, and their inputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def memory() -> Tensor:
 
 
 def watch(encoder: Any) -> list[tuple[int, Tensor, Tensor]]:
-    """Number of queries, keys before and result of every layer, in order."""
+    """Record the number of queries, the keys before and the result of every layer, in order."""
     seen: list[tuple[int, Tensor, Tensor]] = []
     for module in encoder.modules():
         if isinstance(module, EncoderLayer):

@@ -48,7 +48,7 @@ def naive_mine(
     image: int,
     refined: Callable[[Tensor, Tensor], Tensor],
 ) -> set[tuple[int, int]]:
-    """(anchor, object) pairs, by looking at everything; a refined box counts where its anchor's cell is near."""
+    """List (anchor, object) pairs by comparing all; a refined box counts where its anchor's cell is near."""
     anchors = miner.anchors(grid).flatten(1, 2)[image]
     index = torch.arange(len(anchors))
     alive = torch.ones(len(anchors), dtype=torch.bool)

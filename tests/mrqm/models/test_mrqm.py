@@ -1,4 +1,4 @@
-"""The whole detector: what must not change its predictions, what must reach its parameters, what each switch does."""
+"""Whole detector: invariance of its predictions, gradients of its parameters, effect of each switch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def as_batch(images: list[Tensor]) -> tuple[Tensor, Tensor | None]:
 
 @torch.no_grad()
 def predict(model: Any, images: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Logits and boxes of each image of a batch."""
+    """Return logits and boxes of each image of a batch."""
     outputs = model(*as_batch(images))
     return list(zip(outputs["pred_logits"], outputs["pred_boxes"], strict=True))
 
