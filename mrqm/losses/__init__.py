@@ -1,1 +1,1 @@
-"""The criterion and its matcher."""
+"""Criterion and matcher."""

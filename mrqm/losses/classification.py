@@ -1,9 +1,9 @@
-"""Classification losses of a detector whose scores are sigmoids, each as published, gradient included.
+"""Classification losses for sigmoid scores, each as published, including its gradient.
 
-Every loss takes the same arguments and returns one value for each logit:
+Every loss takes the same arguments and returns one value (…, K) for each logit:
 
-    logits (…, K): of every prediction and class.
-    positive (…, K): True where the prediction answers for an object of the class.
+    logits (…, K): logits of every prediction and class.
+    positive (…, K): True for the class of the object that the prediction is assigned to.
     quality (…, K): IoU of the predicted box with that object, without gradient; 0 elsewhere.
 
 Legend: p score, σ(logit); q quality; bce(p, y) = -y log p - (1 - y) log(1 - p); γ exponent.
@@ -23,13 +23,35 @@ ClassificationLoss: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def quality_focal_loss(logits: Tensor, positive: Tensor, quality: Tensor) -> Tensor:
-    """Quality focal loss (Li et al., 2020), γ = 2: |q - p|^γ bce(p, q); the gradient passes through both factors."""
+    """Compute the quality focal loss (Li et al., 2020, eq. 2): |q - p|^γ bce(p, q) with γ = 2.
+
+    The gradient passes through both factors.
+
+    Args:
+        logits: (…, K) logits of every prediction and class.
+        positive: (…, K) True for the class of the assigned object; part of the common signature, not used here.
+        quality: (…, K) IoU of positives, 0 elsewhere.
+
+    Returns:
+        (…, K) loss of each logit.
+    """
     modulation = (quality - logits.sigmoid()).abs().square()
     return modulation * F.binary_cross_entropy_with_logits(logits, quality, reduction="none")
 
 
 def matchability_aware_loss(logits: Tensor, positive: Tensor, quality: Tensor) -> Tensor:
-    """Matchability-aware loss (Huang et al., 2025), γ = 1.5: bce(p, q^γ) of positives, p^γ bce(p, 0) of negatives."""
+    """Compute the matchability-aware loss (Huang et al., 2025), γ = 1.5.
+
+    bce(p, q^γ) of positives, p^γ bce(p, 0) of negatives.
+
+    Args:
+        logits: (…, K) logits of every prediction and class.
+        positive: (…, K) True for the class of the assigned object.
+        quality: (…, K) IoU of positives, 0 elsewhere.
+
+    Returns:
+        (…, K) loss of each logit.
+    """
     weight = logits.sigmoid().pow(1.5).masked_fill(positive, 1.0)
     return weight * F.binary_cross_entropy_with_logits(logits, quality.pow(1.5), reduction="none")
 

@@ -1,8 +1,8 @@
-"""What the model is judged by: one rule for every branch, told by an assignment which prediction answers for what.
+"""Losses of the model in training, the same for every branch of predictions, given their assignment to objects.
 
-Main queries are assigned by Hungarian matching; denoising and mined queries know their object (eq. 10 of Fu et al.,
-2024, needs no matching); dense anchors are assigned by mining. Predictions inside ignored regions that answer for no
-object cost nothing: nobody looked there.
+Main queries are assigned by Hungarian matching; denoising and mined queries have known objects (eq. 10 of Fu et al.,
+2024, needs no matching); dense anchors are assigned by mining. Predictions inside ignored regions that are assigned to
+no object have no loss, because nothing is annotated there.
 
 Legend: N layers, B batch, Q predictions, K classes, S tokens, A anchors per token, P positives.
 """
@@ -27,16 +27,16 @@ from mrqm.ops.boxes import coverage, paired_iou, to_xyxy
 from mrqm.structures.targets import BACKGROUND, IGNORE, BatchTargets, batch_targets, gather_targets
 
 IGNORED_SHARE = 0.5
-"""A prediction of which one ignored region covers at least this share is not judged as background."""
+"""Least fraction of a background prediction inside one ignored region at which it has no loss."""
 
 
 class Criterion(nn.Module):
     """Named, unweighted losses of a training step.
 
     Args:
-        matcher: assigns main queries to objects.
-        classification_loss: one of `mrqm.losses.classification`.
-        mined_encoder: whether the encoder's proposals learn from the mined anchors instead of one-to-one matching.
+        matcher: matcher of main queries and objects.
+        classification_loss: loss from `mrqm.losses.classification`.
+        mined_encoder: supervise the encoder's proposals by the mined anchors instead of one-to-one matching.
     """
 
     def __init__(
@@ -46,7 +46,11 @@ class Criterion(nn.Module):
         self.matcher, self.classification_loss, self.mined_encoder = matcher, classification_loss, mined_encoder
 
     def forward(self, outputs: Mapping[str, Any], targets: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Judge the outputs of `MRQM` in training.
+        """Compute the losses of the outputs of `MRQM` in training.
+
+        Args:
+            outputs: outputs of `MRQM` with targets given.
+            targets: ground truth, one dict per image (see `mrqm`).
 
         Returns:
             `loss_class`, `loss_bbox`, `loss_giou` of the last layer, with suffix `_{layer}` of the others, `_enc`,
@@ -62,19 +66,19 @@ class Criterion(nn.Module):
 
         losses: dict[str, Tensor] = {}
         for (name, (logits, boxes, assignment)), count in zip(branches.items(), positives, strict=False):
-            per_layer = self._judge(logits, boxes, assignment, truth)
+            per_layer = self._query_terms(logits, boxes, assignment, truth)
             for kind, values in per_layer.items():
                 losses |= _named(f"loss_{kind}", name, values / count)
         if dense is not None:
-            judged = self._judge_dense(dense["predictions"], dense["positives"], outputs["grid"], truth)
-            losses |= {f"loss_{kind}_dense": value / positives[-1] for kind, value in judged.items()}
+            terms = self._dense_terms(dense["predictions"], dense["positives"], outputs["grid"], truth)
+            losses |= {f"loss_{kind}_dense": value / positives[-1] for kind, value in terms.items()}
             if self.mined_encoder:
-                judged = self._judge_tokens(outputs, dense["predictions"], dense["positives"], truth)
-                losses |= {f"loss_{kind}_enc": value / positives[-1] for kind, value in judged.items()}
+                terms = self._token_terms(outputs, dense["predictions"], dense["positives"], truth)
+                losses |= {f"loss_{kind}_enc": value / positives[-1] for kind, value in terms.items()}
         return losses
 
     def _branches(self, outputs: Mapping[str, Any], truth: BatchTargets) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-        """(N, B, Q, ·) logits, boxes and assignment of every branch of queries."""
+        """Collect (N, B, Q, ·) logits, boxes and assignment of every branch of queries."""
         main = outputs["aux_outputs"]
         logits, boxes = main["pred_logits"], main["pred_boxes"]
         if not self.mined_encoder:
@@ -92,66 +96,66 @@ class Criterion(nn.Module):
                 branches[suffix] = (logits, boxes, branch["assignment"].expand(logits.shape[:-1]))
         return branches
 
-    def _judge(self, logits: Tensor, boxes: Tensor, assignment: Tensor, truth: BatchTargets) -> dict[str, Tensor]:
-        """Summed losses of each layer, (N,) each."""
+    def _query_terms(self, logits: Tensor, boxes: Tensor, assignment: Tensor, truth: BatchTargets) -> dict[str, Tensor]:
+        """Sum the losses of each layer, (N,) each."""
         target_boxes, labels = gather_targets(truth, assignment)
         found = assignment >= 0
         iou, giou = paired_iou(boxes, target_boxes)
         positive = F.one_hot(labels, logits.shape[-1]).bool() & found.unsqueeze(-1)
         quality = iou.detach().unsqueeze(-1) * positive
-        judged = (assignment != IGNORE).unsqueeze(-1)
+        counted = (assignment != IGNORE).unsqueeze(-1)
         bbox = F.l1_loss(boxes, target_boxes, reduction="none").sum(-1)
-        costs = self.classification_loss(_full_precision(logits), positive, quality) * judged
+        costs = self.classification_loss(_full_precision(logits), positive, quality) * counted
         return {
             "class": costs.sum((1, 2, 3)),
             "bbox": (bbox * found).sum((1, 2)),
             "giou": ((1 - giou) * found).sum((1, 2)),
         }
 
-    def _judge_dense(
+    def _dense_terms(
         self, predictions: DensePredictions, positives: MinedPositives, grid: TokenGrid, truth: BatchTargets
     ) -> dict[str, Tensor]:
-        """Summed losses of the head's anchors."""
+        """Sum the losses of the head's anchors."""
         boxes = predictions.boxes_at(positives.image, positives.anchor)  # (P, 4)
         logits = predictions.logits.flatten(1, 2)  # (B, S·A, K)
-        judged = ~ignored_tokens(grid, truth).repeat_interleave(predictions.num_shapes, 1)
-        return self._judge_positives(logits, judged, boxes, positives.image, positives.anchor, positives.object, truth)
+        counted = ~ignored_tokens(grid, truth).repeat_interleave(predictions.num_shapes, 1)
+        return self._positive_terms(logits, counted, boxes, positives.image, positives.anchor, positives.object, truth)
 
-    def _judge_tokens(
+    def _token_terms(
         self,
         outputs: Mapping[str, Any],
         predictions: DensePredictions,
         positives: MinedPositives,
         truth: BatchTargets,
     ) -> dict[str, Tensor]:
-        """Summed losses of the encoder's proposals: a token answers for the object of its best mined anchor."""
+        """Sum the losses of the encoder's proposals, each token assigned to the object of its best mined anchor."""
         encoder, grid = outputs["encoder_outputs"], outputs["grid"]
         token, boxes = positives.anchor // predictions.num_shapes, encoder["mined_boxes"]
-        judged = ~ignored_tokens(grid, truth)
-        return self._judge_positives(
-            encoder["token_logits"], judged, boxes, positives.image, token, positives.object, truth
+        counted = ~ignored_tokens(grid, truth)
+        return self._positive_terms(
+            encoder["token_logits"], counted, boxes, positives.image, token, positives.object, truth
         )
 
-    def _judge_positives(
+    def _positive_terms(
         self,
         logits: Tensor,
-        judged: Tensor,
+        counted: Tensor,
         boxes: Tensor,
         image: Tensor,
         index: Tensor,
         object_: Tensor,
         truth: BatchTargets,
     ) -> dict[str, Tensor]:
-        """Summed losses of dense predictions (B, S, K) of which P places answer for objects and all others for none."""
+        """Sum the losses of dense predictions (B, S, K): P are assigned to objects, the others to the background."""
         target_boxes, labels = truth.boxes[image, object_], truth.labels[image, object_]
         iou, giou = paired_iou(boxes, target_boxes)
         positive = torch.zeros_like(logits, dtype=torch.bool)
         positive[image, index, labels] = True
         quality = torch.zeros_like(logits, dtype=iou.dtype)
         quality[image, index, labels] = iou.detach()
-        judged = judged.clone()
-        judged[image, index] = True
-        costs = self.classification_loss(_full_precision(logits), positive, quality) * judged.unsqueeze(-1)
+        counted = counted.clone()
+        counted[image, index] = True
+        costs = self.classification_loss(_full_precision(logits), positive, quality) * counted.unsqueeze(-1)
         return {
             "class": costs.sum(),
             "bbox": F.l1_loss(boxes, target_boxes, reduction="sum"),
@@ -160,7 +164,7 @@ class Criterion(nn.Module):
 
 
 def build_criterion(config: LossConfig) -> Criterion:
-    """The criterion that `config` describes."""
+    """Build the criterion of a configuration."""
     costs = config.matcher_costs
     return Criterion(
         HungarianMatcher(costs.classification, costs.bbox, costs.giou),
@@ -170,7 +174,15 @@ def build_criterion(config: LossConfig) -> Criterion:
 
 
 def total_loss(losses: Mapping[str, Tensor], config: LossConfig) -> Tensor:
-    """Weighted sum of the criterion's losses."""
+    """Sum the criterion's losses with their weights.
+
+    Args:
+        losses: unweighted losses by name, as from `Criterion`.
+        config: weights of the losses and branches.
+
+    Returns:
+        The scalar loss to minimise.
+    """
     weights = {
         "class": config.loss_weights.classification,
         "bbox": config.loss_weights.bbox,
@@ -185,7 +197,15 @@ def total_loss(losses: Mapping[str, Tensor], config: LossConfig) -> Tensor:
 
 
 def ignored_tokens(grid: TokenGrid, truth: BatchTargets) -> Tensor:
-    """Tokens (B, S) that cost nothing as background: padding, and centers inside an ignored region."""
+    """Mark the tokens that have no loss as background: padding, and centers inside an ignored region.
+
+    Args:
+        grid: tokens of the feature pyramid.
+        truth: padded ground truth.
+
+    Returns:
+        (B, S) bool, True for ignored tokens.
+    """
     ignored = torch.zeros(grid.centers.shape[:2], dtype=torch.bool, device=grid.centers.device)
     if grid.key_padding_mask is not None:
         ignored = ignored | grid.key_padding_mask
@@ -204,7 +224,7 @@ def ignored_tokens(grid: TokenGrid, truth: BatchTargets) -> Tensor:
 
 
 def _leave_ignored(assignment: Tensor, boxes: Tensor, truth: BatchTargets) -> Tensor:
-    """Background predictions (N, B, Q) inside ignored regions become unjudged."""
+    """Assign background predictions (N, B, Q) inside ignored regions to `IGNORE`."""
     if truth.ignore_boxes is None:
         return assignment
     inside = coverage(boxes.detach(), truth.ignore_boxes.expand(len(boxes), -1, -1, -1)) >= IGNORED_SHARE
@@ -212,12 +232,12 @@ def _leave_ignored(assignment: Tensor, boxes: Tensor, truth: BatchTargets) -> Te
 
 
 def _full_precision(values: Tensor) -> Tensor:
-    """What autocast shortened, as float32."""
+    """Convert values shortened by autocast to float32."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _normalizers(counts: Tensor) -> Tensor:
-    """Sums over ranks, at least 1, divided by the number of ranks, since DistributedDataParallel averages gradients."""
+    """Sum counts over ranks, at least 1, divided by the number of ranks, as DistributedDataParallel averages."""
     if not (dist.is_available() and dist.is_initialized()):
         return counts.clamp(min=1)
     dist.all_reduce(counts)
@@ -225,7 +245,7 @@ def _normalizers(counts: Tensor) -> Tensor:
 
 
 def _named(kind: str, suffix: str, per_layer: Tensor) -> dict[str, Tensor]:
-    """The main branch names its layers, the last one plainly; the others are summed over theirs."""
+    """Name the losses of a branch: per layer in the main branch, the last one without suffix; summed in the others."""
     if suffix:
         return {f"{kind}{suffix}": per_layer.sum()}
     *earlier, last = per_layer.unbind()

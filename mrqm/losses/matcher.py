@@ -15,11 +15,11 @@ from mrqm.ops.boxes import to_xyxy
 from mrqm.structures.targets import BACKGROUND, BatchTargets
 
 WORST_COST = 1e6
-"""Takes the place of NaN and inf, so that a diverging prediction is matched last instead of ending the run."""
+"""Cost in place of NaN and infinity, so that a diverging prediction is matched last instead of ending the run."""
 
 
 class HungarianMatcher:
-    """Finds the cheapest assignment for every layer and image, with one transfer to the host.
+    """Matcher that finds the cheapest assignment for every layer and image, with one transfer to the host.
 
     Args:
         cost_class, cost_bbox, cost_giou: weights of the focal cost, the L1 distance and the negative GIoU.
@@ -30,15 +30,15 @@ class HungarianMatcher:
 
     @torch.no_grad()
     def __call__(self, logits: Tensor, boxes: Tensor, targets: BatchTargets) -> Tensor:
-        """Match.
+        """Match predictions and objects (Carion et al., 2020, eq. 1).
 
         Args:
-            logits: (N, B, Q, K).
-            boxes: (N, B, Q, 4), normalised cxcywh.
-            targets: ground truth.
+            logits: (N, B, Q, K) class logits.
+            boxes: (N, B, Q, 4) boxes, normalised cxcywh.
+            targets: padded ground truth.
 
         Returns:
-            (N, B, Q), the object of each query in its image, or background.
+            (N, B, Q) index of the object of each query in its image, or `BACKGROUND`.
         """
         layers, batch, queries = logits.shape[:3]
         flat = self._costs(logits.float(), boxes.to(targets.boxes.dtype), targets).cpu().numpy()
@@ -53,7 +53,7 @@ class HungarianMatcher:
         return torch.from_numpy(assignment).to(logits.device)
 
     def _costs(self, logits: Tensor, boxes: Tensor, targets: BatchTargets) -> Tensor:
-        """(N, Q, objects) of each image, flat one after the other, finite."""
+        """Compute the costs (N, Q, objects) of each image, flattened one after the other, finite."""
         focal, boxes_xyxy, truth_xyxy = _focal_cost(logits), to_xyxy(boxes), to_xyxy(targets.boxes)
         costs = []
         for i, count in enumerate(targets.counts):
@@ -65,7 +65,7 @@ class HungarianMatcher:
 
 
 def _focal_cost(logits: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Focal loss of calling each class present minus that of calling it absent; (…, K) → (…, K)."""
+    """Subtract the focal loss of predicting each class absent from that of predicting it present; (…, K) → (…, K)."""
     score = logits.sigmoid()
     present = alpha * (1 - score) ** gamma * -torch.nn.functional.logsigmoid(logits)
     absent = (1 - alpha) * score**gamma * -torch.nn.functional.logsigmoid(-logits)

@@ -1,7 +1,4 @@
-"""The losses as published, one number after the other in float64: references for values and, by autograd, gradients.
-
-Nothing here is shared with the code under test.
-"""
+"""Reference losses as published, number by number in float64, for values and, by autograd, gradients."""
 
 from __future__ import annotations
 
@@ -12,18 +9,21 @@ from torch import Tensor
 
 
 def cross_entropy(logit: Tensor, target: float) -> Tensor:
-    """-y log p - (1 - y) log(1 - p); log(1 - p) is that of σ(-x), which float64 can tell from 0."""
+    """Compute -y log p - (1 - y) log(1 - p); log(1 - p) as that of σ(-x), which float64 can tell from 0."""
     return -target * torch.log(torch.sigmoid(logit)) - (1 - target) * torch.log(torch.sigmoid(-logit))
 
 
 def quality_focal(logit: Tensor, quality: float | None) -> Tensor:
-    """Li et al. (2020), eq. 2: -|y - σ|^2 ((1 - y) log(1 - σ) + y log σ)."""
+    """Compute Li et al. (2020), eq. 2: -|y - σ|^2 ((1 - y) log(1 - σ) + y log σ)."""
     target = quality or 0.0
     return torch.abs(target - torch.sigmoid(logit)) ** 2 * cross_entropy(logit, target)
 
 
 def matchability_aware(logit: Tensor, quality: float | None) -> Tensor:
-    """Huang et al. (2025), eq. 2: -q^γ log p - (1 - q^γ) log(1 - p) for positives, -p^γ log(1 - p) for negatives."""
+    """Compute Huang et al. (2025), eq. 2.
+
+    -q^γ log p - (1 - q^γ) log(1 - p) for positives, -p^γ log(1 - p) for negatives.
+    """
     if quality is None:
         return -(torch.sigmoid(logit) ** 1.5) * torch.log(torch.sigmoid(-logit))
     return cross_entropy(logit, quality**1.5)
@@ -37,10 +37,11 @@ NAIVE_CLASSIFICATION: dict[str, Callable[[Tensor, float | None], Tensor]] = {
 
 
 def iou_and_giou(a: Sequence[Tensor], b: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """IoU, and IoU minus the share of the smallest enclosing box that neither covers (Rezatofighi et al., 2019).
+    """Compute IoU, and IoU minus the share of the enclosing box that neither covers (Rezatofighi et al., 2019).
 
     Args:
-        a, b: center x, center y, width and height.
+        a: center x, center y, width and height of the first box.
+        b: the same of the second box.
     """
     left_a, right_a, left_b, right_b = a[0] - a[2] / 2, a[0] + a[2] / 2, b[0] - b[2] / 2, b[0] + b[2] / 2
     top_a, bottom_a, top_b, bottom_b = a[1] - a[3] / 2, a[1] + a[3] / 2, b[1] - b[3] / 2, b[1] + b[3] / 2

@@ -1,4 +1,4 @@
-"""The criterion against naive formulas, and what must cost nothing."""
+"""Criterion against naive formulas, and predictions without loss."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def make_criterion(name: str = "quality_focal", mined_encoder: bool = False) -> 
 
 
 def random_outputs(grid: Any, seed: int = 0) -> dict[str, Any]:
-    """What the model returns without training branches; boxes lie in the upper left quarter."""
+    """Draw outputs of the model without training branches; boxes lie in the upper left quarter."""
     generator = torch.Generator().manual_seed(seed)
     boxes = torch.rand(LAYERS + 1, BATCH, QUERIES, 4, generator=generator) * 0.2 + 0.1
     logits = torch.randn(LAYERS + 1, BATCH, QUERIES, CLASSES, generator=generator)
@@ -45,7 +45,7 @@ def random_outputs(grid: Any, seed: int = 0) -> dict[str, Any]:
 
 
 def random_dense(grid: Any, positives: list[tuple[int, int, int]]) -> dict[str, Any]:
-    """Dense predictions of which (image, anchor, object) answer for objects."""
+    """Draw dense predictions, with the given (image, anchor, object) as positives."""
     generator = torch.Generator().manual_seed(5)
     tokens = grid.centers.shape[1]
     sides = (grid.cell_sizes.unsqueeze(2) * 4).expand(-1, -1, ANCHORS, -1)
@@ -64,7 +64,7 @@ def random_dense(grid: Any, positives: list[tuple[int, int, int]]) -> dict[str, 
 
 
 def predictions_cost(name: str, logits: Tensor, answers: Answers) -> Tensor:
-    """Naive classification loss of predictions (Q, K), summed."""
+    """Sum the naive classification loss of predictions (Q, K)."""
     total = logits.new_zeros(())
     for prediction, row in enumerate(logits):
         label, iou = answers.get(prediction, (-1, 0.0))
@@ -74,15 +74,7 @@ def predictions_cost(name: str, logits: Tensor, answers: Answers) -> Tensor:
 
 
 def naive_losses(name: str, logits: Tensor, boxes: dict[int, Tensor], answers: dict[int, int], truth: Any) -> Tensor:
-    """Naive classification, L1 and GIoU loss (3,) of one image's predictions.
-
-    Args:
-        name: of the classification loss.
-        logits: (Q, K).
-        boxes: those of the positives (4,), by prediction.
-        answers: the object of each positive.
-        truth: the image's target.
-    """
+    """Compute the naive classification, L1 and GIoU loss (3,) of one image's predictions."""
     pairs = {prediction: (boxes[prediction], truth["boxes"][object_]) for prediction, object_ in answers.items()}
     quality = {
         prediction: (int(truth["labels"][answers[prediction]]), iou_and_giou(list(box), list(object_box))[0].item())
@@ -111,12 +103,12 @@ def assert_same_losses_and_gradients(
 
 
 def answers(assignment: Tensor) -> dict[int, int]:
-    """The object of each prediction that answers for one."""
+    """Map each assigned prediction to its object."""
     return {prediction: object_ for prediction, object_ in enumerate(assignment.tolist()) if object_ >= 0}
 
 
 def in_words(suffix: str, losses: Tensor) -> dict[str, Tensor]:
-    """Losses (3,) under the criterion's names."""
+    """Name losses (3,) as the criterion does."""
     return dict(zip((f"loss_class{suffix}", f"loss_bbox{suffix}", f"loss_giou{suffix}"), losses, strict=True))
 
 
@@ -132,7 +124,7 @@ def targets(make_target: Any) -> list[dict[str, Tensor]]:
 
 @pytest.fixture
 def double_targets(targets: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """Targets in float64, so that a difference from the naive formulas is none of rounding."""
+    """Convert targets to float64, so that rounding causes no difference from the naive formulas."""
     return [
         {name: value.double() if value.is_floating_point() else value for name, value in target.items()}
         for target in targets
