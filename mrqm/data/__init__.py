@@ -1,4 +1,4 @@
-"""From annotated images on disk to batches: readers, one dataset, tiles, transforms and loaders."""
+"""Conversion of annotated images on disk to batches: readers, datasets, tiles, transforms and loaders."""
 
 from mrqm.data.loading.dataset import DetectionDataset, build_dataset, read_classes
 from mrqm.data.loading.loader import DetectionLoader, build_loader, collate

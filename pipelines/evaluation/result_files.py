@@ -41,7 +41,7 @@ def read_scored(data: DataConfig, sizes: Path | None = None) -> AnnotationSet:
     classes = data.classes or read_scored_classes(data.format, folder)
     annotations = read_annotations(data.format, folder, classes, KnownSizes(sizes))
     if not any(len(record.boxes) for record in annotations.records):
-        raise DataError(f"{folder}: not one object in {len(annotations.records)} images")
+        raise DataError(f"{folder}: no object in {len(annotations.records)} images")
     return annotations
 
 

@@ -1,4 +1,4 @@
-"""Whether a data set can teach and judge: what `mrqm plan` says of it beyond that it can be read."""
+"""Preflight checks of a data set for `mrqm plan`, beyond its being readable."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from mrqm.data.loading.loader import build_loader
 from mrqm.structures.annotations import DataError
 
 NAMED = 5
-"""Classes and repairs that a finding names."""
+"""Greatest number of classes that a finding names."""
 
 
 def check_split(config: Config, split: str, data: DetectionDataset) -> list[Check]:
-    """What is in one split, and what of it may disappoint.
+    """Check the contents of one split for problems in training or evaluation.
 
     Args:
-        config: of the training.
+        config: configuration of the training.
         split: `train` or `val`.
-        data: the split.
+        data: data of the split.
+
+    Returns:
+        A check with the split's contents, and one for each kind of problem.
     """
     report = describe_split(data.annotations, [str(path) for path in data.annotations.unreadable], "", 0)
     per_image = report.objects_per_image
@@ -29,11 +32,16 @@ def check_split(config: Config, split: str, data: DetectionDataset) -> list[Chec
         f"{report.share_under[32]:.0%} under 32 px"
     )
     name = f"data {split}"
-    checks = [_enough(config, name, data, finding) if split == "train" else Check(name, "ok", finding)]
-    return [*checks, *_repairs(config, name, data, report), *_classes(name, report), *_capacity(config, name, data)]
+    checks = [_check_size(config, name, data, finding) if split == "train" else Check(name, "ok", finding)]
+    return [
+        *checks,
+        *_check_repairs(config, name, data, report),
+        *_check_classes(name, report),
+        *_check_capacity(config, name, data),
+    ]
 
 
-def _enough(config: Config, name: str, data: DetectionDataset, finding: str) -> Check:
+def _check_size(config: Config, name: str, data: DetectionDataset, finding: str) -> Check:
     try:
         build_loader(config, data, training=True)
     except DataError as error:
@@ -41,29 +49,31 @@ def _enough(config: Config, name: str, data: DetectionDataset, finding: str) -> 
     return Check(name, "ok", finding)
 
 
-def _repairs(config: Config, name: str, data: DetectionDataset, report: SplitReport) -> list[Check]:
+def _check_repairs(config: Config, name: str, data: DetectionDataset, report: SplitReport) -> list[Check]:
     found = data.annotations.repairs.summary()
     if unreadable := report.unreadable:
         images = f"{len(unreadable)} {'image does' if len(unreadable) == 1 else 'images do'} not decode"
         found = f"{found}, {images}" if found else images
     if not found:
         return []
-    remedy = f"they are left out or mended; `mrqm prepare {config.data.format} {config.data.folder} --check` names each"
+    remedy = (
+        f"they are left out or repaired; `mrqm prepare {config.data.format} {config.data.folder} --check` lists them"
+    )
     return [Check(f"{name} repairs", "warning", found, remedy)]
 
 
-def _classes(name: str, report: SplitReport) -> list[Check]:
+def _check_classes(name: str, report: SplitReport) -> list[Check]:
     absent = [key for key, count in report.objects.items() if not count]
     if not absent:
         return []
     shown = ", ".join(absent[:NAMED]) + (" …" if len(absent) > NAMED else "")
     consequence = "never learned" if name.endswith("train") else "without an AP"
-    remedy = "look at data.classes and at the annotations, or leave these classes out"
+    remedy = "check data.classes and the annotations, or leave these classes out"
     return [Check(f"{name} classes", "warning", f"no object of {shown} ({consequence})", remedy)]
 
 
-def _capacity(config: Config, name: str, data: DetectionDataset) -> list[Check]:
-    """Whether all objects of an item can be found at all."""
+def _check_capacity(config: Config, name: str, data: DetectionDataset) -> list[Check]:
+    """Check that the model has enough queries for all objects of an item."""
     most = data.most_objects
     if most <= config.model.num_queries:
         return []
@@ -71,7 +81,7 @@ def _capacity(config: Config, name: str, data: DetectionDataset) -> list[Check]:
         Check(
             f"{name} objects",
             "warning",
-            f"up to {most:,} objects in one image, more than model.num_queries={config.model.num_queries} can find",
+            f"up to {most:,} objects in one image, more than model.num_queries={config.model.num_queries} can detect",
             "raise it, or cut the images with data.tile",
         )
     ]

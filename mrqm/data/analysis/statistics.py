@@ -1,4 +1,4 @@
-"""What is in a data set: the counts and sizes that a report of `mrqm prepare` shows."""
+"""Statistics of a data set for the report of `mrqm prepare`: counts and sizes."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pydantic import BaseModel
 from mrqm.structures.annotations import IGNORED_REGION, OTHER_OBJECT, AnnotationSet, Repair
 
 SMALL_SIDES = (12, 20, 32)
-"""Objects under these sides (square root of the area, in px) are counted: SODA-D's eS and rS, and COCO's small."""
+"""Sides (square root of the area) in px below which objects are counted: SODA-D's eS and rS, and COCO's small."""
 SIDE_EDGES = (0, 4, 8, 12, 16, 20, 32, 48, 64, 96, 128, 256, 512)
 """Bounds of the size histogram in px; the last bin is open."""
 
 
 class SplitReport(BaseModel):
-    """A split in numbers.
+    """Statistics of a split.
 
     Attributes:
-        images: that decode.
-        written: images of the prepared form, tiles included; 0 if nothing was written.
-        objects: evaluated objects by class.
-        ignored: ignored boxes by class, `ignored region` and `others`.
-        sides: objects by the lower bound of their side (square root of the area) in px.
-        share_under: share of objects under each of `SMALL_SIDES`; 0 without objects.
+        images: number of images that decode.
+        written: number of images in the prepared form, tiles included; 0 if nothing was written.
+        objects: number of evaluated objects by class.
+        ignored: number of ignored boxes by class, `ignored region` and `others`.
+        sides: number of objects by the lower bound of their side (square root of the area) in px.
+        share_under: fraction of the objects under each of `SMALL_SIDES`; 0 without objects.
         objects_per_image: median, 99th percentile and most.
-        repairs: everything dropped or mended, with its place.
-        unreadable: why images do not decode; they are left out everywhere.
+        repairs: all dropped or repaired annotations, with their places.
+        unreadable: reasons of the images that do not decode; these are left out everywhere.
         digest: `mrqm.data.formats.digest` of the images that decode.
     """
 
@@ -44,7 +44,17 @@ class SplitReport(BaseModel):
 
 
 def describe_split(annotations: AnnotationSet, unreadable: Sequence[str], digest: str, written: int) -> SplitReport:
-    """The report on a split whose records all decode."""
+    """Compute the statistics of a split whose records all decode.
+
+    Args:
+        annotations: annotations of the split.
+        unreadable: reasons of the images that do not decode.
+        digest: digest of the split.
+        written: number of images written.
+
+    Returns:
+        The report.
+    """
     records = annotations.records
     boxes = np.concatenate([np.zeros((0, 4), np.float32), *(record.boxes for record in records)]).astype(np.float64)
     sides = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))

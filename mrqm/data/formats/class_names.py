@@ -1,7 +1,7 @@
-"""Lists of class names that belong together are matched by name: their order is nobody's to guess.
+"""Matching of class names: lists that belong together are matched by name, never by an assumed order.
 
 Labels count from 0 in the order of `data.classes`. Annotations and result files have numbers of their own, named by the
-data set (`data.yaml`, COCO's categories), by the benchmark (VisDrone's ten) or, where nobody names them, by
+data set (`data.yaml`, COCO's categories), by the benchmark (VisDrone's ten) or, where neither names them, by
 `data.classes` itself.
 """
 
@@ -21,15 +21,15 @@ def match_classes(found: Sequence[str], classes: Sequence[str], source: str | Pa
     """Match one list of names with another.
 
     Args:
-        found: names in the order of somebody's numbers.
-        classes: names in label order.
-        source: of `found`, for the message.
+        found: names in the order of the source's numbers.
+        classes: class names in label order.
+        source: origin of `found`, for the message.
 
     Returns:
         The label of each of `found`.
 
     Raises:
-        DataError: these are not the same names.
+        DataError: the lists differ in a name.
     """
     if sorted(found) != sorted(classes):
         raise DataError(
@@ -40,25 +40,31 @@ def match_classes(found: Sequence[str], classes: Sequence[str], source: str | Pa
 
 
 def relabel(labels: NDArray[np.int64], mapping: Sequence[int]) -> NDArray[np.int64]:
-    """Replace labels by others; those of ignored boxes without class, which are negative, stay.
+    """Replace labels by others; negative labels, of ignored boxes without a class, stay.
 
     Args:
-        labels: (N,) int64.
-        mapping: the new label of each label.
+        labels: (N,) int64 labels.
+        mapping: new label of each label.
+
+    Returns:
+        (N,) new labels.
     """
     return np.where(labels < 0, labels, np.array(mapping, dtype=np.int64)[labels.clip(0)])
 
 
 def order_classes(annotations: AnnotationSet, classes: Sequence[str], source: str | Path) -> AnnotationSet:
-    """The same annotations with labels in another order of the classes; each object keeps the name of its class.
+    """Change labels to another order of the classes, so that each object keeps the name of its class.
 
     Args:
-        annotations: of a reader.
-        classes: names in the wanted order.
-        source: where the annotations' own names are from, for the message.
+        annotations: annotations from a reader.
+        classes: class names in the wanted order.
+        source: origin of the annotations' own names, for the message.
+
+    Returns:
+        The annotations with labels in that order.
 
     Raises:
-        DataError: these are not the names of the annotations' classes.
+        DataError: the names differ from those of the annotations' classes.
     """
     if annotations.classes == tuple(classes):
         return annotations
@@ -71,14 +77,14 @@ def order_classes(annotations: AnnotationSet, classes: Sequence[str], source: st
 
 
 def name_numbers(official: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
-    """Find out what the category numbers of a benchmark's layout mean.
+    """Find the names of category numbers in a benchmark's layout.
 
     Args:
         official: names of the benchmark's own categories, in the order of their numbers.
-        classes: names in label order.
+        classes: class names in label order.
 
     Returns:
-        The official names if the classes are these in any order, else the classes: data of somebody's own in that
-        layout, whose numbers nobody else names.
+        The official names if the classes are these in any order, else the classes, because other data in that layout
+        has no other source of names.
     """
     return tuple(official if sorted(official) == sorted(classes) else classes)

@@ -13,29 +13,31 @@ from mrqm.structures.annotations import IGNORED_REGION, OTHER_OBJECT, Annotation
 _NAMES = ("_annotations.coco.json", "annotations.json")
 
 MARKER = "mrqm"
-"""Key of `info` under which a prepared file says which of its categories are `IGNORED_CATEGORIES`."""
+"""Key of `info` in a prepared file, under which the numbers of `IGNORED_CATEGORIES` are listed."""
 IGNORED_CATEGORIES = {"ignored region": IGNORED_REGION, "others": OTHER_OBJECT}
-"""Categories of a prepared file that are no classes, and their labels."""
+"""Labels of the categories in a prepared file that are no classes."""
 
 
 def read_coco(folder: Path, classes: tuple[str, ...] | None = None, sizes: KnownSizes | None = None) -> AnnotationSet:
     """Read a folder with one COCO json and its images, beside it or under `images`.
 
-    Categories are joined by name, so gaps in their numbers do not matter. Annotations with `iscrowd`, which
-    cover several objects that nobody told apart, or `ignore` become ignored boxes. In a prepared file the categories
+    Categories are matched by name, so gaps in their numbers do not matter. Annotations with `iscrowd`, which
+    cover a group of objects, or `ignore` become ignored boxes. In a prepared file the categories
     `ignored region` and `others` become ignored boxes of that kind.
 
     Args:
-        folder: holds `_annotations.coco.json`, `annotations.json`, or one other json file.
-        classes: names in label order, which the file's categories must match; None takes the categories that have
+        folder: folder with `_annotations.coco.json`, `annotations.json`, or one other json file.
+        classes: class names in label order, which the file's categories must match; None takes the categories that have
             annotations, in the order of their numbers (exports often list a supercategory that has none), or all
             classes of a prepared file.
-        sizes: where sizes come from if images need not be there.
+        sizes: sizes of images that may be absent; None reads the images' headers.
+
+    Returns:
+        The annotations of the folder.
 
     Raises:
-        DataError: no json or several, one that does not parse, missing images or images of another size than it says,
-            images listed twice, references to images or categories that it does not list, or classes that do not
-            match.
+        DataError: no json or several, one that does not parse, missing images or images of another size than declared,
+            images listed twice, references to images or categories that are not listed, or classes that do not match.
     """
     path, content = _parse_folder(folder)
     classes = classes if classes is not None else _file_classes(path, content)
@@ -48,12 +50,12 @@ def read_coco(folder: Path, classes: tuple[str, ...] | None = None, sizes: Known
 
 
 def read_coco_classes(folder: Path) -> tuple[str, ...]:
-    """Names of the categories that have annotations, in the order of their numbers; raises as `read_coco`."""
+    """List the names of the categories that have annotations, in the order of their numbers; raises as `read_coco`."""
     return _file_classes(*_parse_folder(folder))
 
 
 def read_coco_categories(folder: Path) -> tuple[str, ...]:
-    """Names of all categories that stand for a class, with annotations or without; raises as `read_coco`."""
+    """List the names of all categories that are classes, with or without annotations; raises as `read_coco`."""
     _, content = _parse_folder(folder)
     ignored = _ignored_categories(content)
     listed = sorted(content.categories, key=lambda category: id_order(category.id))
@@ -61,14 +63,29 @@ def read_coco_categories(folder: Path) -> tuple[str, ...]:
 
 
 def read_category_labels(folder: Path, classes: tuple[str, ...]) -> dict[Id, int | None]:
-    """Label of each category's id; None for those that are not among the classes. Raises as `read_coco`."""
+    """Map category ids to labels.
+
+    Args:
+        folder: folder of the split, as for `read_coco`.
+        classes: class names in label order.
+
+    Returns:
+        The label of each category's id; None for those that are not among the classes.
+
+    Raises:
+        DataError: the json is missing or does not parse, or a class has no category.
+    """
     path, content = _parse_folder(folder)
     labels = _label_of_category(path, content, classes)
     return {c.id: label if (label := labels.get(c.id, -1)) >= 0 else None for c in content.categories}
 
 
 def find_json(folder: Path) -> Path:
-    """The COCO json of a folder; `DataError` if there is none, or more than one and none with a usual name."""
+    """Find the COCO json of a folder.
+
+    Raises:
+        DataError: there is none, or more than one and none with a usual name.
+    """
     require_folder(folder)
     for name in _NAMES:
         if (folder / name).is_file():
@@ -81,16 +98,16 @@ def find_json(folder: Path) -> Path:
 
 
 def _parse_folder(folder: Path) -> tuple[Path, AnnotationFile]:
-    """The json of a folder and what is in it; a COCO file says itself what its category numbers mean."""
+    """Parse the json of a folder and check that it names its categories."""
     path = find_json(folder)
     content = parse_json(path)
     if not content.categories:
-        raise DataError(f"{path}: lists no categories, which say what the numbers under category_id are")
+        raise DataError(f"{path}: lists no categories, which name the numbers under category_id")
     return path, content
 
 
 def _ignored_categories(content: AnnotationFile) -> dict[Id, int]:
-    """Labels of the ignored categories of a prepared file, by category number; empty for any other file."""
+    """Map category numbers to the labels of the ignored categories of a prepared file; empty for any other file."""
     marked = content.info.get(MARKER) if isinstance(content.info, dict) else None
     if not isinstance(marked, dict):
         return {}
@@ -111,7 +128,7 @@ def _file_classes(path: Path, content: AnnotationFile) -> tuple[str, ...]:
 
 
 def _label_of_category(path: Path, content: AnnotationFile, classes: tuple[str, ...]) -> dict[Id, int]:
-    """Labels by category number, for the categories among the classes and the ignored ones."""
+    """Map category numbers to labels, for the categories among the classes and the ignored ones."""
     ignored = _ignored_categories(content)
     categories = [category for category in content.categories if category.id not in ignored]
     known = {category.name for category in categories}

@@ -1,4 +1,4 @@
-"""The json of COCO and its relatives: its schema, and how its annotations become records."""
+"""Schema of COCO json and its relatives, and conversion of its annotations to records."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from mrqm.structures.annotations import AnnotationSet, DataError, ImageRecord, R
 from mrqm.structures.ground_truth import GroundTruth, make_ground_truth
 
 Id: TypeAlias = int | str
-"""Of an image or a category: a number of any size, or text such as a UUID."""
+"""Id of an image or a category: a number of any size, or text such as a UUID."""
 
 
 class Category(BaseModel):
-    """A class, known by its id."""
+    """Class with its id."""
 
     id: Id
     name: str
 
 
 class Image(BaseModel):
-    """An image file and, if the file says it, its size."""
+    """Image file with its size, if the file declares it."""
 
     id: Id
     file_name: str
@@ -36,7 +36,7 @@ class Image(BaseModel):
 
 
 class Annotation(BaseModel):
-    """A box of an image; `iscrowd` and `ignore` are 0 or 1."""
+    """Box in an image; `iscrowd` and `ignore` are 0 or 1."""
 
     id: Id | None = None
     image_id: Id
@@ -48,7 +48,7 @@ class Annotation(BaseModel):
 
 
 class AnnotationFile(BaseModel):
-    """The parts of a COCO file that detection needs; everything else is passed over.
+    """Parts of a COCO file that detection needs; everything else is ignored.
 
     `categories` may be missing where their numbers are known, as SODA-D's are.
     """
@@ -60,10 +60,10 @@ class AnnotationFile(BaseModel):
 
 
 def parse_json(path: Path) -> AnnotationFile:
-    """Read and check a file by itself.
+    """Read a file and check it without its images.
 
     Raises:
-        DataError: it does not parse, lists no images, or lists an image or an image's number twice.
+        DataError: the file does not parse, lists no images, or lists an image or an id twice.
     """
     try:
         content = AnnotationFile.model_validate_json(path.read_bytes())
@@ -80,7 +80,7 @@ def parse_json(path: Path) -> AnnotationFile:
 
 
 def id_order(number_or_text: Id) -> tuple[bool, Id]:
-    """Sort key of ids: numbers by their value, then texts."""
+    """Return the sort key of an id: numbers by their value, then texts."""
     return isinstance(number_or_text, str), number_or_text
 
 
@@ -93,20 +93,26 @@ def make_annotations(
     repairs: Repairs,
     sizes: KnownSizes | None = None,
 ) -> AnnotationSet:
-    """Records of a parsed file.
+    """Convert a parsed file to annotations.
 
     Args:
-        path: of the json, for messages.
-        files: the images in the order of `content.images`.
-        labels: by category id; a negative label makes every annotation of the category an ignored region.
-        sizes: where sizes come from if images need not be there; those of the file come first.
+        path: json file, for messages.
+        content: parsed file.
+        files: image files in the order of `content.images`.
+        classes: class names in label order.
+        labels: label of each category id; a negative label makes every annotation of the category an ignored region.
+        repairs: log to which repairs are added.
+        sizes: sizes of images that may be absent, after those of the file; None reads the images' headers.
+
+    Returns:
+        The annotations; images without a readable header have no record.
 
     Raises:
-        DataError: images are missing or of another size than the file says, or annotations name images or categories
-            that are unknown.
+        DataError: images are missing or of another size than declared, or annotations refer to unknown images or
+            categories.
     """
     annotations = _group_by_image(path, content, labels)
-    _note_what_scores_lack(path, content, repairs)
+    _note_scoring_differences(path, content, repairs)
     records, unreadable = [], []
     for image, file, size in zip(content.images, files, _find_sizes(path, content, files, sizes), strict=True):
         if size is None:
@@ -114,7 +120,7 @@ def make_annotations(
             continue
         if None not in (image.height, image.width) and size != (image.height, image.width):
             raise DataError(
-                f"{path}: says that {image.file_name} is {image.width}×{image.height} px, "
+                f"{path}: declares that {image.file_name} is {image.width}×{image.height} px, "
                 f"but the image is {size[1]}×{size[0]} px; its boxes would not fit"
             )
         indices = annotations[image.id]
@@ -144,7 +150,7 @@ def _require_different(path: Path, fault: str, values: Sequence[Id]) -> None:
 
 
 def _group_by_image(path: Path, content: AnnotationFile, labels: Mapping[Id, int]) -> defaultdict[Id, list[int]]:
-    """Indices of the annotations by the image's id."""
+    """Group the indices of the annotations by the image's id."""
     images = {image.id for image in content.images}
     names = {category.id: category.name for category in content.categories}
     grouped: defaultdict[Id, list[int]] = defaultdict(list)
@@ -173,15 +179,15 @@ def _make_truth(annotations: Sequence[Annotation], labels: Mapping[Id, int]) -> 
     )
 
 
-def _note_what_scores_lack(path: Path, content: AnnotationFile, repairs: Repairs) -> None:
-    """Tell where pycocotools would fail or count otherwise."""
+def _note_scoring_differences(path: Path, content: AnnotationFile, repairs: Repairs) -> None:
+    """Note annotations that pycocotools would fail on or count differently."""
     if without := sum(annotation.area is None for annotation in content.annotations):
-        repairs.scored.append(f"{path.name}: {without} annotations have no `area`; that of their box is taken")
+        repairs.scored.append(f"{path.name}: {without} annotations have no `area`; the area of their box is used")
     numbers = [annotation.id for annotation in content.annotations if annotation.id is not None]
     if 0 in numbers:
-        repairs.scored.append(f"{path.name}: an annotation has id 0, a match with which pycocotools takes for none")
+        repairs.scored.append(f"{path.name}: an annotation has id 0; pycocotools treats a match with it as no match")
     if repeated := len(numbers) - len(set(numbers)):
         repairs.note(str(path), f"{repeated} annotations have the id of another one; kept, ids are not used")
         repairs.scored.append(
-            f"{path.name}: {repeated} annotations have the id of another one; all count here, one of each id elsewhere"
+            f"{path.name}: {repeated} annotations have the id of another one; all count here, one per id in pycocotools"
         )

@@ -1,8 +1,9 @@
-"""One word for a data set: equal for equal images and annotations, wherever and in whichever format they are kept.
+"""Digest of a data set: equal for equal images and annotations, in any folder and any format.
 
-The digest is taken over what the readers return, so that a source and its converted form (`mrqm prepare` without tiles)
-have the same one. Ids, the folder's location and the order of files play no part; a renamed image, another byte in it,
-or another box, area, flag, label or class name does. Hashing reads every image once: about 0.5 GB a second and core.
+The digest is computed from what the readers return, so that a source and its converted form (`mrqm prepare` without
+tiles) have the same one. Ids, the folder's location and the order of files do not affect it; a renamed image, another
+byte in it, or another box, area, flag, label or class name does. Hashing reads every image once: about 0.5 GB per
+second and core.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ import numpy as np
 from mrqm.structures.annotations import AnnotationSet, ImageRecord
 
 DIGEST_VERSION = 1
-"""Raised where the same data gets another digest."""
+"""Version that is raised when the same data gets another digest."""
 
 
 def data_digest(annotations: AnnotationSet, contents: Sequence[str] | None = None) -> str:
-    """The digest, 64 hexadecimal digits.
+    """Compute the digest of a data set.
 
     Args:
-        annotations: what a reader returned; unreadable images play no part.
-        contents: `file_digest` of every record's image, if known; else the images are read now.
+        annotations: annotations from a reader; unreadable images do not affect the digest.
+        contents: `file_digest` of every record's image; None reads the images.
+
+    Returns:
+        64 hexadecimal digits.
 
     Raises:
         OSError: an image cannot be read.
@@ -44,13 +48,13 @@ def data_digest(annotations: AnnotationSet, contents: Sequence[str] | None = Non
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """Compute the SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def relative_names(paths: Sequence[Path]) -> list[str]:
-    """Names of files below the deepest folder that holds them all, with `/` between folders."""
+    """Name files relative to the deepest folder that holds them all, with `/` between folders."""
     absolute = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100 - resolve() would follow links
     if not absolute:
         return []

@@ -1,4 +1,4 @@
-"""Sizes of images that need not be there: results are scored against annotations, and need no pixel."""
+"""Sizes of images that may be absent, because scoring results against annotations needs no pixels."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class KnownSizes:
     """Sizes from a list, from annotations and, where neither has one, from the headers of images.
 
     Args:
-        path: of the list: lines of name, width and height with commas or spaces between, or a json with `images` as
-            COCO and `mrqm predict` write them; None: no list.
+        path: list of sizes: lines of name, width and height with commas or spaces between, or a json with `images` as
+            COCO and `mrqm predict` write them; None for no list.
 
     Raises:
         DataError: the list does not parse.
@@ -32,27 +32,30 @@ class KnownSizes:
         self._listed |= {PurePosixPath(name).name: size for name, size in listed}
 
     def find(self, images: Sequence[Path], declared: Sequence[Size | None] | None = None) -> list[Size]:
-        """Sizes of images.
+        """Find the sizes of images.
 
         Args:
-            images: their paths, there or not.
-            declared: what the annotations say, if they say anything.
+            images: paths of the images, which may be absent.
+            declared: (height, width) in px of each image according to the annotations; None where they declare none.
+
+        Returns:
+            (height, width) in px of each image.
 
         Raises:
-            DataError: nothing says the size of an image.
+            DataError: the size of an image is unknown.
         """
-        said = declared or [None] * len(images)
+        own = declared or [None] * len(images)
         sizes = [
             size or self._listed.get(image.name) or self._listed.get(image.stem)
-            for image, size in zip(images, said, strict=True)
+            for image, size in zip(images, own, strict=True)
         ]
         unknown = [index for index, size in enumerate(sizes) if size is None]
         for index, size in zip(unknown, read_sizes([images[index] for index in unknown]), strict=True):
             sizes[index] = size
         if missing := [image for image, size in zip(images, sizes, strict=True) if size is None]:
             raise DataError(
-                f"{missing[0]}: neither the annotations nor {self._path or 'a list (--sizes)'} nor the image says its "
-                f"size, nor those of {len(missing) - 1} others; give --sizes FILE with lines of name,width,height"
+                f"{missing[0]}: its size is in neither the annotations nor {self._path or 'a list (--sizes)'} nor the "
+                f"image, nor are those of {len(missing) - 1} others; give --sizes FILE with lines of name,width,height"
             )
         return [size for size in sizes if size is not None]
 

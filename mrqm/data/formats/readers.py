@@ -1,4 +1,4 @@
-"""Which reader belongs to which format."""
+"""Readers by annotation format."""
 
 from __future__ import annotations
 
@@ -17,24 +17,31 @@ from mrqm.structures.annotations import AnnotationSet
 def read_annotations(
     data_format: DataFormat, folder: Path, classes: tuple[str, ...] | None = None, sizes: KnownSizes | None = None
 ) -> AnnotationSet:
-    """Read one split; see the format's reader for what is in the folder and what is raised.
+    """Read one split; see the format's reader for the layout of the folder and the errors.
 
     Args:
-        data_format: of the split.
-        folder: that holds it.
-        classes: names in label order; None takes the format's or the split's own.
-        sizes: where sizes come from if images need not be there.
+        data_format: annotation format of the split.
+        folder: folder of the split.
+        classes: class names in label order; None takes those of the format or the split.
+        sizes: sizes of images that may be absent; None reads the images' headers.
+
+    Returns:
+        The annotations of the split.
     """
     read = {"visdrone": read_visdrone, "coco": read_coco, "soda-d": read_soda, "yolo": read_yolo}[data_format]
     return read(folder, classes, sizes)
 
 
 def name_class_numbers(data_format: DataFormat, folder: Path, classes: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of a data set's own class numbers, in the order of the numbers.
+    """List the names of a data set's own class numbers, in the order of the numbers.
 
     Args:
-        folder: of a split.
-        classes: names in label order, which also name the numbers where nobody else does.
+        data_format: annotation format of the data set.
+        folder: folder of a split.
+        classes: class names in label order, which also name the numbers where nothing else does.
+
+    Returns:
+        The names.
 
     Raises:
         DataError: the data's own names are not usable.
@@ -50,7 +57,14 @@ def name_class_numbers(data_format: DataFormat, folder: Path, classes: tuple[str
 
 
 def read_own_classes(data_format: DataFormat, folder: Path) -> tuple[str, ...]:
-    """Class names in label order that the format prescribes, or that the data in a folder names.
+    """Read the class names, in label order, that the format prescribes or the data in a folder names.
+
+    Args:
+        data_format: annotation format of the data set.
+        folder: folder of a split.
+
+    Returns:
+        The class names in label order.
 
     Raises:
         DataError: the data has to be read and cannot be.
@@ -67,9 +81,16 @@ def read_own_classes(data_format: DataFormat, folder: Path) -> tuple[str, ...]:
 
 
 def read_scored_classes(data_format: DataFormat, folder: Path) -> tuple[str, ...]:
-    """Class names in label order by which results for a folder are scored: all that its annotations list.
+    """Read the class names, in label order, for scoring results in a folder: all that its annotations list.
 
-    A training takes the categories that have objects; an evaluation has to know those too that only other data has.
+    A training takes the categories that have objects; an evaluation also has to know those that only other data has.
+
+    Args:
+        data_format: annotation format of the data set.
+        folder: folder of a split.
+
+    Returns:
+        The class names in label order.
 
     Raises:
         DataError: the data has to be read and cannot be.

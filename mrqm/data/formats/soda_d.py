@@ -1,6 +1,6 @@
-"""SODA-D as it is released: `Annotations/{train,val,test}.json` and the images under `Images`.
+"""SODA-D as released: `Annotations/{train,val,test}.json` and the images under `Images`.
 
-Categories 1 to 9 are the classes; category 10, "ignore", marks regions where nobody looked.
+Categories 1 to 9 are the classes; category 10, "ignore", marks regions that are not annotated.
 """
 
 from __future__ import annotations
@@ -32,18 +32,21 @@ def read_soda(folder: Path, classes: tuple[str, ...] | None = None, sizes: Known
     """Read one split of SODA-D's raw form.
 
     Annotations of category 10 become ignored regions, and annotations of a class with the `ignore` flag become ignored
-    objects of that class. SODA-D has no crowds: `iscrowd` says nothing, as in its own tools.
+    objects of that class. SODA-D has no crowds: `iscrowd` is not used, as in its own tools.
 
     Args:
-        folder: `ROOT/train` names the split of `ROOT/Annotations/train.json`; such a folder need not exist. The images
-            lie in `ROOT/Images`, or `ROOT/Images/train`.
-        classes: names in label order: SODA-D's nine in any order, or, of other data in this layout, the names of
-            categories 1, 2, …; None means SODA-D's nine.
-        sizes: where sizes come from if images need not be there.
+        folder: `ROOT/train` selects the split of `ROOT/Annotations/train.json` and need not exist. The images
+            are in `ROOT/Images`, or `ROOT/Images/train`.
+        classes: class names in label order: SODA-D's nine in any order, or, of other data in this layout, the names of
+            categories 1, 2, …; None takes SODA-D's nine.
+        sizes: sizes of images that may be absent; None reads the images' headers.
+
+    Returns:
+        The annotations of the split.
 
     Raises:
         DataError: a folder or the json is missing, the json does not parse, an image is missing, or an annotation
-            names an unknown image or category.
+            refers to an unknown image or category.
     """
     classes = classes if classes is not None else SODA_CLASSES
     if len(classes) >= _IGNORE:

@@ -1,4 +1,4 @@
-"""The splits that a data set's folder holds, by format."""
+"""Splits of a data set's folder, by format."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from mrqm.structures.annotations import DataError
 
 
 def find_splits(data_format: DataFormat, source: Path, wanted: Sequence[str] = ()) -> dict[str, Path]:
-    """Folders of the splits under a source, as `read_annotations` takes them, by name.
+    """Find the splits under a folder.
 
     Args:
+        data_format: annotation format of the data set.
+        source: folder of the data set.
         wanted: names of splits; empty takes all.
 
+    Returns:
+        The folder of each split by name, as `read_annotations` takes it.
+
     Raises:
-        DataError: the source does not exist, holds no split, or not all that are wanted.
+        DataError: the folder does not exist, holds no split, or not all wanted ones.
     """
     if not source.is_dir():
         raise DataError(f"{source}: no such folder")

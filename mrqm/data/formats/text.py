@@ -8,7 +8,11 @@ from mrqm.structures.annotations import DataError
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file, with or without a byte order mark; `DataError` if it is not text."""
+    """Read the lines of a UTF-8 file, with or without a byte order mark.
+
+    Raises:
+        DataError: the file is not text.
+    """
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

@@ -55,14 +55,17 @@ def read_visdrone(
 
     Category numbers are VisDrone's own if the classes are VisDrone's ten, in any order; numbers of other data in this
     layout are 1..len(classes), in order. Three kinds of rows become ignored regions instead of
-    objects, because training must not punish a detection where the annotators did not look or could not tell: category
+    objects, because training must not penalise a detection where objects are not annotated or not identified: category
     0 (VisDrone's ignored regions), category len(classes) + 1 (its "others"), and objects with score 0 (not evaluated).
-    What an evaluation does with detections there is a matter of its protocol.
+    Protocols of evaluation treat detections there differently.
 
     Args:
-        folder: holds `images` and `annotations`; an empty annotation file is an image without objects.
-        classes: names in label order; None means VisDrone's ten.
-        sizes: where sizes come from if images need not be there.
+        folder: folder with `images` and `annotations`; an empty annotation file is an image without objects.
+        classes: class names in label order; None takes VisDrone's ten.
+        sizes: sizes of images that may be absent; None reads the images' headers.
+
+    Returns:
+        The annotations of the folder.
 
     Raises:
         DataError: a folder is missing or empty, images and annotations do not pair, a line does not parse, or a
@@ -85,20 +88,24 @@ def read_visdrone(
 
 
 def visdrone_numbers(classes: Sequence[str]) -> tuple[int, ...]:
-    """Category number of each class: VisDrone's own if the classes are its ten in any order, else from 1 on."""
+    """Return the category number of each class: VisDrone's own if the classes are its ten, else from 1 on."""
     own = name_numbers(VISDRONE_CLASSES, classes)
     return tuple(own.index(name) + 1 for name in classes)
 
 
 def parse_row(place: str, line: str, fields: str) -> list[float]:
-    """The eight numbers of a line of annotations or results, which a comma may end.
+    """Parse the eight numbers of a line of annotations or results, with or without a trailing comma.
 
     Args:
         place: `file:line`, for the message.
+        line: text of the line.
         fields: names of the numbers, for the message.
 
+    Returns:
+        The eight numbers.
+
     Raises:
-        DataError: they are not eight finite numbers.
+        DataError: the line does not hold eight finite numbers.
     """
     try:
         row = [float(text) for text in line.strip().removesuffix(",").split(",")]
@@ -110,11 +117,11 @@ def parse_row(place: str, line: str, fields: str) -> list[float]:
 
 
 class Rows(NamedTuple):
-    """The rows of one annotation file.
+    """Rows of one annotation file.
 
     Attributes:
         fields: (N, 8) left, top, width, height, score, category, truncation, occlusion.
-        places: (N,) `file:line` of each.
+        places: (N,) place of each row, as `file:line`.
     """
 
     fields: NDArray[np.float64]
@@ -122,10 +129,18 @@ class Rows(NamedTuple):
 
 
 def read_rows(path: Path, classes: tuple[str, ...], repairs: Repairs) -> Rows:
-    """Read one annotation file, for which no image is needed.
+    """Read one annotation file, without its image.
+
+    Args:
+        path: annotation file.
+        classes: class names in the order of their category numbers from 1.
+        repairs: log to which repairs are added.
+
+    Returns:
+        The rows.
 
     Raises:
-        DataError: it is not text, a line does not parse, or a category number is unknown.
+        DataError: the file is not text, a line does not parse, or a category number is unknown.
     """
     lines = read_lines(path)
     rows, places = [], []

@@ -1,9 +1,9 @@
-"""The one on-disk form that `mrqm prepare` writes: for each split `annotations.json` (COCO) beside `images`.
+"""Prepared form of a data set, as `mrqm prepare` writes it: for each split `annotations.json` (COCO) beside `images`.
 
-Annotations are written as they were read: neither clipped nor rounded, with `iscrowd` and `ignore`. Ignored boxes of no
-class have categories of their own, `ignored region` and `others`, which `info` names, and `iscrowd: 1, ignore: 1`, so
-that `read_coco` gives back the records that were written; other tools read the file as any COCO file. A tile also says
-which image it is of (`ori_id`) and where it lies there (`start_coord`).
+Annotations are written as they were read: neither clipped nor rounded, with `iscrowd` and `ignore`. Ignored boxes
+without a class have categories of their own, `ignored region` and `others`, which `info` lists, and
+`iscrowd: 1, ignore: 1`, so that `read_coco` returns the records that were written; other tools read the file as any
+COCO file. A tile also has the id of its image (`ori_id`) and its position in it (`start_coord`).
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ ANNOTATIONS = "annotations.json"
 
 @dataclass(frozen=True)
 class WrittenImage:
-    """An image of the prepared form.
+    """Image of the prepared form.
 
     Attributes:
-        name: of the file under `images`.
-        record: its annotations, in its own px.
-        item: the window of a source image that it shows; None if it is the source image itself.
+        name: name of the file under `images`.
+        record: annotations in its own px.
+        item: window of a source image that it shows; None if it is the source image itself.
     """
 
     name: str
@@ -47,12 +47,12 @@ class WrittenImage:
 
 @dataclass(frozen=True)
 class ImageJob:
-    """A source image to be checked and written.
+    """Source image to be checked and written.
 
     Attributes:
-        path, size: of the source image; size is (height, width).
-        images: what is made of it; nothing if it is only checked.
-        blackout_ignored: whether ignored regions are painted black in tiles.
+        path, size: source image and its (height, width) in px.
+        images: images to write; empty to only check the source.
+        blackout_ignored: paint ignored regions black in tiles.
     """
 
     path: Path
@@ -63,14 +63,14 @@ class ImageJob:
 
 @dataclass(frozen=True)
 class ImageOutcome:
-    """The digest of a source image's bytes, and why it does not decode; empty if it does."""
+    """Digest of a source image's bytes, and the reason if it does not decode; empty if it does."""
 
     digest: str
     error: str
 
 
 def run_job(job: ImageJob) -> ImageOutcome:
-    """Decode a source image wholly and write what is made of it; each file appears whole or not at all.
+    """Decode a source image wholly and write its images, each file atomically.
 
     Raises:
         OSError: a file cannot be written.
@@ -92,7 +92,13 @@ def run_job(job: ImageJob) -> ImageOutcome:
 
 
 def write_annotations(folder: Path, classes: Sequence[str], images: Sequence[WrittenImage]) -> None:
-    """Write a split's `annotations.json`; until then the folder does not look like a data set."""
+    """Write a split's `annotations.json`; before that the folder is no data set.
+
+    Args:
+        folder: folder of the split.
+        classes: class names in label order.
+        images: images of the split, already written.
+    """
     numbers = {name: len(classes) + 1 + index for index, name in enumerate(IGNORED_CATEGORIES)}
     of_label = {IGNORED_CATEGORIES[name]: number for name, number in numbers.items()}
     of_label |= {label: label + 1 for label in range(len(classes))}
@@ -136,7 +142,7 @@ def _annotation_entries(record: ImageRecord, number_of_label: dict[int, int]) ->
 
 
 def _link(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where that cannot be."""
+    """Hard-link a file, or copy it where that is not possible."""
     target.unlink(missing_ok=True)
     try:
         os.link(source.resolve(), target)

@@ -1,4 +1,4 @@
-"""YOLO folders: `images` beside `labels/*.txt`, one object a line, in shares of the image's width and height.
+"""YOLO folders: `images` beside `labels/*.txt`, one object per line, in fractions of the image's width and height.
 
     class center_x center_y width height            a box
     class x1 y1 x2 y2 x3 y3 …                       a polygon, which becomes its bounding box
@@ -29,13 +29,17 @@ _NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "labels/c
 def read_yolo(folder: Path, classes: tuple[str, ...] | None = None, sizes: KnownSizes | None = None) -> AnnotationSet:
     """Read one split of a YOLO data set.
 
-    An image without label file has no objects, as YOLO's users have it; how many there are is noted.
+    An image without label file has no objects, as usual in YOLO; the number of such images is logged.
 
     Args:
-        folder: holds `images` and `labels`, or is `…/images/train` with its labels in `…/labels/train`.
-        classes: names in label order, which are those of the data set's own file in any order; None takes that file's
-            order. Without such a file they are the names of the numbers.
-        sizes: where sizes come from if images need not be there; then label files stand for images too.
+        folder: folder with `images` and `labels`, or `…/images/train` with its labels in `…/labels/train`.
+        classes: class names in label order, which are those of the data set's own file in any order; None takes that
+            file's order. Without such a file they are the names of the numbers.
+        sizes: sizes of images that may be absent, in which case label files count as images too; None reads the images'
+            headers.
+
+    Returns:
+        The annotations of the split.
 
     Raises:
         DataError: a folder is missing or empty, label files have no image, a line does not parse, a class number is
@@ -66,7 +70,7 @@ def read_yolo(folder: Path, classes: tuple[str, ...] | None = None, sizes: Known
 
 
 def read_yolo_classes(folder: Path) -> tuple[str, ...]:
-    """Class names of the data set that a folder belongs to.
+    """Read the class names of the data set that a folder belongs to.
 
     Raises:
         DataError: no file names them, or the file names none.
@@ -77,7 +81,7 @@ def read_yolo_classes(folder: Path) -> tuple[str, ...]:
 
 
 def find_names(folder: Path) -> Path | None:
-    """The file that names the classes of the data set that a folder belongs to, if there is one."""
+    """Find the file that names the classes of the data set that a folder belongs to; None if there is none."""
     places = (folder, folder.parent, folder.parent.parent)
     return next((place / name for place in places for name in _NAME_FILES if (place / name).is_file()), None)
 
@@ -99,7 +103,7 @@ def _parse_names(path: Path) -> tuple[str, ...]:
 
 
 def _find_folders(folder: Path) -> tuple[Path, Path]:
-    """The folders of images and of label files."""
+    """Find the folders of images and of label files."""
     require_folder(folder)
     if (folder / "images").is_dir() or (folder / "labels").is_dir():
         return folder / "images", folder / "labels"
@@ -111,7 +115,7 @@ def _find_folders(folder: Path) -> tuple[Path, Path]:
 
 
 def _with_missing(files: list[Path], images: Path, labels: Path) -> list[Path]:
-    """The images, and one for each label file that has none."""
+    """Add an image for each label file that has none."""
     stems = {path.relative_to(images).with_suffix("") for path in files}
     texts = {path.relative_to(labels).with_suffix("") for path in _label_files(labels)}
     return sorted([*files, *(images / f"{stem}.jpg" for stem in texts - stems)])
@@ -142,7 +146,7 @@ def _make_record(
 
 
 def _read_lines(path: Path, num_classes: int) -> Iterator[tuple[str, int, NDArray[np.float64]]]:
-    """Place, label and xywh shares of every line."""
+    """Yield place, label and xywh fractions of every line."""
     lines = read_lines(path)
     for number, line in enumerate(lines, start=1):
         if line.strip():

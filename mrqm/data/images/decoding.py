@@ -1,4 +1,4 @@
-"""Image files: sizes from headers, decoding at a reduced scale, and a bounded memory of decoded images."""
+"""Image files: sizes from headers, decoding at a reduced scale, and a bounded cache of decoded images."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from PIL import ExifTags, Image
 from mrqm.structures.annotations import DataError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-"""Lower-case endings of the files that are taken for images."""
+"""Lower-case suffixes of image files."""
 
 MAX_PIXELS = 2**30
-"""Larger images (above 32,768 × 32,768 px) are refused: as an array they take 3 GiB, and while decoding 7 GiB."""
+"""Greatest number of pixels (32,768 × 32,768 px): as an array they take 3 GiB, and while decoding 7 GiB."""
 
 _DECODING_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-"""What Pillow raises for files that are not, or not wholly, images."""
+"""Errors that Pillow raises for files that are not, or not wholly, images."""
 _AWAY = (
     errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN,
     errno.ENETUNREACH, errno.EREMOTEIO,
 )  # fmt: skip
-"""Errors of a file system that is away: no image of it is to blame."""
+"""Errors of an unreachable file system, as opposed to damaged images."""
 
 _STRIP_PIXELS = 2**22
 
@@ -42,11 +42,11 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns an image of an EXIF orientation upright; 1 is upright."""
+"""Transposition that turns an image of an EXIF orientation upright; 1 is upright."""
 
 
 Source = Path | bytes
-"""An image file, or its content."""
+"""Image file, or its content."""
 
 
 class Columns(NamedTuple):
@@ -57,7 +57,7 @@ class Columns(NamedTuple):
 
 
 Strips = dict[Columns, NDArray[np.uint8]]
-"""Px of an image by its columns, each (3, height, width)."""
+"""Pixels of an image by its columns, each (3, height, width)."""
 
 
 class UnreadableImageError(DataError):
@@ -120,12 +120,16 @@ def decode(source: Source, size: tuple[int, int]) -> NDArray[np.uint8]:
     16 bits per channel become 8 by their high byte, CMYK and palettes become RGB, and alpha is left out. A JPEG that is
     to be shrunk is decoded at the next larger of 1/2, 1/4 and 1/8 by libjpeg, which is much faster.
 
+    Args:
+        source: image file, or its content.
+        size: (height, width) of the result in px.
+
     Returns:
         (height, width, 3) uint8.
 
     Raises:
-        UnreadableImageError: it does not decode, is larger than `MAX_PIXELS`, or has no defined white.
-        OSError: the file system that it lies on is away.
+        UnreadableImageError: the image does not decode, is larger than `MAX_PIXELS`, or has no defined white.
+        OSError: its file system is unreachable.
     """
     try:
         with _open(source) as image:
@@ -133,9 +137,9 @@ def decode(source: Source, size: tuple[int, int]) -> NDArray[np.uint8]:
                 raise ValueError(f"{image.width}×{image.height} px are more than {MAX_PIXELS:,}; cut it into parts")
             orientation = _orientation(image)
             width, height = size if orientation >= 5 else size[::-1]
-            # One px less than wanted: half of 1363 px is 681.5, which libjpeg and round() need not agree on.
+            # One px less than wanted: libjpeg and round() may disagree on half of 1363 px, 681.5.
             reduced = image.draft("RGB", (max(1, width - 1), max(1, height - 1)))
-            # The last px of a reduced image may lie half beyond the image: the box says where the image ends.
+            # The last px of a reduced image may lie half beyond the image; the box ends where the image does.
             box = reduced[1] if reduced else (0, 0, *image.size)
             image.load()
             if image.size == (width, height) == box[2:] and orientation == 1:
@@ -151,12 +155,12 @@ def decode(source: Source, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def describe(source: Source) -> str:
-    """What an error calls an image: its path, or the size of its content."""
+    """Name an image in an error: its path, or the size of its content."""
     return f"{len(source):,} bytes" if isinstance(source, bytes) else str(source)
 
 
 def _read_strips(image: Image.Image) -> NDArray[np.uint8]:
-    """The RGB px of an image, some rows at a time: a huge one is not held twice more on its way."""
+    """Read the RGB pixels of an image some rows at a time, so that a huge one is not held twice more."""
     pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
     rows = max(1, _STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
@@ -176,10 +180,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 class ImageCache:
-    """Decoded images of one process, the least recently used forgotten first.
+    """Cache of decoded images of one process; the least recently used are removed first.
 
     Args:
-        megabytes: bound of the memory they take; 0 keeps none. A single image that takes more is kept until the next,
+        megabytes: greatest memory in MiB; 0 keeps none. A single larger image is kept until the next,
             so that its tiles can be cut one after the other.
     """
 
@@ -195,16 +199,18 @@ class ImageCache:
         columns: Sequence[Columns],
         finish: Callable[[NDArray[np.uint8]], None] | None = None,
     ) -> Strips:
-        """`decode` through the memory.
+        """Decode an image through the cache; see `decode`.
 
         Args:
-            columns: which parts of the image are wanted; always the same for one path.
-            finish: what is done in place to a freshly decoded image (height, width, 3); always the same for one path.
+            path: image file.
+            size: (height, width) of the decoded image in px.
+            columns: wanted parts of the image; always the same for one path.
+            finish: function that changes a freshly decoded image (height, width, 3) in place; always the same for one
+                path.
 
         Returns:
-            For each of the columns (3, height, their width) uint8, of which windows are cut much faster than of
-            interleaved colours, and windows as wide as they are three times as fast as out of the middle of an image.
-            They are shared: they must not be written to.
+            Pixels (3, height, width) uint8 of each part, shared and not to be written to. Planar colours make cutting
+            windows much faster than interleaved ones, and windows as wide as a part are three times as fast as others.
         """
         strips = self._images.get(path)
         if strips is not None:

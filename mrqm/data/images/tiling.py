@@ -19,7 +19,10 @@ def grid(image_size: tuple[int, int], size: int, overlap: int) -> list[Window]:
     Args:
         image_size: (height, width) in px.
         size: side of a window in px.
-        overlap: px that neighbours share, at least; below `size`.
+        overlap: least overlap of neighbours in px, below `size`.
+
+    Returns:
+        The windows.
     """
     height, width = image_size
     return [
@@ -35,13 +38,14 @@ def _starts(length: int, size: int, overlap: int) -> list[int]:
 
 
 def visible_share(boxes_xyxy: NDArray[np.floating[Any]], window: Window) -> NDArray[np.float64]:
-    """The share of each box's area that lies inside a window.
+    """Compute the fraction of each box's area that lies inside a window.
 
     Args:
-        boxes_xyxy: (N, 4) with positive areas, in the px of the window's image.
+        boxes_xyxy: (N, 4) boxes with positive areas, in px of the window's image.
+        window: window of the image.
 
     Returns:
-        (N,) between 0 and 1.
+        (N,) fractions in [0, 1].
     """
     boxes = boxes_xyxy.astype(np.float64)  # areas of whole px stay exact: 24 of 60 px² are not above 0.4
     inside = clip_to_window(boxes, window)
@@ -49,23 +53,40 @@ def visible_share(boxes_xyxy: NDArray[np.floating[Any]], window: Window) -> NDAr
 
 
 def touches(boxes_xyxy: NDArray[np.float32], window: Window) -> NDArray[np.bool_]:
-    """(N,) which of (N, 4) boxes have any area inside a window, in the px of the window's image."""
+    """Select the boxes that have any area inside a window.
+
+    Args:
+        boxes_xyxy: (N, 4) boxes in px of the window's image.
+        window: window of the image.
+
+    Returns:
+        (N,) bool.
+    """
     left, top, width, height = window
     x0, y0, x1, y1 = boxes_xyxy.T
     return (x0 < left + width) & (x1 > left) & (y0 < top + height) & (y1 > top)
 
 
 def clip_to_window(boxes_xyxy: NDArray[np.float64], window: Window) -> NDArray[np.float64]:
-    """What of (N, 4) boxes lies inside a window, in the same px; without area where nothing does."""
+    """Clip boxes to a window.
+
+    Args:
+        boxes_xyxy: (N, 4) boxes in px of the window's image.
+        window: window of the image.
+
+    Returns:
+        (N, 4) boxes in the same px, without area where they lie outside.
+    """
     left, top, width, height = window
     return boxes_xyxy.clip([left, top, left, top], [left + width, top + height, left + width, top + height])
 
 
 def cut(image: NDArray[np.uint8], window: Window, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A window of an image, padded right and bottom with 0 where it is smaller than a tile.
+    """Cut a window out of an image, padded right and bottom with 0 where it is smaller than a tile.
 
     Args:
-        image: (H, W, 3).
+        image: (H, W, 3) uint8 image.
+        window: window of the image.
         size: (height, width) of the tile in px.
 
     Returns:
@@ -83,9 +104,9 @@ def black_out(image: NDArray[np.uint8], regions_xyxy: NDArray[np.float32], spare
     Every px that a region or box touches counts as covered by it.
 
     Args:
-        image: (H, W, 3).
-        regions_xyxy: (M, 4) in its px.
-        spared_xyxy: (N, 4) in its px.
+        image: (H, W, 3) uint8 image.
+        regions_xyxy: (M, 4) regions in px of the image.
+        spared_xyxy: (N, 4) boxes in px of the image that are not painted.
     """
     spared = _whole_pixels(spared_xyxy)
     for left, top, right, bottom in _whole_pixels(regions_xyxy):

@@ -1,4 +1,4 @@
-"""What a dataset's indices stand for: whole images, or windows of them, known without decoding a single image."""
+"""Items of a dataset: whole images, or windows of them, determined without decoding an image."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mrqm.structures.window import Window
 
 
 class Item(NamedTuple):
-    """What one index of the dataset stands for.
+    """One item of the dataset.
 
-    `size` is the (height, width) that the record's image is resized to; `window` lies in its px.
+    `size` is the (height, width) that the record's image is resized to; `window` is in px of that size.
     """
 
     record: ImageRecord
@@ -27,21 +27,22 @@ class Item(NamedTuple):
 
     @property
     def factors(self) -> NDArray[np.float32]:
-        """(4,) by which xyxy native px become px of the scaled image."""
+        """(4,) factors from xyxy native px to px of the scaled image."""
         y, x = self.size[0] / self.record.size[0], self.size[1] / self.record.size[1]
         return np.array([x, y, x, y], dtype=np.float32)
 
 
 def window_truth(item: Item, min_area_ratio: float, size: tuple[float, float]) -> GroundTruth:
-    """The annotations that have an area inside an item's window, cut to it.
+    """Clip the annotations of an item to its window, without those that have no area inside.
 
     Args:
-        item: a window of an annotated image.
-        min_area_ratio: objects of which at most this share lies in the window become ignored boxes of their class.
-        size: (height, width) of the window in the px that are wanted.
+        item: window of an annotated image.
+        min_area_ratio: objects of which at most this fraction lies in the window become ignored boxes of their class.
+        size: (height, width) of the window in the wanted px.
 
     Returns:
-        Boxes in those px, from the window's corner. Areas stay in native px²: the visible shares of the annotated ones.
+        Boxes in those px, relative to the window. Areas stay in native px²: the visible fractions of the annotated
+        ones.
     """
     record, window = item.record, item.window
     truth = record.truth.take(record.usable)
@@ -62,12 +63,15 @@ def window_truth(item: Item, min_area_ratio: float, size: tuple[float, float]) -
 
 
 def scored_record(item: Item, number: int, min_area_ratio: float) -> ImageRecord:
-    """An item as an image that is scored: in px of the native image, as annotated where it shows the whole image.
+    """Make the annotated image that an item is scored against: in native px, as annotated if it shows the whole image.
 
     Args:
-        item: an image or a window of it.
-        number: its image_id, if it is a window.
-        min_area_ratio: objects of which at most this share lies in the window become ignored boxes of their class.
+        item: image or a window of it.
+        number: image_id of a window.
+        min_area_ratio: objects of which at most this fraction lies in the window become ignored boxes of their class.
+
+    Returns:
+        The annotated image.
     """
     record, window = item.record, item.window
     if (window.height, window.width) == item.size:
@@ -77,26 +81,57 @@ def scored_record(item: Item, number: int, min_area_ratio: float) -> ImageRecord
 
 
 def native_size(item: Item, window: Window) -> tuple[int, int]:
-    """(height, width) of a window of an item's scaled image in whole px of the native image."""
+    """Compute the (height, width) of a window in whole px of the native image.
+
+    Args:
+        item: item with the scaled image.
+        window: window in px of the scaled image.
+
+    Returns:
+        (height, width) in native px, at least 1.
+    """
     height = max(1, round(window.height * item.record.size[0] / item.size[0]))
     return height, max(1, round(window.width * item.record.size[1] / item.size[1]))
 
 
 def black_out_regions(item: Item, image: NDArray[np.uint8]) -> None:
-    """Paint the ignored regions of an item's scaled image (H, W, 3) black in place, except where objects lie."""
+    """Paint the ignored regions of an item's scaled image black in place, except where objects lie.
+
+    Args:
+        item: item of the image.
+        image: (H, W, 3) uint8 scaled image.
+    """
     record = item.record
     regions = record.ignore_boxes[record.ignore_labels == IGNORED_REGION]
     black_out(image, regions * item.factors, record.boxes * item.factors)
 
 
 def whole_items(records: Sequence[ImageRecord], resize: Resize) -> list[Item]:
-    """One item for each resized image."""
+    """Make one item for each resized image.
+
+    Args:
+        records: annotated images.
+        resize: function from native size to resized size.
+
+    Returns:
+        The items in the order of the records.
+    """
     sizes = [resize(record.size) for record in records]
     return [Item(record, size, Window(0, 0, size[1], size[0])) for record, size in zip(records, sizes, strict=True)]
 
 
 def tile_items(records: Sequence[ImageRecord], resize: Resize, tile: int, overlap: int) -> list[Item]:
-    """One item for each window of each resized image."""
+    """Make one item for each window of each resized image.
+
+    Args:
+        records: annotated images.
+        resize: function from native size to resized size.
+        tile: side of a window in px.
+        overlap: least overlap of neighbours in px.
+
+    Returns:
+        The items in the order of the records and of `grid`.
+    """
     sizes = [resize(record.size) for record in records]
     return [
         Item(record, size, window)
@@ -106,16 +141,34 @@ def tile_items(records: Sequence[ImageRecord], resize: Resize, tile: int, overla
 
 
 def drop_empty(items: Sequence[Item], min_area_ratio: float, empty_fraction: float, seed: int) -> list[Item]:
-    """Keep the items in which an object is visible, and a share of the others that the seed picks."""
-    lots = np.random.default_rng(seed).random(len(items))
+    """Drop items without visible objects, except a random fraction of them.
+
+    Args:
+        items: items of the dataset.
+        min_area_ratio: fraction of an object's area above which it is visible.
+        empty_fraction: fraction of the items without visible objects to keep.
+        seed: seed of the selection.
+
+    Returns:
+        The remaining items.
+    """
+    draws = np.random.default_rng(seed).random(len(items))
     return [
         item
-        for item, lot in zip(items, lots, strict=True)
-        if lot < empty_fraction or count_visible(item, min_area_ratio)
+        for item, draw in zip(items, draws, strict=True)
+        if draw < empty_fraction or count_visible(item, min_area_ratio)
     ]
 
 
 def count_visible(item: Item, min_area_ratio: float) -> int:
-    """Objects of which more than the share `min_area_ratio` lies in the item's window."""
+    """Count the objects of which more than a fraction lies in the item's window.
+
+    Args:
+        item: item of the dataset.
+        min_area_ratio: fraction of an object's area above which it counts.
+
+    Returns:
+        The number of objects.
+    """
     share = visible_share(item.record.boxes * item.factors, item.window)
     return int((share > min_area_ratio).sum())

@@ -1,1 +1,1 @@
-"""The dataset, its transforms and the loader of batches."""
+"""Dataset, transforms and loader of batches."""

@@ -1,10 +1,10 @@
-"""One dataset over every annotation format: whole images, or tiles cut while they are read.
+"""Dataset over every annotation format: whole images, or tiles cut while they are read.
 
     dataset = build_dataset(config, "train")
-    image, target = dataset[7]          # item 7 as it is
-    image, target = dataset[3, 7]       # item 7 as epoch 3 of the training sees it
+    image, target = dataset[7]          # item 7 without augmentation
+    image, target = dataset[3, 7]       # item 7 as augmented in epoch 3 of the training
 
-What an item looks like depends on nothing but the seed, the epoch and its index.
+The sample of an item depends on the seed, the epoch and its index only.
 """
 
 from __future__ import annotations
@@ -50,14 +50,17 @@ class DetectionDataset(Dataset[Sample | None]):
     """Images with their boxes as tensors; see the tensor vocabulary in `mrqm`.
 
     Args:
-        annotations: what a reader returned.
+        annotations: annotations from a reader.
         items: whole images or windows of them, see `whole_items` and `tile_items`.
-        min_area_ratio: objects of which at most this share is visible become ignored regions.
+        min_area_ratio: objects of which at most this fraction is visible become ignored regions.
         blackout_ignored: paint ignored regions black except where an object lies over them.
-        augmentation: how training sees the items; None: as they are, always.
-        seed: of the augmentation.
-        cache_mb: decoded images kept in memory.
-        max_unreadable: images that may fail to decode before `DataError` is raised.
+        augmentation: random views for training; None for no augmentation.
+        seed: seed of the augmentation.
+        cache_mb: memory for decoded images in MiB.
+        max_unreadable: number of images that may fail to decode before `DataError` is raised.
+
+    Raises:
+        DataError: more images than `max_unreadable` have no readable header.
     """
 
     def __init__(
@@ -92,11 +95,14 @@ class DetectionDataset(Dataset[Sample | None]):
         return len(self.items)
 
     def __getitem__(self, index: int | tuple[int, int]) -> Sample | None:
-        """The item at an index as it is, or at (epoch, index) as training sees it.
+        """Read the item at an index without augmentation, or at (epoch, index) with that of the epoch.
+
+        Args:
+            index: index of the item, or epoch and index.
 
         Returns:
             uint8 image (3, H, W) and its target. For an image that does not decode: None, or, in training, another
-            item that the seed picks.
+            item selected by the seed.
 
         Raises:
             DataError: more images than `max_unreadable` do not decode.
@@ -110,20 +116,20 @@ class DetectionDataset(Dataset[Sample | None]):
         return sample
 
     def count_objects(self, index: int) -> int:
-        """Objects of an item as it is, without decoding its image."""
+        """Count the objects of an item without augmentation, without decoding its image."""
         return count_visible(self.items[index], self._min_visible)
 
     def scored_record(self, index: int) -> ImageRecord:
-        """An item's ground truth in px of its native image, without decoding that."""
+        """Return an item's ground truth in px of its native image, without decoding that."""
         return scored_record(self.items[index], index, self._min_visible)
 
     @cached_property
     def most_objects(self) -> int:
-        """Objects of the fullest item."""
+        """Greatest number of objects in an item."""
         return max(self.count_objects(index) for index in range(len(self)))
 
     def image_pools(self) -> tuple[NDArray[np.int64], int]:
-        """Number of the image that each item is of, and how many decoded images the cache holds, at least one."""
+        """Return the number of each item's image, and how many decoded images the cache holds, at least one."""
         sizes = {item.record.path: item.size for item in self.items}
         number = {path: index for index, path in enumerate(sizes)}
         widths = {path: sum(part.width for part in self._columns[path]) for path in sizes}
@@ -132,7 +138,7 @@ class DetectionDataset(Dataset[Sample | None]):
         return np.array([number[item.record.path] for item in self.items], dtype=np.int64), max(1, held)
 
     def describe(self) -> dict[str, int]:
-        """Counts of images, items (tiles or images), objects and ignored regions."""
+        """Count images, items (tiles or images), objects and ignored regions."""
         records = self.annotations.records
         return {
             "images": len(records),
@@ -146,10 +152,9 @@ class DetectionDataset(Dataset[Sample | None]):
         return self._augmentation.draw(item.window, item.size, rng) if self._augmentation else plain_view(item.window)
 
     def _group_columns(self) -> dict[Path, list[Columns]]:
-        """Which columns of px of each image are kept decoded: its windows' own, or all, if views lie anywhere.
+        """Group the columns of px of each image that are kept decoded: those of its windows, or all for views anywhere.
 
-        Where windows overlap their px are kept twice; in return a window is read as fast as a tile on disk that is in
-        memory.
+        Pixels where windows overlap are kept twice; in return a window is read as fast as a tile file in memory.
         """
         grouped: dict[Path, set[Columns]] = {path: set() for path in self._images}
         for item in self.items:
@@ -176,7 +181,7 @@ class DetectionDataset(Dataset[Sample | None]):
         return image, target | {"image_id": torch.tensor(index), "orig_size": native}
 
     def _take(self, item: Item, view: View, pixels: NDArray[np.uint8], left: int) -> Sample:
-        """A view of an item out of its image's columns from `left` on, its boxes sorted into objects and ignored."""
+        """Take a view of an item from its image's columns from `left` on; sort its boxes into objects and ignored."""
         record = item.record
         boxes = np.concatenate([record.boxes, record.ignore_boxes]) * item.factors
         seen = np.flatnonzero(touches(boxes, view.window))  # few of those of a large image
@@ -201,7 +206,15 @@ class DetectionDataset(Dataset[Sample | None]):
         }
 
     def tolerate(self, path: Path, error: UnreadableImageError) -> None:
-        """Count an image that does not decode; raises `DataError` when there are too many."""
+        """Count an image that does not decode.
+
+        Args:
+            path: image file.
+            error: error of decoding it.
+
+        Raises:
+            DataError: more images than `max_unreadable` do not decode, or all of them.
+        """
         self._unreadable.add(path)
         if len(self._unreadable) > self._max_unreadable:
             raise DataError(
@@ -209,12 +222,12 @@ class DetectionDataset(Dataset[Sample | None]):
                 f"{self._max_unreadable}"
             ) from error
         if self._images <= self._unreadable:
-            raise DataError(f"{error}; not one image is left that decodes") from error
+            raise DataError(f"{error}; no image is left that decodes") from error
         logger.warning("%s; skipped", error)
 
 
 def read_classes(config: Config) -> tuple[str, ...]:
-    """Class names in label order: `data.classes`, or what the format or the training annotations say.
+    """Read the class names in label order: `data.classes`, or those of the format or the training annotations.
 
     Raises:
         DataError: the training annotations have to be read and cannot be.
@@ -227,10 +240,15 @@ def read_classes(config: Config) -> tuple[str, ...]:
 def build_dataset(
     config: Config, split: Literal["train", "val"], classes: Sequence[str] | None = None
 ) -> DetectionDataset:
-    """The training or validation data of a configuration; `val` has the labels of `train` and no augmentation.
+    """Build the training or validation data of a configuration; `val` has the labels of `train` and no augmentation.
 
     Args:
-        classes: the same names as the configuration's in another label order, such as that of a model.
+        config: configuration of the training.
+        split: `train` or `val`.
+        classes: names of the configuration's classes in another label order, such as that of a model.
+
+    Returns:
+        The dataset.
 
     Raises:
         DataError: the data cannot be used; the message names the file.
@@ -251,7 +269,7 @@ def build_dataset(
         max_unreadable=data.max_unreadable,
     )
     if not any(len(record.boxes) for record in annotations.records):
-        raise DataError(f"{folder}: not one object in {len(annotations.records)} images")
+        raise DataError(f"{folder}: no object in {len(annotations.records)} images")
     if not len(dataset):
         raise DataError(
             f"{folder}: no window shows more than data.tile.min_area_ratio of an object; the objects are too large for "

@@ -21,7 +21,7 @@ from mrqm.structures.annotations import DataError
 from mrqm.structures.batch import Batch
 
 STRIDE = 32
-"""Batches are padded to a multiple of this, the coarsest stride of the backbone."""
+"""Coarsest stride of the backbone in px; batches are padded to a multiple of it."""
 
 
 def collate(samples: Sequence[Sample | None], least: tuple[int, int] | None = None) -> Batch:
@@ -29,10 +29,10 @@ def collate(samples: Sequence[Sample | None], least: tuple[int, int] | None = No
 
     Args:
         samples: (uint8 image (3, H, W), target) pairs, at least one; None, an image that did not decode, is left out.
-        least: height and width in px that the batch is padded to at least.
+        least: least height and width of the batch in px; None for no minimum.
 
     Returns:
-        images (B, 3, H, W) uint8, masks (B, H, W) bool that are True on padding, or None when nothing is padded and
+        Images (B, 3, H, W) uint8, masks (B, H, W) bool that are True on padding, or None when nothing is padded and
         `least` not given, and the targets.
     """
     readable = [sample for sample in samples if sample is not None]
@@ -50,26 +50,28 @@ def collate(samples: Sequence[Sample | None], least: tuple[int, int] | None = No
 
 
 def to_stride(side: int) -> int:
-    """The side of a batch, in px, that holds images with that side."""
+    """Round the side of an image in px up to the side of a batch."""
     return -(-side // STRIDE) * STRIDE
 
 
 class TrainingSampler(Sampler[list[tuple[int, int]]]):
-    """One rank's batches of a shuffled epoch, as lists of (epoch, index) pairs.
+    """Batches of one rank in a shuffled epoch, as lists of (epoch, index) pairs.
 
-    Ranks take turns, so that the ranks' batches of a step together are what a single rank with a batch as large would
-    get, whatever the number of ranks: some get one item more than others where it does not divide the batch. The last
-    incomplete step is dropped: every rank has equally many batches.
+    Items are dealt to the ranks in turn, so that the ranks' batches of a step together are the batch of a single rank,
+    whatever the number of ranks: some get one item more than others where it does not divide the batch. The last
+    incomplete step is dropped, so that every rank has equally many batches.
 
-    Images take turns in pools: the items of a pool are shuffled among themselves before the next begins, so that no
-    image is decoded anew for every tile. Pools differ from epoch to epoch.
+    Images are visited in pools: the items of a pool are shuffled among themselves before the next begins, so that no
+    image is decoded again for every tile. Pools differ from epoch to epoch.
 
     Args:
-        images: (N,) number of the image that each item of the dataset is of.
-        pool: images whose items are shuffled among themselves.
+        images: (N,) number of the image that each item of the dataset belongs to.
+        pool: number of images whose items are shuffled among themselves.
         step_size: items of one optimizer step over all ranks.
-        parts: batches that a step is accumulated from, equally large and of at least one item per rank.
-        seed: of the order, together with the epoch.
+        parts: number of batches that a step is accumulated from, equally large and of at least one item per rank.
+        seed: seed of the order, together with the epoch.
+        rank: rank of the process.
+        world_size: number of ranks.
 
     Raises:
         DataError: there are fewer items than one step needs.
@@ -90,9 +92,13 @@ class TrainingSampler(Sampler[list[tuple[int, int]]]):
         self._epoch, self._begin = 0, 0
 
     def set_epoch(self, epoch: int, begin: int = 0) -> None:
-        """Choose the order, and the augmentation, of the next iteration, which leaves out the first `begin` items.
+        """Set the order, and the augmentation, of the next iteration.
 
-        The order does not depend on the number of ranks: where one run stopped, a run with other ranks can go on.
+        The order does not depend on the number of ranks, so that a run can be resumed with another number.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            begin: number of items to skip, over all ranks.
         """
         self._epoch, self._begin = epoch, begin
 
@@ -109,16 +115,21 @@ class TrainingSampler(Sampler[list[tuple[int, int]]]):
 
 
 class DetectionLoader(DataLoader[Sample | None]):
-    """A `DataLoader` whose workers' errors read like its own and that passes over batches without an image."""
+    """`DataLoader` that reports errors of its workers as its own and skips batches without an image."""
 
     @property
     def data(self) -> DetectionDataset:
-        """The data set of which it gives batches."""
+        """Data set of the loader."""
         assert isinstance(self.dataset, DetectionDataset)
         return self.dataset
 
     def set_epoch(self, epoch: int, begin: int = 0) -> None:
-        """Choose the order and augmentation of the next iteration, without its first items; evaluation has but one."""
+        """Set the order and augmentation of the next iteration; without effect on evaluation.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            begin: number of items to skip, over all ranks.
+        """
         if isinstance(self.batch_sampler, TrainingSampler):
             self.batch_sampler.set_epoch(epoch, begin)
 
@@ -133,17 +144,17 @@ class DetectionLoader(DataLoader[Sample | None]):
                 if batch is not None:
                     yield _unpack(batch)
         except DataError as error:
-            # End the worker processes here and now: left to the garbage collector, each would be waited for in vain.
+            # End the worker processes now; the garbage collector would wait for each of them in vain.
             self._iterator = None
             error.__traceback__ = None
-            # A worker's error arrives wrapped in its traceback; the message is what the user can act on.
+            # A worker's error arrives wrapped in its traceback; only the message helps the user.
             raise DataError(str(error).rpartition("DataError: ")[2].strip()) from None
 
 
 def _pack(
     samples: Sequence[Sample | None], least: tuple[int, int] | None
 ) -> tuple[Tensor, Tensor | None, list[dict[str, NDArray[Any]]]] | None:
-    """`collate` with targets in numpy: processes send arrays through a pipe, but every tensor as a shared file."""
+    """Collate samples with targets in numpy: processes send arrays through a pipe, every tensor as a shared file."""
     if not any(samples):
         return None
     images, masks, targets = collate(samples, least)
@@ -158,7 +169,17 @@ def _unpack(batch: tuple[Tensor, Tensor | None, list[dict[str, NDArray[Any]]]]) 
 def build_loader(
     config: Config, dataset: DetectionDataset, *, training: bool, rank: int = 0, world_size: int = 1
 ) -> DetectionLoader:
-    """Batches of one rank: shuffled for training, or every `world_size`-th item in order for evaluation.
+    """Build the loader of one rank: shuffled for training, or every `world_size`-th item in order for evaluation.
+
+    Args:
+        config: configuration of the training.
+        dataset: data set.
+        training: True for a shuffled and augmented epoch.
+        rank: rank of the process.
+        world_size: number of ranks.
+
+    Returns:
+        The loader.
 
     Raises:
         DataError: the training data is smaller than one step.
@@ -183,14 +204,15 @@ def build_loader(
         collate_fn=partial(_pack, least=largest_view(config, dataset) if training and config.model.compile else None),
         worker_init_fn=_leave_group,
         pin_memory=config.scaling.use_gpu,
-        generator=torch.Generator(),  # its own: loading leaves the model's random numbers alone
+        generator=torch.Generator(),  # keeps the model's random numbers independent of loading
     )
 
 
 def _leave_group(worker: int) -> None:
-    """Begin a worker process: it ends when the main one says so, and not by a signal to the main one's group.
+    """Move a worker process out of the main one's group, so that it ends by order of the main process, not by a signal.
 
-    Ended by a signal it would have PyTorch raise an error in the main process, in the middle of whatever that closes.
+    A signal to the group would end the worker first, and PyTorch then raises an error in the main process while that
+    shuts down.
     """
     os.setpgid(0, 0)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # which processes of Ray block
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # Ray's processes block it

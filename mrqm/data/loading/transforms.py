@@ -1,7 +1,7 @@
-"""What happens to an image on its way to the network: a view of it, drawn at random in training.
+"""Transforms of an image for the network: a view of it, drawn at random in training.
 
-Parameters are drawn here from a given generator and handed to torchvision's v2 functionals, so that what an item looks
-like is a function of its seed alone, whichever process reads it.
+Parameters are drawn here from a given generator and passed to torchvision's v2 functionals, so that the sample of an
+item is a function of its seed alone, in whatever process it is read.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from mrqm.structures.window import Window
 
 @dataclass(frozen=True)
 class View:
-    """A window of an image and what is done to it.
+    """Window of an image with its transforms.
 
     Attributes:
-        window: in px of the image.
-        size: (height, width) that the window is resized to.
-        flip: whether left and right are exchanged.
+        window: window in px of the image.
+        size: (height, width) in px that the window is resized to.
+        flip: exchange left and right.
         brightness, contrast, saturation: factors; 1 changes nothing.
     """
 
@@ -38,7 +38,7 @@ class View:
 
 
 def plain_view(window: Window) -> View:
-    """The window as it is."""
+    """Return the view of a window without transforms."""
     return View(window, (window.height, window.width))
 
 
@@ -49,10 +49,11 @@ class Augmentation:
     Args:
         horizontal_flip: probability of a left-right flip.
         scale_jitter: range of a log-uniform zoom.
-        random_crop: whether tiles leave the grid by up to half their size.
-        color_jitter: brightness, contrast and saturation factors lie in 1 ± this (and not below 0).
+        random_crop: move tiles off the grid by up to half their size.
+        color_jitter: greatest distance of the brightness, contrast and saturation factors from 1; factors are at least
+            0.
         tile: side of the tiles in px; None for whole images.
-        max_side: most px of a view's side; None for any.
+        max_side: greatest side of a view in px; None for no limit.
     """
 
     horizontal_flip: float
@@ -64,15 +65,19 @@ class Augmentation:
 
     @property
     def keeps_grid(self) -> bool:
-        """Whether every view's window is the item's own."""
+        """True if the window of every view is the item's own."""
         return self.scale_jitter == (1.0, 1.0) and not self.random_crop
 
     def draw(self, window: Window, image_size: tuple[int, int], rng: np.random.Generator) -> View:
         """Draw the view of an item; the same generator state gives the same view.
 
         Args:
-            window: the item's place on the grid, or the whole image.
-            image_size: (height, width) of its image.
+            window: window of the item, on the grid or of the whole image.
+            image_size: (height, width) of its image in px.
+            rng: generator of random numbers.
+
+        Returns:
+            The view.
         """
         least, most = self.scale_jitter
         zoom = exp(rng.uniform(log(least), log(most)))
@@ -97,7 +102,7 @@ def _zoom_tile(
     """Cut tile / zoom px around the item's window and resize them to a tile; less where the image is smaller."""
     side = max(1, round(tile / zoom))
     # Off the grid by up to half a tile, so that the view still touches the item's window; a zoomed view without random
-    # crops looks anywhere inside the window rather than always at its middle.
+    # crops lies anywhere inside the window rather than always at its middle.
     reach = tile / 2 if random_crop else max(0.0, (tile - side) / 2)
     height, left_top = image_size[0], []
     width = image_size[1]
@@ -112,19 +117,21 @@ def _zoom_tile(
 def take_view(
     view: View, image: NDArray[np.uint8], boxes_xyxy: NDArray[np.float32], left: int = 0
 ) -> tuple[Tensor, NDArray[np.float32]]:
-    """Cut, resize, flip and colour an image, and carry boxes along.
+    """Cut, resize, flip and colour an image, and move its boxes along.
 
     Args:
-        image: (3, H, W), not written to; the whole image, or the columns of it that begin at `left` and hold the view.
-        boxes_xyxy: (N, 4) in px of the whole image.
+        view: view to take.
+        image: (3, H, W) uint8, not changed; the whole image, or the columns from `left` on that contain the view.
+        boxes_xyxy: (N, 4) boxes in px of the whole image.
+        left: first column of `image` in px of the whole image.
 
     Returns:
-        The view as uint8 (3, height, width), and (N, 4) float32 boxes xyxy in its px, clipped to it: without area where
-        they lie outside.
+        The view as uint8 (3, height, width), and (N, 4) float32 boxes, xyxy in its px, clipped to it: without area
+        where they lie outside.
     """
     window = view.window
     picture = F.crop(torch.from_numpy(image), window.top, window.left - left, window.height, window.width)
-    picture = picture.clone(memory_format=torch.contiguous_format)  # of which all that follows is faster, too
+    picture = picture.clone(memory_format=torch.contiguous_format)  # makes the following transforms faster, too
     if view.size != (window.height, window.width):
         picture = F.resize(picture, list(view.size), antialias=True)
     if view.flip:
@@ -139,7 +146,7 @@ def take_view(
 
 
 def _place(view: View, boxes_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What torchvision's functionals make of the boxes, to the last bit, without their ten-fold cost for few boxes."""
+    """Transform boxes as torchvision's functionals do, to the last bit, without their ten-fold cost for few boxes."""
     left, top, width, height = view.window
     corner, sides = np.array([left, top, left, top], np.float32), np.array([width, height, width, height], np.float32)
     placed = (boxes_xyxy - corner).clip(0, sides)

@@ -1,4 +1,4 @@
-"""Sizes of what a training sees of its images, known before any is decoded."""
+"""Sizes of the augmented views of a training's images, computed without decoding."""
 
 from __future__ import annotations
 
@@ -7,20 +7,36 @@ from mrqm.data.loading.dataset import DetectionDataset
 
 
 def view_sizes(config: Config, data: DetectionDataset) -> set[tuple[int, int]]:
-    """Heights and widths in px of the largest views that augmentation makes of a training's items."""
+    """Compute the sizes of the largest views that augmentation makes of a training's items.
+
+    Args:
+        config: configuration of the training.
+        data: training data.
+
+    Returns:
+        The different (height, width) in px.
+    """
     zoom, tile, limit = config.data.augment.scale_jitter[1], config.data.tile, config.data.longest_side
     sizes = {(item.window.height, item.window.width) for item in data.items}
     return {_zoomed(size, zoom, tile.size if tile else None, limit) for size in sizes}
 
 
 def largest_view(config: Config, data: DetectionDataset) -> tuple[int, int]:
-    """Height and width in px that hold every view."""
+    """Compute the size that contains every view.
+
+    Args:
+        config: configuration of the training.
+        data: training data.
+
+    Returns:
+        (height, width) in px.
+    """
     heights, widths = zip(*view_sizes(config, data), strict=True)
     return max(heights), max(widths)
 
 
 def _zoomed(size: tuple[int, int], zoom: float, tile: int | None, limit: int | None) -> tuple[int, int]:
-    """The largest view of an item, as `Augmentation` makes it."""
+    """Compute the size of the largest view of an item, as `Augmentation` makes it."""
     if tile is not None:
         factor = max(1.0, zoom)
         return min(tile, round(size[0] * factor)), min(tile, round(size[1] * factor))

@@ -1,4 +1,4 @@
-"""COCO result files, written by whichever tool, beside annotations.
+"""COCO result files of any tool, read with their annotations.
 
     [{"image_id": 7, "category_id": 1, "bbox": [left, top, width, height], "score": 0.9}]
 
@@ -17,13 +17,13 @@ from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic takes typing's own from Python 3.12 on
 
 from mrqm.data.formats.coco_schema import Id
-from mrqm.data.results.writer import Results, note_silent
+from mrqm.data.results.writer import Results, note_uncovered
 from mrqm.structures.annotations import DataError, ImageRecord
 from mrqm.structures.detections import ImageDetections
 
 
 class _Entry(TypedDict):
-    """One detection of a result file; whatever else it holds is passed over."""
+    """One detection of a result file; other fields are ignored."""
 
     image_id: Id
     category_id: Id
@@ -46,16 +46,15 @@ def read_coco_results(
     """Read a COCO result file.
 
     Args:
-        path: a json list; an empty one says that nothing was found.
-        records: the annotated images.
+        path: json list; an empty list means that nothing was detected.
+        records: annotated images.
         labels: label of each category's id; None for a category that is annotated but not among the classes, whose
-            detections are passed over.
-        covers_all: in images without an entry nothing was found, for sure; else that is noted.
-        other_images: ids of images without annotations, whose detections are passed over.
+            detections are ignored.
+        covers_all: True if images without an entry are known to have no detections; else such images are noted.
+        other_images: ids of images without annotations, whose detections are ignored.
 
     Returns:
-        Detections of every record, and notes on images without any, ids that are file names, and categories that were
-        passed over.
+        Detections of every record, and notes on images without any, ids that are file names, and ignored categories.
 
     Raises:
         DataError: no file, an empty one or one that does not parse, NaN, negative sizes, or images or categories that
@@ -80,8 +79,8 @@ def read_coco_results(
         ImageDetections(boxes[begin:end], scores[begin:end], label[begin:end])
         for begin, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
     ]
-    silent = () if covers_all else note_silent(path, records, set(images))
-    return Results(tuple(found), notes=(*notes, *passed_over, *silent))
+    uncovered = () if covers_all else note_uncovered(path, records, set(images))
+    return Results(tuple(found), notes=(*notes, *passed_over, *uncovered))
 
 
 def _parse(path: Path) -> list[_Entry]:
@@ -89,7 +88,7 @@ def _parse(path: Path) -> list[_Entry]:
         raise DataError(f"{path}: no such file; expected a json list of detections")
     content = path.read_bytes()
     if not content.strip():
-        raise DataError(f"{path}: empty file; where nothing was found the file holds []")
+        raise DataError(f"{path}: empty file; without detections the file holds []")
     try:
         return _ENTRIES.validate_json(content)
     except ValidationError as error:
@@ -102,10 +101,10 @@ def _parse(path: Path) -> list[_Entry]:
 def _find_images(
     path: Path, entries: Sequence[_Entry], records: Sequence[ImageRecord]
 ) -> tuple[list[int], tuple[str, ...]]:
-    """Position of each entry's record, and a note where it was found by the name of the image file.
+    """Find the position of each entry's record, with a note where it was found by the name of the image file.
 
-    `file_name` beside `image_id` says what is meant: Ultralytics takes the number in a name for the id, which may be
-    another image's.
+    `file_name` beside `image_id` decides: Ultralytics takes the number in a name as the id, which may be another
+    image's.
     """
     by_id = {str(record.image_id): index for index, record in enumerate(records)}
     ids = [str(entry["image_id"]) for entry in entries]
@@ -123,7 +122,7 @@ def _find_images(
 
 
 def _by_name(records: Sequence[ImageRecord]) -> dict[str, int]:
-    """Positions of records by name, stem, and number where the stem is one, each as far as it names one image only."""
+    """Map names, stems, and numeric stems to positions of records, each as far as it is the name of one image only."""
     names: list[tuple[str, int]] = []
     for index, record in enumerate(records):
         stem = record.path.stem
@@ -140,7 +139,7 @@ def _positions(found: Iterable[int | None]) -> list[int]:
 def _find_labels(
     path: Path, entries: Sequence[_Entry], labels: Mapping[Id, int | None]
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """(N,) whether each entry counts, (N,) its label, and a note for each category that was passed over."""
+    """Find (N,) bool, True for entries that count, (N,) their labels, and a note for each ignored category."""
     by_text = {str(category): label for category, label in labels.items()}
     categories = [str(entry["category_id"]) for entry in entries]
     if not by_text.keys() >= set(categories):
@@ -148,7 +147,7 @@ def _find_labels(
     found = [by_text[category] for category in categories]
     passed_over = Counter(category for category, label in zip(categories, found, strict=True) if label is None)
     notes = [
-        f"{path}: {count} detections of category {category}, which is not among data.classes, are passed over"
+        f"{path}: {count} detections of category {category}, which is not among data.classes, are ignored"
         for category, count in passed_over.items()
     ]
     label = np.array([-1 if value is None else value for value in found], dtype=np.int64)
@@ -156,7 +155,7 @@ def _find_labels(
 
 
 def _unknown(path: Path, what: str, ids: Sequence[Id], known: Mapping[str, object], these: str) -> DataError:
-    """The error for results that name an image or category that the annotations do not have."""
+    """Make the error for results that name an image or category that the annotations do not have."""
     unknown = [index for index, value in enumerate(ids) if str(value) not in known]
     index = unknown[0]
     return DataError(
@@ -166,7 +165,7 @@ def _unknown(path: Path, what: str, ids: Sequence[Id], known: Mapping[str, objec
 
 
 def _guess(ids: Sequence[Id], known: Mapping[str, object], these: str) -> str:
-    """A likely reason why ids are unknown."""
+    """Suggest a likely reason why ids are unknown."""
     numbers = {value for value in ids if isinstance(value, int)}
     if len(numbers) == len(set(ids)):
         if all(str(number + 1) in known for number in numbers):

@@ -1,7 +1,7 @@
-"""Result texts, one for each image and named like it, beside annotations.
+"""Result texts, one for each image and named like it, read with annotations.
 
 VisDrone   left,top,width,height,score,category,-1,-1     px; categories from 1
-YOLO       class cx cy width height confidence            shares of the image's sides; classes from 0
+YOLO       class cx cy width height confidence            fractions of the image's sides; classes from 0
            class x1 y1 x2 y2 x3 y3 … confidence           a polygon, which becomes its bounding box
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mrqm.data.formats.class_names import match_classes
 from mrqm.data.formats.text import read_lines
 from mrqm.data.formats.visdrone import VISDRONE_CLASSES, parse_row, visdrone_numbers
-from mrqm.data.results.writer import Results, note_silent
+from mrqm.data.results.writer import Results, note_uncovered
 from mrqm.structures.annotations import DataError, ImageRecord, require_none
 from mrqm.structures.detections import ImageDetections
 
@@ -29,16 +29,19 @@ _YOLO_FIELDS = "class cx cy width height confidence"
 def read_text_results(
     folder: Path, records: Sequence[ImageRecord], classes: Sequence[str], numbered: Sequence[str] | None = None
 ) -> Results:
-    """Read a folder of VisDrone or YOLO texts, whichever the first line that is not empty is of.
+    """Read a folder of VisDrone or YOLO texts; the first line that is not empty decides which.
 
     Args:
-        folder: of the texts, or one with the folder `labels`, as Ultralytics' `save_txt` makes it.
-        records: the annotated images.
-        classes: names in label order.
-        numbered: names in the order of the data set's own numbers, which YOLO texts have; None: the classes.
+        folder: folder of the texts, or one with the folder `labels`, as Ultralytics' `save_txt` makes it.
+        records: annotated images.
+        classes: class names in label order.
+        numbered: class names in the order of the data set's own numbers, which YOLO texts have; None takes the classes.
+
+    Returns:
+        Detections of every record, as from `read_visdrone_results` or `read_yolo_results`.
 
     Raises:
-        DataError: as `read_visdrone_results` and `read_yolo_results`.
+        DataError: the texts cannot be used, as in `read_visdrone_results` and `read_yolo_results`.
     """
     if not any(folder.glob("*.txt")) and (folder / "labels").is_dir():
         folder = folder / "labels"
@@ -56,9 +59,9 @@ def read_visdrone_results(
     """Read a folder of VisDrone result texts.
 
     Args:
-        folder: an empty text in it says that nothing was found in that image.
-        records: the annotated images.
-        classes: names in label order; `visdrone_numbers` says which numbers they have.
+        folder: folder of the texts; an empty text means that nothing was detected in its image.
+        records: annotated images.
+        classes: class names in label order; their numbers are those of `visdrone_numbers`.
 
     Returns:
         Detections of every record, and those in the order of the rows where these are not sorted by score.
@@ -68,7 +71,7 @@ def read_visdrone_results(
     """
     paths = _pair(folder, records)
     missing = [path for path in paths if not path.is_file()]
-    require_none(missing, f"{folder}: images without result file (an empty file would mean that nothing was found)")
+    require_none(missing, f"{folder}: images without result file (an empty file would mean no detections)")
     written = tuple(_read_visdrone_text(path, classes) for path in paths)
     found = tuple(map(_by_falling_score, written))
     is_sorted = all((np.diff(detections.scores) <= 0).all() for detections in written)
@@ -79,8 +82,8 @@ def read_yolo_results(folder: Path, records: Sequence[ImageRecord], classes: Seq
     """Read a folder of YOLO texts with confidences, as Ultralytics' `save_txt` with `save_conf` writes them.
 
     Args:
-        folder: an image without text is one where nothing was found.
-        records: the annotated images.
+        folder: folder of the texts; an image without text has no detections.
+        records: annotated images.
         classes: names of classes 0, 1, …
 
     Returns:
@@ -95,12 +98,12 @@ def read_yolo_results(folder: Path, records: Sequence[ImageRecord], classes: Seq
         _by_falling_score(_read_yolo_text(path, record.size, classes))
         for path, record in zip(paths, records, strict=True)
     )
-    heard = {index for index, path in enumerate(paths) if path.is_file()}
-    return Results(found, notes=note_silent(folder, records, heard))
+    covered = {index for index, path in enumerate(paths) if path.is_file()}
+    return Results(found, notes=note_uncovered(folder, records, covered))
 
 
 def _pair(folder: Path, records: Sequence[ImageRecord]) -> list[Path]:
-    """The text of every record, there or not."""
+    """List the text of every record, present or not."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected one text file per image")
     paths = [folder / f"{record.path.stem}.txt" for record in records]
@@ -118,7 +121,7 @@ def _by_falling_score(found: ImageDetections) -> ImageDetections:
 
 
 def _read_visdrone_text(path: Path, classes: Sequence[str]) -> ImageDetections:
-    """In the order of the rows."""
+    """Read detections in the order of the rows."""
     names = dict(zip(visdrone_numbers(classes), classes, strict=True))
     numbered = enumerate(read_lines(path), start=1)
     parsed = [_parse_visdrone_line(path, number, line, names) for number, line in numbered if line.strip()]
@@ -139,7 +142,7 @@ def _parse_visdrone_line(path: Path, number: int, line: str, names: Mapping[int,
 
 
 def _read_yolo_text(path: Path, size: tuple[int, int], classes: Sequence[str]) -> ImageDetections:
-    """In the order of the rows; nothing where there is no text."""
+    """Read detections in the order of the rows; none if there is no text."""
     lines = read_lines(path) if path.is_file() else []
     parsed = [_parse_yolo_line(f"{path}:{i}", line, classes) for i, line in enumerate(lines, start=1) if line.strip()]
     labels = np.array([label for label, _, _ in parsed], dtype=np.int64)
@@ -150,7 +153,7 @@ def _read_yolo_text(path: Path, size: tuple[int, int], classes: Sequence[str]) -
 
 
 def _parse_yolo_line(place: str, line: str, classes: Sequence[str]) -> tuple[int, NDArray[np.float64], float]:
-    """Label, xywh shares and confidence."""
+    """Parse label, xywh fractions and confidence."""
     try:
         label, *numbers = [float(text) for text in line.split()]
     except ValueError:

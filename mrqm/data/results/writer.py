@@ -1,4 +1,4 @@
-"""What was found in images, whoever found it: detections in memory, and the result files that benchmarks take.
+"""Detections in memory, and result files as benchmarks take them.
 
 COCO      one json:              [{"image_id": 7, "category_id": 1, "bbox": [left, top, width, height], "score": 0.9}]
 VisDrone  one text per image:    left,top,width,height,score,category,-1,-1
@@ -29,10 +29,11 @@ class Results:
     """Detections read from result files.
 
     Attributes:
-        detections: of each annotated image, by falling score; equal scores stay in the file's order.
-        as_written: the same in the order of the rows, where a benchmark counts the first ones and the rows are not
+        detections: detections in each annotated image, in descending order of score; equal scores stay in the file's
+            order.
+        as_written: detections in the order of the rows, where a benchmark counts the first ones and the rows are not
             sorted by score; else None.
-        notes: what a reader of the figures should know, each a sentence.
+        notes: sentences on the interpretation of the scores.
     """
 
     detections: tuple[ImageDetections, ...]
@@ -40,7 +41,7 @@ class Results:
     notes: tuple[str, ...] = ()
 
     def relabelled(self, mapping: Sequence[int]) -> Results:
-        """The same with other labels; `mapping` has the new one of each."""
+        """Replace labels by those of a mapping, which has the new label of each."""
 
         def change(found: tuple[ImageDetections, ...]) -> tuple[ImageDetections, ...]:
             return tuple(replace(each, labels=relabel(each.labels, mapping)) for each in found)
@@ -49,20 +50,23 @@ class Results:
         return replace(self, detections=change(self.detections), as_written=written)
 
 
-def note_silent(source: Path, records: Sequence[ImageRecord], heard: Container[int]) -> tuple[str, ...]:
-    """Note the images with objects that results say nothing of, if there are any.
+def note_uncovered(source: Path, records: Sequence[ImageRecord], covered: Container[int]) -> tuple[str, ...]:
+    """Note the images with objects that results do not cover, if there are any.
 
     Args:
-        source: of the results.
-        records: the annotated images.
-        heard: positions of the records that the results speak of.
+        source: file or folder of the results.
+        records: annotated images.
+        covered: positions of the records that have entries in the results.
+
+    Returns:
+        At most one sentence.
     """
-    silent = [record for index, record in enumerate(records) if index not in heard and record.truth.is_object.any()]
-    if not silent:
+    missed = [r for index, r in enumerate(records) if index not in covered and r.truth.is_object.any()]
+    if not missed:
         return ()
-    objects = sum(int(record.truth.is_object.sum()) for record in silent)
+    objects = sum(int(record.truth.is_object.sum()) for record in missed)
     return (
-        f"{source}: says nothing of {len(silent)} of {len(records)} images, first {silent[0].path.name}; "
+        f"{source}: has no entry for {len(missed)} of {len(records)} images, first {missed[0].path.name}; "
         f"their {objects} objects count as missed",
     )
 
@@ -71,8 +75,8 @@ def write_coco_results(path: Path, detections: Mapping[int, ImageDetections], ca
     """Write a COCO result file.
 
     Args:
-        path: the json; a file that is there is replaced.
-        detections: by image_id.
+        path: json file, which is replaced if it exists.
+        detections: detections by image_id.
         category_ids: number of each label's category.
     """
     results = [
@@ -84,12 +88,12 @@ def write_coco_results(path: Path, detections: Mapping[int, ImageDetections], ca
 
 
 def write_visdrone_results(folder: Path, detections: Mapping[str, ImageDetections], classes: Sequence[str]) -> None:
-    """Write VisDrone result texts, rows by falling score as its toolkit wants them.
+    """Write VisDrone result texts, with rows in descending order of score as the toolkit requires.
 
     Args:
-        folder: is made; texts of the same names are replaced.
-        detections: by the image file's stem; an image where nothing was found gets an empty text.
-        classes: names in label order; `visdrone_numbers` says which numbers they have.
+        folder: destination, which is created; texts of the same names are replaced.
+        detections: detections by the image file's stem; an image without detections gets an empty text.
+        classes: class names in label order; their numbers are those of `visdrone_numbers`.
     """
     numbers = visdrone_numbers(classes)
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +104,7 @@ def write_visdrone_results(folder: Path, detections: Mapping[str, ImageDetection
 
 
 def _rows(found: ImageDetections) -> Iterator[tuple[list[float], float, int]]:
-    """Box, score and label of each detection."""
+    """Yield box, score and label of each detection."""
     return zip(found.boxes_xywh.round(DECIMALS).tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
 
 

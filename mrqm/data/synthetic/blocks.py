@@ -1,4 +1,4 @@
-"""What fills the blocks between the roads of a generated scene."""
+"""Contents of the blocks between the roads of a generated scene."""
 
 import numpy as np
 
@@ -89,7 +89,7 @@ def _pond(build: Builder, rect: Array) -> None:
 
 
 def _curve(rng: np.random.Generator, start: Array, end: Array, width: float) -> Array:
-    """Outline (60, 2) of a winding band: 30 points of one side, then 30 of the other backwards."""
+    """Compute the outline (60, 2) of a winding band: 30 points of one side, then 30 of the other backwards."""
     share = np.linspace(0, 1, 30)
     swing = rng.uniform(-5, 5) * np.sin(np.pi * share) + rng.uniform(-2, 2) * np.sin(3 * np.pi * share)
     along = (end - start) / np.linalg.norm(end - start)

@@ -6,7 +6,17 @@ from mrqm.data.synthetic.shapes import Face, flat, pick, prism, rectangle
 
 
 def building(rng: np.random.Generator, length: float, width: float, height: float) -> list[Face]:
-    """A flat roof with parapet, vents and air conditioning, or a ridge; rows of windows on the walls."""
+    """Build a house with a ridge, or a block with a flat roof, parapet, vents and air conditioning.
+
+    Args:
+        rng: generator of random numbers.
+        length: length in metres.
+        width: width in metres.
+        height: height of the walls in metres.
+
+    Returns:
+        The faces of the building, with rows of windows on the walls.
+    """
     wall = pick(rng, ((176, 166, 150), (150, 120, 100), (190, 188, 182), (132, 130, 128), (168, 146, 120)))
     outline = rectangle(-length / 2, -width / 2, length / 2, width / 2)
     faces = prism(outline, 0.0, height, wall)[:-1]

@@ -1,4 +1,4 @@
-"""Layout of a generated scene: which roads there are, and what lies between them."""
+"""Layout of a generated scene: roads, and blocks between them."""
 
 from itertools import pairwise
 
@@ -12,7 +12,15 @@ from mrqm.data.synthetic.world import Camera, World
 
 
 def build_world(rng: np.random.Generator, camera: Camera) -> World:
-    """Fill the ground that the camera sees: a town, a suburb or the country."""
+    """Fill the ground in the camera's view: a town, a suburb or the country.
+
+    Args:
+        rng: generator of random numbers.
+        camera: camera of the scene.
+
+    Returns:
+        The world.
+    """
     build = Builder(rng, camera)
     x0, y0, x1, y1 = camera.bounds
     kinds, spacing, pavement = (
@@ -38,13 +46,13 @@ def build_world(rng: np.random.Generator, camera: Camera) -> World:
 def _parallel_roads(
     rng: np.random.Generator, vertical: bool, span: tuple[float, float], length: tuple[float, float], spacing: float
 ) -> list[Road]:
-    """Roads from end to end of `length`, about `spacing` apart over `span`."""
+    """Make roads from end to end of `length`, about `spacing` apart over `span`."""
     positions = np.arange(span[0] + rng.uniform(0.1, 0.9) * spacing, span[1], spacing)
     return [Road(at + rng.normal(0, 4), rng.choice([3.4, 3.4, 6.6]), vertical, *length) for at in positions]
 
 
 def _stretches(low: float, high: float, roads: list[Road], pavement: float) -> list[tuple[float, float]]:
-    """What remains between the roads, cut where it is long."""
+    """Find the stretches between the roads, cut where they are long."""
     edges = [low, *(road.at + side * (road.half + pavement) for road in roads for side in (-1, 1)), high]
     stretches: list[tuple[float, float]] = []
     for start, end in zip(edges[::2], edges[1::2], strict=True):

@@ -36,12 +36,12 @@ class Light:
 
     @property
     def sunny(self) -> bool:
-        """Whether shadows have edges."""
+        """True if shadows have sharp edges."""
         return self.shadow > 0.3
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> "Light":
-        """Sunny or overcast, morning to noon, clear or hazy, sharp or soft."""
+        """Draw a light: sunny or overcast, morning to noon, clear or hazy, sharp or soft."""
         azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(0.55, 1.15)
         overcast = rng.random() < 0.25
         flat, warm, exposure = np.cos(elevation), rng.normal(0.0, 0.05), rng.uniform(0.8, 1.2)
@@ -56,7 +56,7 @@ class Light:
 
 
 class Layer:
-    """An oversized RGBA picture of solids, or their shadows, over nothing."""
+    """Oversized RGBA picture of solids, or of their shadows, on a transparent background."""
 
     def __init__(self, camera: Camera, mode: str) -> None:
         self.camera = camera
@@ -70,10 +70,10 @@ class Layer:
         """Fill polygons in order.
 
         Args:
-            points: (P, 3) world corners of all polygons, one after the other.
-            counts: (F,) corners of each.
+            points: (P, 3) world corners of all polygons, one after the other, in metres.
+            counts: (F,) number of corners of each polygon.
             fills: F colours of the layer's mode.
-            shown: (F,) whether to draw each; those that face the camera if None.
+            shown: (F,) bool, True for polygons to draw; None draws those that face the camera.
         """
         corners = self.camera.project(points)
         ends = np.cumsum(counts)
@@ -89,12 +89,21 @@ class Layer:
             self.draw.polygon(numbers[starts[i] : ends[i]], fill=fills[i])
 
     def array(self) -> Array:
-        """The averaged picture (H, W, channels) or (H, W), float32."""
+        """Average the picture down to (H, W, channels) or (H, W), float32."""
         return np.asarray(self.image.reduce(SUPERSAMPLING), dtype=np.float32)
 
 
 def solids(things: Iterable[Thing], camera: Camera, light: Light) -> Array:
-    """Premultiplied RGBA (H, W, 4) of things, far ones first, their faces shaded by the sun."""
+    """Paint things, far ones first, with faces shaded by the sun.
+
+    Args:
+        things: things to paint.
+        camera: camera of the scene.
+        light: light of the scene.
+
+    Returns:
+        Premultiplied RGBA (H, W, 4) of 0..255.
+    """
     layer = Layer(camera, "RGBa")
     ordered = sorted(things, key=lambda thing: -camera.depth(thing.x, thing.y))
     if ordered:
@@ -109,7 +118,7 @@ def solids(things: Iterable[Thing], camera: Camera, light: Light) -> Array:
 
 
 def _faces(things: Sequence[Thing], light: Light) -> tuple[Array, Array, Array]:
-    """Corners (P, 3) and their number (F,) of all faces, and the cosine (F,) of each to the sun."""
+    """Collect corners (P, 3), their number (F,) in each face, and the cosine (F,) of each face to the sun."""
     points = np.concatenate([thing.points for thing in things])
     counts = np.concatenate([thing.solid.counts for thing in things])
     first, second, third = (points[np.cumsum(counts) - counts + i] for i in range(3))
@@ -118,18 +127,18 @@ def _faces(things: Sequence[Thing], light: Light) -> tuple[Array, Array, Array]:
 
 
 def _shadows(things: Sequence[Thing], camera: Camera, light: Light) -> Array:
-    """Share (H, W) of each pixel in shadow: the faces that see the sun, thrown on the ground."""
+    """Compute the fraction (H, W) of each pixel in shadow: the faces towards the sun, projected on the ground."""
     layer = Layer(camera, "L")
     if things:
         points, counts, facing = _faces(things, light)
-        thrown = points - points[:, 2:] * light.sun / light.sun[2]
-        layer.polygons(thrown, counts, [255] * len(counts), facing > 0)
+        cast = points - points[:, 2:] * light.sun / light.sun[2]
+        layer.polygons(cast, counts, [255] * len(counts), facing > 0)
     return ndimage.gaussian_filter(layer.array() / 255, 0.5 if light.sunny else 1.5)
 
 
 @cache
 def _noise_tile(octaves: tuple[tuple[int, float], ...], size: int = 1024) -> Array:
-    """Periodic noise (size, size) of standard deviation 1: random grids of several widths, enlarged and summed."""
+    """Make periodic noise (size, size) of standard deviation 1: random grids of several widths, enlarged and summed."""
     rng = np.random.default_rng(0)
     total = np.zeros((size, size), dtype=np.float32)
     for cells, weight in octaves:
@@ -140,7 +149,7 @@ def _noise_tile(octaves: tuple[tuple[int, float], ...], size: int = 1024) -> Arr
 
 
 def _noise(tile: Array, ground: Array, pixels_per_metre: float, rng: np.random.Generator) -> Array:
-    """The tile, laid out endlessly over the ground from a random corner, as seen in each pixel (H, W)."""
+    """Sample the tile for each pixel (H, W), repeated over the ground from a random corner."""
     corner = rng.uniform(0, 1000, 2).astype(np.float32)
     index = ((ground + corner) * pixels_per_metre).astype(np.int32) % np.int32(len(tile))
     return tile[index[..., 1], index[..., 0]]
@@ -172,20 +181,23 @@ def _over(below: Array, premultiplied: Array) -> Array:
 
 
 def _shaded(picture: Array, shadow: Array, light: Light) -> Array:
-    """Darken by a shadow map (H, W); what remains is skylight, bluer than the sun."""
+    """Darken a picture by a shadow map (H, W), less in blue, because skylight is bluer than the sun."""
     return picture * (1 - (shadow * light.shadow)[..., None] * np.array([1.04, 1.0, 0.9], dtype=np.float32))
 
 
 def render(world: World, camera: Camera, light: Light, tall: Array, veil: Array, rng: np.random.Generator) -> Array:
-    """Paint a world as uint8 (H, W, 3).
+    """Paint a world.
 
     Args:
         world: patches in painting order, and things in any order.
-        camera: where it is seen from.
+        camera: camera of the scene.
         light: sun, air and sensor.
-        tall: the `solids` of its tall things.
-        veil: (H, W) of 0..1, where the picture is out of focus.
-        rng: source of texture and sensor noise.
+        tall: premultiplied RGBA (H, W, 4) of the tall things, from `solids`.
+        veil: (H, W) of 0..1, 1 where the picture is out of focus.
+        rng: generator of texture and sensor noise.
+
+    Returns:
+        uint8 (H, W, 3) RGB.
     """
     low = [thing for thing in world.things if not thing.tall]
     picture = _textured_ground(world.patches, camera, rng)

@@ -12,25 +12,35 @@ from mrqm.data.synthetic.shapes import Array, rectangle
 
 @dataclass(frozen=True)
 class Road:
-    """A straight road along x or y, in metres."""
+    """Straight road along x or y, in metres."""
 
     at: float
     """Position of its middle on the other axis."""
     half: float
     """Half the width between the kerbs."""
     vertical: bool
-    """Whether it runs along y."""
+    """True if it runs along y."""
     low: float
     high: float
-    """Where it begins and ends."""
+    """End of the road; `low` is its beginning."""
 
     @property
     def lanes(self) -> int:
-        """Lanes in each direction."""
+        """Number of lanes in each direction."""
         return max(1, int(self.half // 3.2))
 
     def outline(self, a0: float, b0: float, a1: float, b1: float) -> Array:
-        """A rectangle from a0 to a1 along the road and b0 to b1 across, b growing to the left of the traffic."""
+        """Compute a rectangle on the road.
+
+        Args:
+            a0: beginning along the road in metres.
+            b0: beginning across the road in metres; b increases to the left of the traffic.
+            a1: end along the road in metres.
+            b1: end across the road in metres.
+
+        Returns:
+            (4, 2) corners in metres.
+        """
         return (
             rectangle(self.at - b1, a0, self.at - b0, a1)
             if self.vertical
@@ -38,18 +48,25 @@ class Road:
         )
 
     def place(self, put: Callable[..., None], a: float, b: float, heading: float | None = None) -> None:
-        """Put something at a along and b across the road, heading relative to the road."""
+        """Put a thing on the road.
+
+        Args:
+            put: method of `Builder` that adds the thing.
+            a: position along the road in metres.
+            b: position across the road in metres.
+            heading: direction relative to the road in radians; None leaves it to `put`.
+        """
         position = (self.at - b, a) if self.vertical else (a, self.at + b)
         put(*position) if heading is None else put(*position, heading + self.vertical * np.pi / 2)
 
 
 def lay_road(build: Builder, road: Road, crossings: Sequence[tuple[float, float]]) -> None:
-    """Build a road with all that moves and stands on it.
+    """Build a road with its traffic, pedestrians and furniture.
 
     Args:
-        build: where to.
-        road: which.
-        crossings: positions along the road and half widths of the roads that cross it.
+        build: world under construction.
+        road: road to build.
+        crossings: positions along the road and half widths of the roads that cross it, in metres.
     """
     _surface(build, road)
     for side in (-1, 1):
@@ -77,7 +94,7 @@ def _surface(build: Builder, road: Road) -> None:
 
 
 def _traffic(build: Builder, road: Road, side: int, lane: int) -> None:
-    """One lane, keeping right; cyclists ride along the kerb."""
+    """Fill one lane with traffic on the right; cyclists ride along the kerb."""
     rng, b = build.rng, -side * (lane + 0.5) * road.half / road.lanes
     heading = 0.0 if side > 0 else np.pi
     a = road.low + rng.exponential(9)
@@ -104,7 +121,7 @@ def _passers_by(build: Builder, road: Road, side: int) -> None:
 
 
 def _furniture(build: Builder, road: Road, side: int, crossings: Sequence[tuple[float, float]]) -> None:
-    """A row of trees or of lamp posts."""
+    """Plant a row of trees or of lamp posts."""
     rng = build.rng
     trees = rng.random() < 0.5
     step, radius = (rng.uniform(8, 13), rng.uniform(1.4, 2.6)) if trees else (22.0, 0.0)
@@ -125,7 +142,13 @@ def _furniture(build: Builder, road: Road, side: int, crossings: Sequence[tuple[
 
 
 def lay_junction(build: Builder, down: Road, across: Road) -> None:
-    """Plain asphalt where two roads cross, zebra crossings around it, and people on them."""
+    """Build the crossing of two roads: plain asphalt, zebra crossings around it, and people on them.
+
+    Args:
+        build: world under construction.
+        down: road along y.
+        across: road along x.
+    """
     rng, x, y = build.rng, down.at, across.at
     for outline in (
         rectangle(x - down.half - 4.2, y - across.half, x + down.half + 4.2, y + across.half),

@@ -1,4 +1,4 @@
-"""One generated scene: a picture and its annotations.
+"""Generated scene: a picture and its annotations.
 
 A scene is a pure function of (seed, split, index). Objects that are hardly visible are not drawn at all, so that every
 object in the picture is annotated, except inside ignored regions.
@@ -22,7 +22,7 @@ THINNEST, SHORTEST, LONGEST = 3, 5, 40
 
 @dataclass(frozen=True)
 class SceneObject:
-    """An annotated object."""
+    """Annotated object."""
 
     box: tuple[int, int, int, int]
     """left, top, width, height in px."""
@@ -31,13 +31,13 @@ class SceneObject:
     truncation: int
     """1 if the picture's border cuts the object, else 0."""
     occlusion: int
-    """0 if nothing stands above the object, 1 below half covered, 2 above."""
+    """0 if no tall thing covers the object, 1 below half covered, 2 above."""
     thing: Thing
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and what is annotated in it."""
+    """Picture with its annotations."""
 
     image: np.ndarray
     """uint8 (H, W, 3)."""
@@ -48,14 +48,22 @@ class Scene:
     light: Light
 
     def annotation(self) -> str:
-        """The lines of a VisDrone annotation file: left,top,width,height,score,category,truncation,occlusion."""
+        """Write the lines of a VisDrone annotation file: left,top,width,height,score,category,truncation,occlusion."""
         rows = [(*region, 0, 0, 0, 0) for region in self.ignored]
         rows += [(*one.box, 1, one.label + 1, one.truncation, one.occlusion) for one in self.objects]
         return "".join(",".join(map(str, row)) + "\n" for row in rows)
 
 
 def make_scene(size: tuple[int, int], key: tuple[int, ...]) -> Scene:
-    """One scene of `size` (height, width) px, the same whenever `key` is the same."""
+    """Make one scene, the same for the same key.
+
+    Args:
+        size: (height, width) of the picture in px.
+        key: seed, split and index.
+
+    Returns:
+        The scene.
+    """
     rng = np.random.default_rng(key)
     camera = Camera(
         *size,
@@ -67,7 +75,7 @@ def make_scene(size: tuple[int, int], key: tuple[int, ...]) -> Scene:
     light = Light.sample(rng)
     world = build_world(rng, camera)
     things = world.things
-    if rng.random() < 0.03:  # some pictures show nothing
+    if rng.random() < 0.03:  # some pictures have no objects
         things = [thing for thing in things if thing.label is None]
     tall = solids((thing for thing in things if thing.tall), camera, light)
     objects = _visible_objects(things, camera, tall[..., 3] / 255)
@@ -83,7 +91,7 @@ def make_scene(size: tuple[int, int], key: tuple[int, ...]) -> Scene:
 
 
 def _visible_objects(things: list[Thing], camera: Camera, cover: np.ndarray) -> list[SceneObject]:
-    """The labelled things that are large enough, mostly inside the picture, and not hidden by tall things or others."""
+    """Select the labelled things that are large enough, mostly inside the picture, and not hidden by other things."""
     objects: list[SceneObject] = []
     taken, size = np.zeros((0, 4)), np.array([camera.width, camera.height])
     for thing in things:
@@ -111,14 +119,14 @@ def _visible_objects(things: list[Thing], camera: Camera, cover: np.ndarray) -> 
 
 
 def _extent(points: np.ndarray) -> np.ndarray:
-    """Least and greatest column and row of points (N, 2): integer xyxy (4,)."""
+    """Compute least and greatest column and row of points (N, 2): integer xyxy (4,)."""
     return np.round(np.concatenate([points.min(0), points.max(0)])).astype(int)
 
 
 def _visible_extent(thing: Thing, corners: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Extent (4,) of the part of a thing that is inside a picture of size (width, height); `corners` are its (P, 2).
+    """Compute the extent (4,) of a thing inside a picture of size (width, height); `corners` are its (P, 2).
 
-    Looks along every edge: cutting the extent of the whole would leave room around what remains of a slanted thing.
+    Samples every edge, because clipping the extent of the whole would leave room around the rest of a slanted thing.
     """
     ends = np.cumsum(thing.solid.counts)
     following = np.arange(1, len(corners) + 1)
@@ -129,13 +137,13 @@ def _visible_extent(thing: Thing, corners: np.ndarray, size: np.ndarray) -> np.n
 
 
 def _overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Shared area of a box with boxes (N, 4) xyxy, as a share of the smaller of the two: (N,)."""
+    """Divide the shared area of a box and boxes (N, 4) xyxy by the smaller of the two areas: (N,)."""
     shared = np.prod(np.clip(np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2]), 0, None), axis=1)
     return shared / np.minimum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), np.prod(box[2:] - box[:2]))
 
 
 def _covered(box: tuple[int, int, int, int], region: tuple[int, int, int, int]) -> float:
-    """Share of a box that lies in a region, both left, top, width, height."""
+    """Compute the fraction of a box that lies in a region, both left, top, width, height."""
     width = min(box[0] + box[2], region[0] + region[2]) - max(box[0], region[0])
     height = min(box[1] + box[3], region[1] + region[3]) - max(box[1], region[1])
     return max(width, 0) * max(height, 0) / (box[2] * box[3])
@@ -144,7 +152,7 @@ def _covered(box: tuple[int, int, int, int], region: tuple[int, int, int, int]) 
 def _ignored_regions(
     objects: list[SceneObject], size: tuple[int, int], rng: np.random.Generator
 ) -> tuple[tuple[int, int, int, int], ...]:
-    """In one crowded scene of three, the surroundings of an object with many neighbours."""
+    """Ignore, in one of three crowded scenes, the surroundings of an object with many neighbours."""
     if rng.random() > 0.33 or not objects:
         return ()
     centres = np.array([(one.box[0] + one.box[2] / 2, one.box[1] + one.box[3] / 2) for one in objects])

@@ -1,4 +1,4 @@
-"""Solids of the generated scenes: cars, trucks, people, cyclists and what surrounds them, as coloured faces.
+"""Solids of the generated scenes: cars, trucks, people, cyclists and their surroundings, as coloured faces.
 
 A shape is a list of faces in its own frame: metres, x forward, y left, z up, corners counter-clockwise seen from
 outside. The painter shades and culls them, so shapes only choose geometry and colours.
@@ -29,17 +29,47 @@ FOLIAGE = ((44, 66, 34), (58, 80, 38), (72, 88, 44), (38, 58, 40), (96, 98, 50))
 
 
 def pick(rng: np.random.Generator, colours: Sequence[Sequence[int]], spread: float = 5) -> Array:
-    """One of the colours, slightly off, as float (3,)."""
+    """Draw one of the colours with a small random deviation.
+
+    Args:
+        rng: generator of random numbers.
+        colours: RGB colours of 0..255.
+        spread: standard deviation of each channel.
+
+    Returns:
+        (3,) float colour.
+    """
     return np.array(colours[int(rng.integers(len(colours)))]) + spread * rng.standard_normal(3)
 
 
 def rectangle(x0: float, y0: float, x1: float, y1: float) -> Array:
-    """Counter-clockwise corners (4, 2)."""
+    """Return the corners of a rectangle, counter-clockwise.
+
+    Args:
+        x0: least x in metres.
+        y0: least y in metres.
+        x1: greatest x in metres.
+        y1: greatest y in metres.
+
+    Returns:
+        (4, 2) corners.
+    """
     return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], dtype=float)
 
 
 def disc(radius_x: float, radius_y: float, corners: int = 6, x: float = 0.0, y: float = 0.0) -> Array:
-    """Corners (corners, 2) of an ellipse."""
+    """Return the corners of an ellipse.
+
+    Args:
+        radius_x: radius along x in metres.
+        radius_y: radius along y in metres.
+        corners: number of corners.
+        x: centre in metres.
+        y: centre in metres.
+
+    Returns:
+        (corners, 2) corners, counter-clockwise.
+    """
     return _unit_circle(corners) * (radius_x, radius_y) + (x, y)
 
 
@@ -50,7 +80,16 @@ def _unit_circle(corners: int) -> Array:
 
 
 def flat(outline: Array, z: float, colour: Sequence[float] | Array) -> Face:
-    """A horizontal face at height z."""
+    """Make a horizontal face.
+
+    Args:
+        outline: (N, 2) corners in metres.
+        z: height in metres.
+        colour: (3,) RGB of 0..255.
+
+    Returns:
+        The face.
+    """
     corners = np.empty((len(outline), 3))
     corners[:, :2] = outline
     corners[:, 2] = z
@@ -65,7 +104,19 @@ def prism(
     top: Array | None = None,
     roof: Array | None = None,
 ) -> list[Face]:
-    """Walls from `base` (N, 2) at z0 to `top` (N, 2; the base by default) at z1, closed by a roof."""
+    """Make walls between two outlines, closed by a roof.
+
+    Args:
+        base: (N, 2) lower outline in metres.
+        z0: height of the lower outline in metres.
+        z1: height of the upper outline in metres.
+        colour: (3,) RGB of the walls, of 0..255.
+        top: (N, 2) upper outline in metres; None takes the lower one.
+        roof: (3,) RGB of the roof; None takes that of the walls.
+
+    Returns:
+        The faces, the roof last.
+    """
     low, colour = flat(base, z0, colour)
     high = flat(base if top is None else top, z1, colour)[0]
     following = np.arange(1, len(base) + 1) % len(base)
@@ -84,7 +135,7 @@ def _rounded(x0: float, x1: float, half_width: float, cut: float) -> Array:
 
 
 def car(rng: np.random.Generator) -> list[Face]:
-    """Hatchbacks, saloons and vans, 4.0 to 4.9 m."""
+    """Build a hatchback, saloon or van of 4.0 to 4.9 m."""
     half, width = rng.uniform(2.0, 2.45), rng.uniform(0.88, 0.98)
     paint = pick(rng, CAR_COLOURS)
     back, front, height = ((-0.95, 0.45, 1.9), (-0.92, 0.3, 1.5), (-0.62, 0.3, 1.4))[rng.integers(3)]
@@ -99,7 +150,7 @@ def car(rng: np.random.Generator) -> list[Face]:
 
 
 def truck(rng: np.random.Generator) -> list[Face]:
-    """5.6 to 9 m: a cab and, apart from it, a box, a tipper with a load, or a flat bed with crates."""
+    """Build a truck of 5.6 to 9 m: a cab and, apart from it, a box, a tipper with a load, or a flat bed with crates."""
     half, width = rng.uniform(2.8, 4.5), rng.uniform(1.15, 1.3)
     cab_back = half - rng.uniform(1.7, 2.2)
     paint = pick(rng, CAR_COLOURS)
@@ -129,7 +180,7 @@ def truck(rng: np.random.Generator) -> list[Face]:
 
 
 def pedestrian(rng: np.random.Generator) -> list[Face]:
-    """Legs in some stride, a torso wider than deep, and a head; some carry a bag, a few an umbrella."""
+    """Build a pedestrian: legs in some stride, a torso wider than deep, a head; some carry a bag, a few an umbrella."""
     top, legs = pick(rng, CLOTHES), pick(rng, ((34, 36, 44), (52, 60, 84), (92, 84, 72), (150, 146, 138)))
     faces = prism(disc(rng.uniform(0.12, 0.34), 0.17, 5), 0.0, 0.85, legs)
     faces += prism(disc(0.18, 0.3), 0.8, 1.45, top, top=disc(0.15, 0.27))
@@ -142,7 +193,7 @@ def pedestrian(rng: np.random.Generator) -> list[Face]:
 
 
 def cyclist(rng: np.random.Generator) -> list[Face]:
-    """A bicycle with its rider: two wheels in line, a bent torso, a head or a helmet in front."""
+    """Build a bicycle with its rider: two wheels in line, a bent torso, a head or a helmet in front."""
     metal, top = pick(rng, ((30, 30, 34), (150, 40, 40), (190, 192, 194), (44, 84, 130))), pick(rng, CLOTHES)
     wheel = disc(0.36, 0.36, 8)
     faces: list[Face] = []
@@ -158,18 +209,18 @@ def cyclist(rng: np.random.Generator) -> list[Face]:
 
 
 def tree(rng: np.random.Generator) -> list[Face]:
-    """A trunk and a crown, 1 m in radius: to be scaled."""
+    """Build a trunk and a crown of 1 m radius, for scaling."""
     trunk = prism(disc(0.07, 0.07, 4), 0.0, 1.0, (74, 60, 46))
     return trunk + _crown(rng, clusters=32, height=rng.uniform(1.5, 2.1))
 
 
 def bush(rng: np.random.Generator) -> list[Face]:
-    """A low crown on the ground, 1 m in radius: to be scaled."""
+    """Build a low crown on the ground, of 1 m radius, for scaling."""
     return _crown(rng, clusters=14, height=rng.uniform(0.9, 1.5))
 
 
 def _crown(rng: np.random.Generator, clusters: int, height: float) -> list[Face]:
-    """A heap of leaf clusters, darker below and outside than on top."""
+    """Build a heap of leaf clusters, darker below and outside than on top."""
     level = np.sort(rng.random(clusters))
     reach = np.sqrt(1 - level**2) * np.sqrt(rng.random(clusters)) * 0.85
     angle = rng.uniform(0, 2 * np.pi, clusters)
@@ -183,32 +234,40 @@ def _crown(rng: np.random.Generator, clusters: int, height: float) -> list[Face]
 
 
 def lamp_post(rng: np.random.Generator) -> list[Face]:
-    """A thin pole with an arm."""
+    """Build a thin pole with an arm."""
     metal = pick(rng, ((150, 152, 154), (84, 88, 90)))
     arm = rectangle(0.0, -0.1, 1.6, 0.1)
     return [*prism(disc(0.1, 0.1, 4), 0.0, 6.0, metal), *prism(arm, 6.0, 6.15, metal)]
 
 
 def cabinet(rng: np.random.Generator) -> list[Face]:
-    """Bins, switch boxes and the like, as large as a person."""
+    """Build a bin, switch box or the like, of the size of a person."""
     paint = pick(rng, ((60, 66, 62), (46, 84, 60), (120, 122, 120), (170, 168, 160)))
     half_length, half_width = rng.uniform((0.3, 0.25), (0.9, 0.55))
     return prism(rectangle(-half_length, -half_width, half_length, half_width), 0.0, rng.uniform(0.7, 1.5), paint)
 
 
 def container(rng: np.random.Generator, height: float = 2.5) -> list[Face]:
-    """A ridged container, as large as a truck."""
+    """Build a ridged container, of the size of a truck.
+
+    Args:
+        rng: generator of random numbers.
+        height: height in metres.
+
+    Returns:
+        The faces of the container.
+    """
     paint = pick(rng, CONTAINER_COLOURS)
     ridges = [flat(rectangle(x, -1.2, x + 0.2, 1.2), height, paint * 0.88) for x in np.arange(-2.65, 2.7, 0.8)]
     return [*prism(rectangle(-3.05, -1.2, 3.05, 1.2), 0.0, height, paint), *ridges]
 
 
 def container_stack(rng: np.random.Generator) -> list[Face]:
-    """A container on another of its colour."""
+    """Build two containers of one colour, one on the other."""
     return container(rng, 5.0)
 
 
 def parasol(rng: np.random.Generator) -> list[Face]:
-    """A market umbrella of 2 to 3 m."""
+    """Build a market umbrella of 2 to 3 m."""
     radius = rng.uniform(0.9, 1.5)
     return prism(disc(radius, radius, 8), 2.0, 2.7, pick(rng, CLOTHES), top=disc(0.1, 0.1, 8))

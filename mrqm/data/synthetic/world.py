@@ -1,4 +1,4 @@
-"""What a generated scene consists of: patches of ground and solids on it, and the camera that sees them."""
+"""Elements of a generated scene: patches of ground, solids on it, and the camera."""
 
 import math
 from collections.abc import Sequence
@@ -13,24 +13,24 @@ from mrqm.data.synthetic.shapes import Array, Face
 
 @dataclass(frozen=True)
 class Patch:
-    """A flat piece of ground."""
+    """Flat piece of ground."""
 
     outline: Array
     """Corners (N, 2) in metres."""
     colour: Array
-    """(3,) of 0..255."""
+    """RGB (3,) of 0..255."""
     texture: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Strength of large patches, of fine grain and of stripes, each 0..1."""
 
 
 @dataclass(frozen=True)
 class Solid:
-    """A shape, its faces one after the other."""
+    """Shape with all its faces, one after the other."""
 
     points: Array
     """Corners of all faces (P, 3) in metres, x forward."""
     counts: Array
-    """Corners of each face (F,)."""
+    """Number of corners of each face (F,)."""
     colours: Array
     """Colours of the faces (F, 3)."""
 
@@ -48,16 +48,16 @@ class Solid:
 
 @dataclass(frozen=True)
 class Thing:
-    """A solid standing in the world."""
+    """Solid at a place in the world."""
 
     solid: Solid
     x: float
     y: float
     heading: float = 0.0
     label: int | None = None
-    """Index of the class, or None for what is not annotated."""
+    """Index of the class, or None if it is not annotated."""
     tall: bool = False
-    """Whether it stands above and may cover the labelled things."""
+    """True if it may cover labelled things."""
     scale: float = 1.0
     tint: Array | float = 1.0
     """Gain of the colours."""
@@ -79,13 +79,13 @@ class Thing:
 
 
 def cosine_sine(angle: float) -> tuple[float, float]:
-    """Both at once."""
+    """Compute cosine and sine of an angle in radians."""
     return math.cos(angle), math.sin(angle)
 
 
 @dataclass
 class World:
-    """What a scene consists of."""
+    """Contents of a scene."""
 
     patches: list[Patch] = field(default_factory=list)
     things: list[Thing] = field(default_factory=list)
@@ -93,40 +93,57 @@ class World:
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole above the ground that looks at the origin."""
+    """Pinhole camera above the ground, directed at the origin."""
 
     height: int
     width: int
     scale: float
     """Px per metre at the centre of the image."""
     pitch: float
-    """Angle below the horizon; pi/2 looks straight down."""
+    """Angle below the horizon in radians; pi/2 is straight down."""
     yaw: float
     bend: float = 0.0
-    """Metres by which the whole world, laid out straight, swings to either side, so that roads curve."""
+    """Greatest sideways shift in metres of the world, which is laid out straight, so that roads curve."""
     field_of_view: float = 0.7
 
     @cached_property
     def distance(self) -> float:
-        """Metres from the camera to the origin."""
+        """Distance from the camera to the origin in metres."""
         return max(self.height, self.width) / self.scale / (2 * math.tan(self.field_of_view / 2))
 
     def project(self, points: Array) -> Array:
-        """World (..., 3) in metres to image (..., 2) in px."""
+        """Project world points (..., 3) in metres to image points (..., 2) in px."""
         return np.stack(self._columns_rows(points[..., 0], points[..., 1], points[..., 2]), axis=-1)
 
     def sees(self, x: float, y: float, margin: float) -> bool:
-        """Whether a point of the ground is in the picture or less than `margin` px outside."""
+        """Tell whether a point of the ground is in the picture or near it.
+
+        Args:
+            x: position in metres.
+            y: position in metres.
+            margin: greatest distance outside the picture in px.
+
+        Returns:
+            True if the point is that near.
+        """
         column, row = self._columns_rows(x, y, 0.0)
         return bool(-margin < column < self.width + margin and -margin < row < self.height + margin)
 
     def depth(self, x: float, y: float) -> float:
-        """Distance along the view of a point of the ground in metres; orders the painting."""
+        """Compute the distance of a point of the ground along the view, for the order of painting.
+
+        Args:
+            x: position in metres.
+            y: position in metres.
+
+        Returns:
+            Distance in metres.
+        """
         return self.distance + _turned(x, y, self.yaw)[1] * math.cos(self.pitch)
 
     @cached_property
     def ground(self) -> Array:
-        """World position (H, W, 2) in metres that each pixel shows; knows nothing of the bend."""
+        """World position (H, W, 2) in metres of each pixel, without the bend."""
         rows, columns = np.mgrid[0 : self.height, 0 : self.width] + 0.5
         slope = (self.height / 2 - rows) / (self.scale * self.distance)
         cos, sin = cosine_sine(self.pitch)

@@ -1,4 +1,4 @@
-"""The generated set on disk."""
+"""Generated data set on disk."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from mrqm.data.synthetic.scene import SCENE_CLASSES, make_scene
 from mrqm.structures.annotations import DataError
 
 RECIPE = 2
-"""Changes when the same arguments give other pictures."""
+"""Version that changes when the same arguments give other pictures."""
 
 RECIPE_FILE = "scenes.json"
 
@@ -27,16 +27,16 @@ def write_scenes(
 ) -> None:
     """Write `train` and `val` scenes as folder/{train,val}/{images/*.jpg, annotations/*.txt}.
 
-    A complete set made by the same arguments is left alone; any other is replaced. Nothing is at `folder` until
+    A complete set made by the same arguments is kept; any other is replaced. `folder` appears only when
     everything is written.
 
     Args:
-        folder: where the set goes; its parent is created.
+        folder: destination; its parent is created.
         train: number of training scenes.
         val: number of validation scenes.
         size: (height, width) of each picture in px.
-        seed: other seeds give other scenes.
-        on_scene: called after each written scene.
+        seed: seed of all scenes.
+        on_scene: callback after each written scene.
 
     Raises:
         DataError: the folder exists and is not a generated set.

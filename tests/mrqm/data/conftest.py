@@ -20,7 +20,7 @@ WriteCoco = Callable[..., Path]
 
 @pytest.fixture
 def painted() -> Callable[..., NDArray[np.uint8]]:
-    """An image with its objects painted into it; boxes are xyxy px."""
+    """Image with objects painted into it; boxes are xyxy px."""
 
     def paint(size: tuple[int, int], boxes: Sequence[Sequence[float]] = ()) -> NDArray[np.uint8]:
         image = np.full((*size, 3), BACKGROUND, dtype=np.uint8)

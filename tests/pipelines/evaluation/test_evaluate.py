@@ -166,7 +166,7 @@ def test_classes_of_predictions_go_by_their_names(root: Path, config_file: Path,
     scored = evaluate(Request(predictions=path, config=config_file), progress)
     assert (scored.metrics["coco/AP/blue"], scored.metrics["coco/AP/yellow"]) == (0, pytest.approx(1))
     assert "the model's classes are ['red', 'yellow']" in scored.notes[0]
-    assert "of category 1, which is not among data.classes, are passed over" in scored.notes[1]
+    assert "of category 1, which is not among data.classes, are ignored" in scored.notes[1]
 
 
 @pytest.mark.parametrize(("view", "images"), [(None, 16), ("tiles", 16), ("sliced", 4), ("full", 4)])

@@ -106,7 +106,7 @@ def test_figures_do_not_depend_on_what_ids_are(data: Data, tmp_path: Path, image
 def test_notes_stand_beside_the_figures(data: Data) -> None:
     scored = data.score([result for result in data.results if result["image_id"] < 3])
     (note,) = scored.notes
-    assert "says nothing of 2 of 4 images, first im002.png; their 12 objects count as missed" in note
+    assert "has no entry for 2 of 4 images, first im002.png; their 12 objects count as missed" in note
 
 
 def test_objects_with_the_flag_ignore_need_not_be_found(data: Data) -> None:

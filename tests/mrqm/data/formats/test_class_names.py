@@ -1,4 +1,4 @@
-"""Class names are matched by name, whatever lists they stand in: an object keeps the name of its class."""
+"""Matching of class names in any lists: an object keeps the name of its class."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ FORMATS: dict[DataFormat, tuple[Write, tuple[str, ...]]] = {
 
 
 def named_boxes(annotations: AnnotationSet) -> set[tuple[str, float]]:
-    """Class names and left edges of all boxes, ignored ones too."""
+    """List class names and left edges of all boxes, including ignored ones."""
     (record,) = annotations.records
     labels = np.concatenate([record.labels, record.ignore_labels])
     boxes = np.concatenate([record.boxes, record.ignore_boxes])

@@ -98,7 +98,7 @@ def test_scores_take_annotations_as_they_are_written_and_in_their_order(write_co
     assert truth.areas[[0, 3]].tolist() == [3.5, 9]
     assert (truth.crowd.tolist(), truth.ignored.tolist()) == ([False, True, False, False], [False, False, True, False])
     assert annotations.repairs.scored == [
-        "_annotations.coco.json: 3 annotations have no `area`; that of their box is taken"
+        "_annotations.coco.json: 3 annotations have no `area`; the area of their box is used"
     ]
 
 

@@ -83,7 +83,7 @@ def test_a_truncated_image_is_named(tmp_path: Path) -> None:
 
 
 def remember(cache: ImageCache, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The whole image through the cache."""
+    """Read the whole image through the cache."""
     whole = Columns(0, size[1])
     return cache.get(path, size, [whole])[whole]
 
@@ -216,7 +216,7 @@ def test_the_cache_finishes_an_image_once(tmp_path: Path, painted: Painted) -> N
 
 
 def _png_16_bit_rgb(pixels: NDArray[np.uint16]) -> bytes:
-    """Pillow does not write this kind."""
+    """Write a PNG of 16 bits per channel, which Pillow cannot write."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

@@ -39,7 +39,7 @@ def read(dataset: DetectionDataset, index: int | tuple[int, int]) -> Sample:
 
 
 def pixels_of(target: Mapping[str, torch.Tensor], key: str = "boxes") -> list[list[float]]:
-    """A target's boxes as xyxy px of the network's input."""
+    """Convert a target's boxes to xyxy px of the network's input."""
     scale = target["size"][[1, 0, 1, 0]]
     return (box_convert(target[key], "cxcywh", "xyxy") * scale).round(decimals=3).tolist()
 
@@ -148,7 +148,7 @@ def test_every_item_has_its_own_image_id(write_visdrone: WriteVisDrone) -> None:
 
 
 def cut_naively(box: Sequence[float], window: Window, mirrored: bool) -> tuple[list[float], float]:
-    """What of a box is inside a window, in the px of its tile, and the share of the box's area that this is."""
+    """Clip a box to a window, in px of its tile, and compute the remaining fraction of its area."""
     left, top, width, height = window
     x0, x1 = (min(max(float(x) - left, 0), width) for x in (box[0], box[2]))
     y0, y1 = (min(max(float(y) - top, 0), height) for y in (box[1], box[3]))
@@ -329,7 +329,7 @@ def test_images_without_readable_header_count_as_unreadable(write_visdrone: Writ
 def test_a_training_without_any_image_that_decodes_ends(write_visdrone: WriteVisDrone) -> None:
     folder = write_visdrone({"a": ROW}, suffix=".jpg")
     truncate(folder / "images" / "a.jpg")
-    with pytest.raises(DataError, match="not one image is left that decodes"):
+    with pytest.raises(DataError, match="no image is left that decodes"):
         build(folder, max_unreadable=5)[0, 0]
 
 
@@ -337,7 +337,7 @@ def test_a_training_without_any_image_that_decodes_ends(write_visdrone: WriteVis
 
 
 def test_data_without_objects_is_refused(write_visdrone: WriteVisDrone) -> None:
-    with pytest.raises(DataError, match="not one object in 2 images"):
+    with pytest.raises(DataError, match="no object in 2 images"):
         build(write_visdrone({"a": "", "b": "1,1,9,9,0,0,0,0"}))
 
 

@@ -29,7 +29,7 @@ def take(view: View, image: NDArray[np.uint8], *boxes: tuple[float, ...]) -> tup
 
 
 def extent(image: torch.Tensor) -> list[int] | None:
-    """The xyxy extent of the bright pixels; None if there are none."""
+    """Compute the xyxy extent of the bright pixels; None if there are none."""
     bright = image[0] > 145  # half way between background and object
     rows, columns = bright.any(dim=1).nonzero().flatten(), bright.any(dim=0).nonzero().flatten()
     if len(rows) == 0:

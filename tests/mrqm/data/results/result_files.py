@@ -1,4 +1,4 @@
-"""Images and detections that the tests of result files share."""
+"""Images and detections shared by the tests of result files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""COCO result files of every writer: what is written is read again, and what cannot be meant is refused by name."""
+"""COCO result files of every writer: written files are read back, and ambiguous ones are refused with the reason."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_images_with_objects_of_which_results_say_nothing_are_noted(coco: Path) 
     ]
     coco.write_text(json.dumps([ENTRY]))
     (note,) = read_coco_results(coco, records, LABELS).notes
-    assert "says nothing of 2 of 4 images, first b.jpg; their 3 objects count as missed" in note
+    assert "has no entry for 2 of 4 images, first b.jpg; their 3 objects count as missed" in note
     coco.write_text(json.dumps([ENTRY | {"image_id": number} for number in (5, 6, 8)]))
     assert not read_coco_results(coco, records, LABELS).notes
 
@@ -125,7 +125,7 @@ def test_detections_of_annotated_categories_that_are_no_classes_are_passed_over_
     coco.write_text(json.dumps([ENTRY | {"category_id": category} for category in (9, 1, 9)]))
     results = read_coco_results(coco, RECORDS, {**LABELS, 9: None})
     assert results.detections[1].labels.tolist() == [0]
-    assert "2 detections of category 9, which is not among data.classes, are passed over" in results.notes[0]
+    assert "2 detections of category 9, which is not among data.classes, are ignored" in results.notes[0]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Result texts of VisDrone and YOLO: what is written is read again, and what cannot be meant is refused by name."""
+"""Result texts of VisDrone and YOLO: written files are read back, and ambiguous ones are refused with the reason."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_an_image_without_yolo_text_is_one_where_nothing_was_found(tmp_path: Pat
     records = [make_record(1, "a", [((1, 2, 3, 4), 0)]), make_record(2, "b", [((1, 2, 3, 4), 0)]), make_record(3, "c")]
     results = read_yolo_results(write_yolo(tmp_path, a="0 0.5 0.5 0.2 0.2 0.9"), records, CLASSES)
     assert [len(found.scores) for found in results.detections] == [1, 0, 0]
-    assert "says nothing of 1 of 3 images, first b.jpg; their 1 objects count as missed" in results.notes[0]
+    assert "has no entry for 1 of 3 images, first b.jpg; their 1 objects count as missed" in results.notes[0]
 
 
 @pytest.mark.parametrize(

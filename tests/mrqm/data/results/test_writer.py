@@ -1,4 +1,4 @@
-"""Result files as they are written: what pycocotools reads, what VisDrone's toolkit wants."""
+"""Result files as written: readable by pycocotools and by VisDrone's toolkit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generated scenes: deterministic, in VisDrone's layout, with tight boxes, never half written."""
+"""Generated scenes: deterministic, in VisDrone's layout, with tight boxes, never half written."""
 
 from pathlib import Path
 
