@@ -1,4 +1,4 @@
-"""Average precision of detections: what each benchmark counts, and how a model in training is scored over workers."""
+"""Average precision under the protocols of several benchmarks, and evaluation of a model over workers."""
 
 from mrqm.evaluation.collector import Evaluator
 from mrqm.evaluation.protocols.build import ProtocolName, build_protocol

@@ -1,4 +1,4 @@
-"""A model in training, scored under a protocol: gathered batch by batch, exact over workers."""
+"""Evaluation of a model in training: detections are collected batch by batch, with exact results over workers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mrqm.structures.detections import ImageDetections, to_image_detections
 
 
 class Evaluator:
-    """Collects what was found in the items of a data set and scores it against their ground truth.
+    """Collector of the detections in the items of a data set, for evaluation against their ground truth.
 
     Args:
-        protocol: the rules.
-        classes: names in label order.
-        ground_truth: the annotated image of an item, by its index.
+        protocol: evaluation protocol.
+        classes: class names in label order.
+        ground_truth: function from an item's index to its annotated image.
     """
 
     def __init__(self, protocol: Protocol, classes: Sequence[str], ground_truth: Callable[[int], ImageRecord]) -> None:
@@ -34,11 +34,11 @@ class Evaluator:
         """Add a batch of items.
 
         Args:
-            detections: per item `boxes` (K, 4) xyxy in native px, `scores` (K,), `labels` (K,).
-            targets: per item `image_id` (), its index.
+            detections: dicts with `boxes` (K, 4) xyxy in native px, `scores` (K,) and `labels` (K,) of each item.
+            targets: dicts with `image_id` (), the index of each item.
 
         Raises:
-            ValueError: an item comes a second time.
+            ValueError: an item was added before.
         """
         for detection, target in zip(detections, targets, strict=True):
             index = int(target["image_id"])
@@ -47,13 +47,13 @@ class Evaluator:
             self._found[index] = to_image_detections(detection)
 
     def compute(self) -> dict[str, float]:
-        """Score the items of all ranks; where torch.distributed runs, every rank calls this and gets the same figures.
+        """Score the items of all ranks; with torch.distributed, every rank calls this and gets the same metrics.
 
         Returns:
-            The protocol's metrics.
+            The protocol's metrics by name.
 
         Raises:
-            ValueError: two ranks saw the same item.
+            ValueError: two ranks evaluated the same item.
         """
         if not (dist.is_available() and dist.is_initialized()):
             return self._score(self._found)
@@ -65,7 +65,7 @@ class Evaluator:
         return metrics[0]
 
     def _refuse_shared_items(self) -> None:
-        """Every rank looks at all ranks' indices, so that all stop together and none waits for ever."""
+        """Compare the indices of all ranks on every rank, so that all raise together and none waits forever."""
         indices: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(indices, list(self._found))
         for index, times in Counter(chain.from_iterable(indices)).items():

@@ -1,1 +1,1 @@
-"""Analysis of detections: outcomes, errors, curves, and reasons why results score nothing."""
+"""Analysis of detections: outcomes, errors, curves, and diagnosis of misread results."""

@@ -1,4 +1,4 @@
-"""Precision over recall, and recall over the size of objects, at an IoU of 0.5."""
+"""Precision over recall, and recall over object size, at an IoU of 0.5."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mrqm.evaluation.analysis.outcomes import RIGHT, Outcomes
 from mrqm.evaluation.protocols.matching import Array
 
 SIZE_EDGES = np.array([0, 4, 6, 8, 10, 12, 16, 20, 26, 32, 48, 64, 96, 128, 192, np.inf])
-"""Square roots of the area in px between which recall is measured."""
+"""Edges of the size bins of recall: square roots of the area in px."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class RecallBySize:
 
     Attributes:
         edges: (B + 1,) square roots of the area in px.
-        recall: (B,) share found at any score; NaN where there are no objects.
-        objects: (B,) how many there are.
+        recall: (B,) fraction of the objects detected at any score; NaN without objects.
+        objects: (B,) number of objects.
     """
 
     edges: Array
@@ -30,7 +30,7 @@ class RecallBySize:
 
 
 def precision_over_recall(outcomes: Outcomes) -> Array:
-    """(C, 101) interpolated precision at recalls 0, 0.01, …, 1; NaN for classes without objects."""
+    """Interpolate the precision of each class, (C, 101), at recalls 0, 0.01, …, 1; NaN for classes without objects."""
     curves = np.full((outcomes.num_classes, 101), np.nan)
     for label in range(outcomes.num_classes):
         here, total = outcomes.labels == label, int((outcomes.object_labels == label).sum())
@@ -41,7 +41,15 @@ def precision_over_recall(outcomes: Outcomes) -> Array:
 
 
 def recall_by_size(outcomes: Outcomes, edges: Array = SIZE_EDGES) -> RecallBySize:
-    """Recall between the edges, over all classes."""
+    """Compute recall per size bin over all classes.
+
+    Args:
+        outcomes: outcomes of all detections and objects.
+        edges: (B + 1,) edges of the bins, square roots of the area in px.
+
+    Returns:
+        The recall of each bin.
+    """
     bins = np.searchsorted(edges, outcomes.object_sizes, side="right") - 1
     objects = np.bincount(bins, minlength=len(edges) - 1)
     found = np.bincount(bins, weights=outcomes.found, minlength=len(edges) - 1)

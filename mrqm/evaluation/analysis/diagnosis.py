@@ -1,7 +1,7 @@
-"""Why results that may be good score next to nothing: how well they would fit if they were read otherwise.
+"""Diagnosis of results with a score near zero: other readings of the file under which they fit.
 
 The measure is the best IoU that each object has with a detection, averaged over objects: first with detections of any
-class, until it is clear what the boxes are and of which images; then with those of its own class.
+class, to find the format of the boxes and the meaning of image ids; then with those of its own class.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from mrqm.structures.annotations import ImageRecord
 from mrqm.structures.detections import ImageDetections
 
 SAMPLE = 2000
-"""Objects that are looked at, in images taken evenly from all."""
+"""Number of objects in the sample, in images spread evenly over all."""
 MOST_DETECTIONS = 500
-"""Of an image, the best."""
+"""Greatest number of detections taken from an image, the best ones."""
 FITS, BETTER = 0.3, 2.0
-"""A reading is believed that has at least this mean IoU, and at least so many times that of the results as they are."""
+"""Least mean IoU of an accepted reading, and least factor by which it exceeds that of the results as they are."""
 CLOSE = 0.9
-"""A meaning of classes is believed under which objects are found by nearly as much as by detections of any class."""
+"""Least ratio of the IoU with objects of the same class to that with any, at which a meaning of classes is accepted."""
 SHOWN = 3
-"""Other readings that are shown."""
+"""Number of other readings that are shown."""
 
 
 class Fit(NamedTuple):
@@ -38,11 +38,11 @@ class Fit(NamedTuple):
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """How well results fit.
+    """Fit of results under several readings.
 
     Attributes:
-        fits: of the results as they are, and of the readings that fit best.
-        advice: what the results most likely are; or that nothing fits better.
+        fits: fits of the results as they are, and of the best other readings.
+        advice: most likely reading of the results, or the statement that no other fits better.
     """
 
     fits: tuple[Fit, ...]
@@ -56,11 +56,11 @@ def diagnose(
 
     Args:
         records: annotated images.
-        detections: what was found in each of them, by falling score, as it was read.
-        classes: names in label order.
+        detections: detections in each image, in descending order of score, as read from the file.
+        classes: class names in label order.
 
     Returns:
-        Which readings fit best, and what to make of it.
+        The best readings, and advice.
     """
     sample = _Sample(records, detections)
     own: list[int | None] = list(range(len(records)))
@@ -70,9 +70,9 @@ def diagnose(
     tried += [(Fit(what, sample.fit(plain, of)), plain, of) for what, of in image_readings(records).items()]
     tried.sort(key=lambda entry: -entry[0].iou)
     best, form, images = tried[0]
-    believed = _is_better(best, as_is)
-    advice = [best.what] if believed else []
-    if not believed:
+    accepted = _is_better(best, as_is)
+    advice = [best.what] if accepted else []
+    if not accepted:
         best, form, images = as_is, plain, own
     fits = [as_is, *(fit for fit, _, _ in tried[:SHOWN])]
     if best.iou >= FITS:
@@ -82,22 +82,23 @@ def diagnose(
             fitting = [fit.what for fit in other if fit.iou >= CLOSE * best.iou]
             confusion = sample.confuse(form, images, len(classes))
             advice.append(fitting[0] if fitting else _describe_classes(confusion, classes))
-    said = " and ".join(advice)
-    return Diagnosis(tuple(fits), f"they fit if read so: {said}" if said else "no other reading fits better")
+    reading = " and ".join(advice)
+    conclusion = f"they fit if read as follows: {reading}" if reading else "no other reading fits better"
+    return Diagnosis(tuple(fits), conclusion)
 
 
 def _fit_classes(
     sample: _Sample, form: BoxReading, images: Sequence[int | None], classes: Sequence[str]
 ) -> tuple[Fit, list[Fit]]:
-    """The fit with objects of the same class, and of other meanings of classes, best first."""
+    """Compute the fit with objects of the same class, and of other meanings of classes, best first."""
     own = np.arange(len(classes))
-    of_class = Fit("so, with objects of the same class only", sample.fit(form, images, own))
+    of_class = Fit("with objects of the same class only", sample.fit(form, images, own))
     others = [Fit(what, sample.fit(form, images, meant)) for what, meant in class_readings(classes).items()]
     return of_class, sorted(others, key=lambda fit: -fit.iou)
 
 
 def _describe_classes(confusion: Array, classes: Sequence[str]) -> str:
-    """Which class of the annotations the detections of each class lie on most."""
+    """Describe the class of the annotations that the detections of each class overlap most."""
     pairs = [
         f"{name} is {classes[int(row.argmax())]}"
         for name, row in zip(classes, confusion, strict=True)
@@ -111,19 +112,23 @@ def _is_better(fit: Fit, than: Fit) -> bool:
 
 
 class _Sample:
-    """Some of the images, with all objects that are to be found in them."""
+    """Sample of the images, with all objects in them that a detector has to detect."""
 
     def __init__(self, records: Sequence[ImageRecord], detections: Sequence[ImageDetections]) -> None:
         self._records, self._detections = records, detections
         self._chosen = list(_choose(records))
 
     def fit(self, form: BoxReading, images: Sequence[int | None], meant: Array | None = None) -> float:
-        """Mean over objects of the best IoU.
+        """Average the best IoU over objects.
 
         Args:
-            form: of the boxes.
-            images: for each record the position of the one whose detections it has; None for none.
-            meant: the label that each label stands for, to be the object's; None: detections of any class count.
+            form: format of the boxes.
+            images: position of the record whose detections each record has; None for no detections.
+            meant: (C,) class that each label stands for, which has to be the object's; None counts detections of any
+                class.
+
+        Returns:
+            The mean IoU; 0 without objects.
         """
         best = []
         for ious, found, objects in self._compare(form, images):
@@ -132,7 +137,7 @@ class _Sample:
         return float(np.concatenate(best).mean()) if best else 0.0
 
     def confuse(self, form: BoxReading, images: Sequence[int | None], num_classes: int) -> Array:
-        """(C, C): best IoUs, summed by the class of the detection and that of the object."""
+        """Sum the best IoUs by the class of the detection and that of the object, (C, C)."""
         sums = np.zeros((num_classes, num_classes))
         for ious, found, objects in self._compare(form, images):
             if len(found):
@@ -140,7 +145,7 @@ class _Sample:
         return sums
 
     def _compare(self, form: BoxReading, images: Sequence[int | None]) -> Iterator[tuple[Array, Array, Array]]:
-        """IoUs (K, N), labels of detections (K,) and of objects (N,), of each image."""
+        """Yield IoUs (K, N), labels of detections (K,) and of objects (N,), of each image."""
         nothing = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=np.int64))
         for index in self._chosen:
             source, record = images[index], self._records[index]
@@ -152,7 +157,7 @@ class _Sample:
 
 
 def _choose(records: Sequence[ImageRecord]) -> Iterator[int]:
-    """Positions of images with objects, spread evenly, until there are enough objects."""
+    """Yield the positions of images with objects, spread evenly, until there are enough objects."""
     there = [index for index, record in enumerate(records) if record.truth.is_object.any()]
     objects = sum(int(records[index].truth.is_object.sum()) for index in there)
     yield from there[:: max(1, objects // SAMPLE)]

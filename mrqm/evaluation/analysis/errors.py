@@ -1,15 +1,15 @@
-"""Why AP is lost: the errors of TIDE (Bolya et al., ECCV 2020), per class and per size of object.
+"""Causes of lost AP: the errors of TIDE (Bolya et al., ECCV 2020), per class and per object size.
 
-Every wrong detection has one error, by its overlap with the objects (0.5 is enough, under 0.1 is nothing):
+Every wrong detection has one error, by its overlap with the objects (foreground from 0.5, background up to 0.1):
 
     Loc   an object of its class, badly placed          Cls   an object of another class, well placed
-    Dupe  an object that a better detection has         Bkg   nothing there
-    Both  badly placed, and of another class            Miss  an object that no detection could be mended to find
+    Dupe  an object that a better detection has         Bkg   no object
+    Both  badly placed, and of another class            Miss  an object that no fixed detection would match
 
-What an error costs is the AP50 that mending it alone would give: Loc and Cls become right (once per object), Dupe,
-Bkg and Both vanish, a missed object need not be found. FP removes all wrong detections, FN all objects not found;
-they overlap with the others, and the costs need not add up. A class of which nothing would be left to find has an AP50
-of 0, as in tidecv: misses cost it nothing.
+The cost of an error is the AP50 that fixing it alone would give: Loc and Cls become right (once per object), Dupe,
+Bkg and Both are removed, a missed object is not counted. FP removes all wrong detections, FN all undetected objects;
+they overlap with the others, and the costs need not add up. A class without objects left after a fix has an AP50
+of 0, as in tidecv: misses then cost nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mrqm.evaluation.protocols.matching import Array
 ERRORS = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss", "FP", "FN")
 _KINDS = (CLASS, LOCATION, BOTH, DUPLICATE, BACKGROUND)  # in the order of ERRORS
 SIZE_BINS = {"< 12": (0, 12), "12-20": (12, 20), "20-32": (20, 32), "32-96": (32, 96), "> 96": (96, np.inf)}
-"""Name → (least, less than) square root of the box's area in px."""
+"""Size bins: name → (least, less than) square root of the box's area in px."""
 
 RECALL_POINTS = np.linspace(0, 1, 101)
 
@@ -35,10 +35,10 @@ class ErrorAnalysis:
     """Costs of errors; NaN where a class has no objects of that size.
 
     Attributes:
-        ap50: (1 + S, C): over all sizes, then of each of `SIZE_BINS`; C classes.
-        lost: (1 + S, C, 8) AP50 that mending each of `ERRORS` would give.
-        counts: (1 + S, C, 8) how often each error occurs.
-        objects: (1 + S, C) how many there are to find.
+        ap50: (1 + S, C) AP50 over all sizes, then in each of `SIZE_BINS`, of C classes.
+        lost: (1 + S, C, 8) AP50 that fixing each of `ERRORS` would give.
+        counts: (1 + S, C, 8) number of occurrences of each error.
+        objects: (1 + S, C) number of objects.
     """
 
     ap50: Array
@@ -48,27 +48,27 @@ class ErrorAnalysis:
 
     @property
     def with_objects(self) -> Array:
-        """(1 + S,) classes that have objects."""
+        """(1 + S,) number of classes that have objects."""
         return (self.objects > 0).sum(axis=1)
 
     @property
     def without_find(self) -> Array:
-        """(1 + S,) classes that have objects, none of which is found: FN costs them nothing, nor often does Miss."""
+        """(1 + S,) number of classes with objects of which none is detected; FN, and often Miss, costs them nothing."""
         return ((self.objects > 0) & (self.counts[..., ERRORS.index("FN")] == self.objects)).sum(axis=1)
 
     @property
     def mean_ap50(self) -> Array:
-        """(1 + S,) over the classes that have objects."""
+        """(1 + S,) mean AP50 over the classes that have objects."""
         return _mean_over_classes(self.ap50)
 
     @property
     def mean_lost(self) -> Array:
-        """(1 + S, 8) over the classes that have objects."""
+        """(1 + S, 8) mean cost over the classes that have objects."""
         return _mean_over_classes(self.lost)
 
 
 def decompose(outcomes: Outcomes) -> ErrorAnalysis:
-    """Cost of each error over all sizes, and within the objects of each size bin and the detections nearest to them."""
+    """Compute the cost of each error over all sizes, and per size bin of objects with the nearest detections."""
     parts = [outcomes, *(outcomes.of_size(least, below) for least, below in SIZE_BINS.values())]
     tallies = [[_decompose_class(part, label) for label in range(outcomes.num_classes)] for part in parts]
     ap50, lost, counts = (
@@ -79,15 +79,15 @@ def decompose(outcomes: Outcomes) -> ErrorAnalysis:
 
 
 def interpolated_precision(scores: Array, right: Array, objects: int) -> Array:
-    """Highest precision at each of 101 recalls or above, as COCO reads it.
+    """Compute the highest precision at each of 101 recalls or above, as COCO does.
 
     Args:
-        scores: (D,).
-        right: (D,) bool.
-        objects: how many there are to find.
+        scores: (D,) scores.
+        right: (D,) bool, True for true positives.
+        objects: number of objects.
 
     Returns:
-        (101,); all 0 where nothing is to be found.
+        (101,) precision; all 0 without objects.
     """
     if not objects:
         return np.zeros(len(RECALL_POINTS))
@@ -99,7 +99,7 @@ def interpolated_precision(scores: Array, right: Array, objects: int) -> Array:
 
 
 def _decompose_class(outcomes: Outcomes, label: int) -> tuple[float, Sequence[float], Sequence[int]]:
-    """AP50 of one class, what each error costs it, and how many there are."""
+    """Compute the AP50 of one class, the cost of each error and the number of its occurrences."""
     here = outcomes.labels == label
     kinds = outcomes.kinds[here]
     of_class = outcomes.object_labels == label
@@ -109,14 +109,14 @@ def _decompose_class(outcomes: Outcomes, label: int) -> tuple[float, Sequence[fl
     if not total:
         return np.nan, [np.nan] * len(ERRORS), counts
 
-    def average(kept: Array, mended: Array, objects: int) -> float:
-        scores = np.concatenate([outcomes.scores[kept], outcomes.scores[mended]])
-        right = np.concatenate([outcomes.kinds[kept] == RIGHT, np.ones(mended.sum(), dtype=bool)])
+    def average(kept: Array, corrected: Array, objects: int) -> float:
+        scores = np.concatenate([outcomes.scores[kept], outcomes.scores[corrected]])
+        right = np.concatenate([outcomes.kinds[kept] == RIGHT, np.ones(corrected.sum(), dtype=bool)])
         return float(interpolated_precision(scores, right, objects).mean())
 
     none = np.zeros(len(here), dtype=bool)
-    mendable = outcomes.mendable & (outcomes.target_labels == label)
-    fixed = [average(here & (outcomes.kinds != kind), mendable & (outcomes.kinds == kind), total) for kind in _KINDS]
+    fixable = outcomes.fixable & (outcomes.target_labels == label)
+    fixed = [average(here & (outcomes.kinds != kind), fixable & (outcomes.kinds == kind), total) for kind in _KINDS]
     fixed += [
         average(here, none, total - missed),
         average(here & (outcomes.kinds == RIGHT), none, total),

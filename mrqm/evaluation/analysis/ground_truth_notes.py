@@ -1,4 +1,4 @@
-"""What a reader of scores should know of the ground truth that they were taken from."""
+"""Remarks on ground truth that affect the interpretation of scores."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from mrqm.structures.annotations import ROUNDING, ImageRecord, clip_to_image, xywh_to_xyxy
 
 AREA_TOLERANCE = 0.01
-"""Share of its box's area by which an annotated area may differ before it is worth a remark."""
+"""Difference of an annotated area from its box's area, as a fraction of the latter, above which it is remarked."""
 
 
 def describe_ground_truth(records: Sequence[ImageRecord]) -> list[str]:
-    """Sentences on annotations that other tools, or training, may take otherwise; none if there are none."""
+    """Describe, in sentences, annotations that other tools or training treat differently."""
     odd, flagged, differing, objects = 0, 0, 0, 0
     for record in records:
         truth = record.truth.take(record.truth.labels >= 0)
@@ -31,8 +31,8 @@ def describe_ground_truth(records: Sequence[ImageRecord]) -> list[str]:
                 odd,
                 "leave their image or have no area; scored as annotated, though training gets them repaired",
             ),
-            (flagged, "are flagged as ignored and need not be found; pycocotools passes over that flag"),
-            (differing, "have an annotated area unlike their box's; sizes such as AP_small go by the annotated one"),
+            (flagged, "are flagged as ignored, so that detecting them is optional; pycocotools does not use that flag"),
+            (differing, "have an annotated area unlike their box's; metrics such as AP_small use the annotated one"),
         )
         if count
         for text in [f"{count} of {objects} annotated objects {text}"]

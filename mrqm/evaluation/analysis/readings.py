@@ -1,4 +1,4 @@
-"""Other ways to read the boxes, images and classes of results than the ones that result files are meant to have."""
+"""Alternative readings of the boxes, images and classes in result files, such as other box formats or id offsets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mrqm.structures.annotations import ImageRecord
 
 Size = tuple[int, int]
 Unit = Callable[[Size], tuple[float, float]]
-"""From (height, width) of an image to the px that a unit has along each."""
+"""Function from an image's (height, width) to the px of a unit along each."""
 
 _FORMS: Mapping[str, Callable[[Array], Array]] = {
     "[left, top, width, height]": lambda b: b,
@@ -29,16 +29,16 @@ _UNITS: dict[str, Unit] = {
     "px of the image at half its size": lambda size: (2, 2),
 }
 _SIDES = (320, 416, 512, 608, 640, 768, 800, 896, 960, 1024, 1280, 1333, 1536, 1920, 2048)
-"""To which tools often resize the longer side of images."""
+"""Lengths in px to which tools often resize the longer side of images."""
 
 
 class BoxReading(NamedTuple):
-    """A form of four numbers in some unit.
+    """Format of four numbers in some unit.
 
     Attributes:
-        what: the form and the unit, for people.
-        form: from (K, 4) numbers to (K, 4) left, top, width, height in the unit.
-        unit: the unit.
+        what: description of format and unit.
+        form: function from (K, 4) numbers to (K, 4) left, top, width, height in the unit.
+        unit: unit of the numbers.
     """
 
     what: str
@@ -46,17 +46,25 @@ class BoxReading(NamedTuple):
     unit: Unit
 
     def read(self, numbers: Array, size: Size) -> Array:
-        """(K, 4) xywh in px; sides below 0 become 0."""
+        """Convert numbers to boxes.
+
+        Args:
+            numbers: (K, 4) numbers of the file.
+            size: (height, width) of the image in px.
+
+        Returns:
+            (K, 4) boxes, xywh in px; negative sides become 0.
+        """
         y, x = self.unit(size)
         boxes = self.form(numbers) * np.array([x, y, x, y], dtype=np.float64)
         return np.concatenate([boxes[:, :2], boxes[:, 2:].clip(min=0)], axis=1)
 
 
 def box_readings(sizes: Collection[Size]) -> list[BoxReading]:
-    """All that is tried, the right one first; of units that are one for all sizes, only the first.
+    """List all readings of boxes, the right one first; of units that are equal for all sizes, only the first.
 
     Args:
-        sizes: (height, width) of the images.
+        sizes: (height, width) of the images in px.
     """
     differing: dict[tuple[tuple[float, float], ...], tuple[str, Unit]] = {}
     for name, unit in (_UNITS | {f"px of the image resized to {side}": _resized_to(side) for side in _SIDES}).items():
@@ -69,10 +77,13 @@ def box_readings(sizes: Collection[Size]) -> list[BoxReading]:
 
 
 def image_readings(records: Sequence[ImageRecord]) -> dict[str, list[int | None]]:
-    """For each other meaning of image ids the position of the record whose detections each record would have.
+    """Find the record whose detections each record would have under other meanings of image ids.
 
     Args:
-        records: of which all ids are numbers, or there is no other meaning.
+        records: annotated images; unless all ids are numbers, there is no other meaning.
+
+    Returns:
+        Positions of records, None for no detections, by description of the meaning.
     """
     ids = [record.image_id for record in records]
     if not all(isinstance(image_id, int) for image_id in ids):
@@ -99,10 +110,13 @@ def image_readings(records: Sequence[ImageRecord]) -> dict[str, list[int | None]
 
 
 def class_readings(classes: Sequence[str]) -> dict[str, Array]:
-    """For each other meaning of category ids the label that each label stands for; -1 for none.
+    """List the label that each label would stand for under other meanings of category ids.
 
     Args:
-        classes: names in label order.
+        classes: class names in label order.
+
+    Returns:
+        (C,) labels, -1 for none, by description of the meaning.
     """
     labels = np.arange(len(classes))
     found = {

@@ -1,1 +1,1 @@
-"""The protocols of COCO, VisDrone and SODA-D."""
+"""Evaluation protocols of COCO, VisDrone and SODA-D."""

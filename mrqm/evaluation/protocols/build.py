@@ -1,4 +1,4 @@
-"""The protocol that a name and a configuration stand for."""
+"""Construction of protocols by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ ProtocolName = Literal["coco", "coco-drop-ignored", "visdrone", "soda-d"]
 
 
 def build_protocol(name: ProtocolName, settings: EvaluationConfig) -> Protocol:
-    """COCO's protocol takes area bins from the configuration, and a limit beyond its own; the others are fixed."""
+    """Build a protocol.
+
+    COCO's protocol takes area bins from the configuration, and a limit above its own; the others are fixed.
+
+    Args:
+        name: name of the protocol.
+        settings: configuration of the evaluation.
+
+    Returns:
+        The protocol.
+    """
     dense_limit = settings.max_detections if settings.max_detections > COCO_LIMITS[-1] else None
     match name:
         case "coco":

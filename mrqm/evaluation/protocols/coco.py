@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from typing_extensions import override
+
 from mrqm.evaluation.protocols.coco_accumulation import AreaRange, accumulate
 from mrqm.evaluation.protocols.matching import ScoredImage
 from mrqm.evaluation.protocols.protocol import DetectionLimit, Protocol, pair_all
@@ -19,16 +21,16 @@ COCO_LIMITS = (1, 10, 100)
 
 @dataclass(frozen=True)
 class CocoProtocol(Protocol):
-    """AP over 101 recall points, IoU 0.50:0.05:0.95; crowds and ignored objects are neither right nor wrong.
+    """AP over 101 recall points, IoU 0.50:0.05:0.95; crowds and ignored objects count neither way.
 
-    Areas of objects are those that their annotations give, which COCO takes from masks.
+    Areas of objects are the annotated ones, which COCO computes from masks.
 
     Args:
         area_bins: name → (least, most) area in px², both inclusive.
-        max_detections: rising limits per image and class; every AP uses the last.
-        dense_limit: a further limit, with which AP and AR are given too; None: none.
-        without_class: what annotations of no class, such as ignored regions, are: crowds of every class that `excuse`
-            detections in them, or nothing at all.
+        max_detections: ascending limits of detections per image and class; every AP uses the last.
+        dense_limit: further limit for which AP and AR are reported too; None for none.
+        without_class: treatment of annotations without a class, such as ignored regions: `excuse` makes them crowds of
+            every class, `drop` leaves them out.
     """
 
     area_bins: Mapping[str, AreaRange] = field(default_factory=lambda: COCO_AREAS)
@@ -38,18 +40,18 @@ class CocoProtocol(Protocol):
 
     @property
     def name(self) -> str:
-        """`coco`, or `coco-drop-ignored` where annotations of no class are dropped."""
+        """`coco`, or `coco-drop-ignored` where annotations without a class are dropped."""
         return "coco" if self.without_class == "excuse" else "coco-drop-ignored"
 
     @property
     def version(self) -> str:
-        """The rules' version and the settings that change figures."""
+        """Version of the rules with the settings that change metrics."""
         bins = " ".join(f"{name}={least:g}-{most:g}" for name, (least, most) in self.area_bins.items())
         return f"2 maxDets={','.join(map(str, self._limits))} {bins}"
 
     @property
     def comparable_with(self) -> str:
-        """The tool, and what becomes of ignored regions."""
+        """Tool with the same rules, and the treatment of ignored regions."""
         limits = ", ".join(map(str, self.max_detections))
         regions = (
             "ignored regions and others as crowds of every class"
@@ -67,10 +69,11 @@ class CocoProtocol(Protocol):
     def _limits(self) -> tuple[int, ...]:
         return self.max_detections if self.dense_limit is None else (*self.max_detections, self.dense_limit)
 
+    @override
     def score(
         self, records: Sequence[ImageRecord], detections: Sequence[ImageDetections], classes: Sequence[str]
     ) -> dict[str, float]:
-        """`AP`, `AP50`, `AP75`, `AP_<bin>`, `AP@<dense limit>`, `AR@<limit>`, `AR_<bin>`, `AP/<class>`."""
+        """Compute `AP`, `AP50`, `AP75`, `AP_<bin>`, `AP@<dense limit>`, `AR@<limit>`, `AR_<bin>`, `AP/<class>`."""
         images = pair_all(records, detections)
         if self.without_class == "drop":
             images = [_drop_without_class(image) for image in images]

@@ -1,4 +1,4 @@
-"""pycocotools behind arrays: precision and recall for any area ranges and limits of detections."""
+"""Adapter of pycocotools: precision and recall for any area ranges and limits of detections."""
 
 from __future__ import annotations
 
@@ -17,26 +17,59 @@ AreaRange = tuple[float, float]
 
 
 class Curves(NamedTuple):
-    """What pycocotools accumulates; -1 where a class has no object in an area range."""
+    """Precision and recall as pycocotools accumulates them; -1 where a class has no object in an area range."""
 
     precision: Array  # (10 IoU, 101 recall points, class, area range, limit)
     recall: Array  # (10 IoU, class, area range, limit)
 
     def headline(self, area: int = 0, limit: int = 0) -> dict[str, float]:
-        """`AP`, `AP50` and `AP75` of one area range."""
+        """Average precision over classes at several IoU thresholds.
+
+        Args:
+            area: index of the area range.
+            limit: index of the limit of detections.
+
+        Returns:
+            `AP`, `AP50` and `AP75`; NaN without objects.
+        """
         precision = self.precision[..., area, limit]
         return {"AP": _mean(precision), "AP50": _mean(precision[0]), "AP75": _mean(precision[5])}
 
     def ap(self, area: int, limit: int) -> float:
-        """Average precision over IoU and classes."""
+        """Average precision over IoU thresholds and classes.
+
+        Args:
+            area: index of the area range.
+            limit: index of the limit of detections.
+
+        Returns:
+            The AP in [0, 1]; NaN without objects.
+        """
         return _mean(self.precision[..., area, limit])
 
     def ar(self, area: int, limit: int) -> float:
-        """Recall averaged over IoU and classes."""
+        """Average recall over IoU thresholds and classes.
+
+        Args:
+            area: index of the area range.
+            limit: index of the limit of detections.
+
+        Returns:
+            The AR in [0, 1]; NaN without objects.
+        """
         return _mean(self.recall[..., area, limit])
 
     def ap_of_classes(self, classes: Sequence[str], area: int, limit: int) -> dict[str, float]:
-        """`AP/<class>` of every class."""
+        """Average precision of every class over IoU thresholds.
+
+        Args:
+            classes: class names in label order.
+            area: index of the area range.
+            limit: index of the limit of detections.
+
+        Returns:
+            `AP/<class>` of every class; NaN for classes without objects.
+        """
         return {f"AP/{name}": _mean(self.precision[:, :, k, area, limit]) for k, name in enumerate(classes)}
 
 
@@ -46,14 +79,17 @@ def accumulate(
     """Run pycocotools.
 
     IoU 0.50:0.05:0.95, 101 recall points, matching per image and class. A detection of which half or more lies in a
-    crowd is neither right nor wrong, nor is one detection of an ignored object. Annotations without a class count as
+    crowd counts neither way, nor does one detection of an ignored object. Annotations without a class count as
     annotations of every class.
 
     Args:
-        images: of equal scores in several images, the earlier image's counts as the higher one.
-        classes: names in label order.
+        images: images to score; of equal scores, the earlier image's rank first.
+        classes: class names in label order.
         areas: (least, most) area in px², both inclusive.
-        limits: rising numbers of detections per image and class that are counted.
+        limits: ascending numbers of detections per image and class that count.
+
+    Returns:
+        Precision and recall for every area range and limit.
     """
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         evaluation = _SparseCOCOeval(
@@ -70,12 +106,12 @@ def accumulate(
 
 
 class _SparseCOCOeval(COCOeval):
-    """COCOeval that compares only the pairs that overlap: the same matches, many times faster in dense images."""
+    """COCOeval that compares only overlapping pairs: the same matches, many times faster in dense images."""
 
     def evaluateImg(  # noqa: N802 - pycocotools' name
         self, image_id: int, label: int, area: Sequence[float], limit: int
     ) -> dict[str, Any] | None:
-        """Match one image's detections of one class; returns the entries that `accumulate` reads, by falling score."""
+        """Match one image's detections of one class; return the entries that `accumulate` reads, by score."""
         objects, found = self._gts[image_id, label], self._dts[image_id, label]
         if not objects and not found:
             return None
@@ -103,7 +139,7 @@ def _coco(images: int, classes: Sequence[str], annotations: list[dict[str, Any]]
     coco.dataset = {
         "images": [{"id": image_id} for image_id in range(images)],
         "categories": [{"id": label, "name": name} for label, name in enumerate(classes)],
-        # ids from 1: pycocotools takes a match with id 0 for no match
+        # ids from 1: pycocotools treats a match with id 0 as no match
         "annotations": [{"id": i, **annotation} for i, annotation in enumerate(annotations, start=1)],
     }
     coco.createIndex()
@@ -111,7 +147,7 @@ def _coco(images: int, classes: Sequence[str], annotations: list[dict[str, Any]]
 
 
 def _objects(images: Sequence[ScoredImage], num_classes: int) -> list[dict[str, Any]]:
-    """Annotations as pycocotools wants them; it overwrites their key `ignore`, hence `passed_over`."""
+    """Convert annotations for pycocotools; it overwrites their key `ignore`, hence `passed_over`."""
     annotations = []
     for image_id, (*_, truth) in enumerate(images):
         columns = (truth.boxes_xywh, truth.labels, truth.areas, truth.crowd.astype(int), ~truth.is_object)
@@ -133,6 +169,6 @@ def _detections(images: Sequence[ScoredImage]) -> list[dict[str, Any]]:
 
 
 def _mean(values: Array) -> float:
-    """Mean of the entries that pycocotools filled; -1 marks classes and areas without objects."""
+    """Average the entries that pycocotools filled; -1 marks classes and areas without objects."""
     filled = values[values > -1]
     return float(filled.mean()) if filled.size else float("nan")

@@ -1,4 +1,4 @@
-"""VisDrone's figures for result texts that are not sorted by score: its toolkit counts the first rows as they stand."""
+"""VisDrone's metrics for result texts that are not sorted by score: the toolkit counts the first rows in file order."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from mrqm.structures.detections import ImageDetections
 def score_as_written(
     records: Sequence[ImageRecord], as_written: Sequence[ImageDetections], classes: Sequence[str]
 ) -> dict[str, float]:
-    """Score texts as the toolkit does: of an image the first 500 rows, and for `AR@<limit>` the first so many.
+    """Score result texts as the toolkit does, by the first rows of an image in file order.
+
+    Metrics use the first 500 rows, `AR@<limit>` the first `limit` rows.
 
     Args:
         records: annotated images.
-        as_written: what was found in each of them, in the order of the rows.
-        classes: names in label order.
+        as_written: detections in each image, in the order of the rows.
+        classes: class names in label order.
 
     Returns:
         Metrics named as by `VisDroneProtocol`, without its prefix.
@@ -35,7 +37,7 @@ def score_as_written(
 
 
 def _take_first(record: ImageRecord, found: ImageDetections, limit: int) -> ImageDetections:
-    """The first rows of an image; those in ignored regions are not counted."""
+    """Take the first rows of an image, not counting those in ignored regions."""
     regions = record.truth.boxes_xywh[record.truth.labels == IGNORED_REGION]
     rows = outside(found.boxes_xywh, regions, record.size).nonzero()[0][:limit]
     return ImageDetections(found.boxes_xywh[rows], found.scores[rows], found.labels[rows])

@@ -1,4 +1,4 @@
-"""Greedy matching of detections to objects, as COCO and VisDrone's toolkit do it, and the image form they work on."""
+"""Greedy matching of detections to objects, as in COCO's and VisDrone's tools, and the form of an image for it."""
 
 from __future__ import annotations
 
@@ -18,47 +18,55 @@ IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
 
 class ScoredImage(NamedTuple):
-    """One image's ground truth and what was found in it; boxes are float64 xywh in native px."""
+    """One image's detections and ground truth; boxes are float64 xywh in native px."""
 
-    boxes_xywh: Array  # (K, 4), by falling score
+    boxes_xywh: Array  # (K, 4), in descending order of score
     scores: Array  # (K,)
     labels: Array  # (K,)
     truth: GroundTruth
 
 
 def pair(record: ImageRecord, detections: ImageDetections) -> ScoredImage:
-    """An image's annotation and what was found in it, in the form that is scored."""
+    """Combine an image's annotations and detections for scoring.
+
+    Args:
+        record: annotated image.
+        detections: detections in it, in any order.
+
+    Returns:
+        The image with detections in descending order of score.
+    """
     order = np.argsort(-detections.scores, kind="stable")
     return ScoredImage(detections.boxes_xywh[order], detections.scores[order], detections.labels[order], record.truth)
 
 
 def overlaps(found: Array, objects: Array, crowd: Array) -> Array:
-    """IoU of xywh boxes.
+    """Compute the IoU of xywh boxes.
 
     Args:
-        found: (D, 4).
-        objects: (G, 4).
-        crowd: (G,) objects for which it is the share of the detection that lies inside.
+        found: (D, 4) detections in px.
+        objects: (G, 4) objects in px.
+        crowd: (G,) bool, True for objects compared by the fraction of the detection that lies inside instead.
 
     Returns:
-        (D, G).
+        (D, G) overlaps in [0, 1].
     """
     if not len(found) or not len(objects):
         return np.zeros((len(found), len(objects)))
-    in_rows = (np.ascontiguousarray(boxes, dtype=np.float64) for boxes in (found, objects))  # all that it can read
+    in_rows = (np.ascontiguousarray(boxes, dtype=np.float64) for boxes in (found, objects))  # required by pycocotools
     return np.asarray(mask.iou(*in_rows, crowd.astype(np.uint8)))
 
 
 def match(ious: Array, thresholds: Array, ignored: Array, crowd: Array) -> Array:
-    """The highest score chooses first; of equal overlaps the later object wins.
+    """Match detections to objects greedily, by descending score; of equal overlaps the later object wins.
 
-    Only pairs that overlap enough are looked at, which makes it many times faster than pycocotools in dense images.
+    Only pairs that overlap enough are compared, which is many times faster than pycocotools in dense images.
 
     Args:
-        ious: (D, G), detections by falling score, ignored objects last.
-        thresholds: (T,) rising.
-        ignored: (G,) objects that do not count.
-        crowd: (G,) objects that any number of detections may match.
+        ious: (D, G) overlaps, detections in descending order of score, ignored objects last.
+        thresholds: (T,) ascending IoU thresholds.
+        ignored: (G,) bool, True for objects that do not count.
+        crowd: (G,) bool, True for objects that any number of detections may match.
 
     Returns:
         (T, D) index of the object that each detection matches, -1 for none.

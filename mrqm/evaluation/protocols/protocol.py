@@ -1,4 +1,4 @@
-"""What a benchmark counts: one object for each, and one set of detections scored under several of them."""
+"""Interface of evaluation protocols, and scoring of one set of detections under several of them."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ class DetectionLimit:
 
 
 class Protocol(ABC):
-    """The rules of a benchmark: what training and evaluation log under its name."""
+    """Rules of a benchmark; training and evaluation log metrics under its name."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """Prefix of its metrics, as in `coco/AP`."""
+        """Prefix of the metrics, as in `coco/AP`."""
 
     @property
     @abstractmethod
     def version(self) -> str:
-        """Differs wherever the same detections could get another figure."""
+        """Version that differs wherever the same detections could get another metric."""
 
     @property
     @abstractmethod
     def comparable_with(self) -> str:
-        """What else counts the same, in one sentence."""
+        """Tools with the same rules, in one sentence."""
 
     @property
     @abstractmethod
@@ -77,11 +77,11 @@ class Protocol(ABC):
 
         Args:
             records: annotated images.
-            detections: what was found in each of them.
-            classes: names in label order.
+            detections: detections in each image.
+            classes: class names in label order.
 
         Returns:
-            Metrics in [0, 1] by name; NaN where there is nothing to find.
+            Metrics in [0, 1] by name; NaN without objects.
 
         Raises:
             ValueError: records and detections differ in number.
@@ -89,7 +89,15 @@ class Protocol(ABC):
 
 
 def pair_all(records: Sequence[ImageRecord], detections: Sequence[ImageDetections]) -> list[ScoredImage]:
-    """Every image with what was found in it, in the order of image ids as in COCO's tools."""
+    """Combine annotations and detections of all images, in the order of image ids as in COCO's tools.
+
+    Args:
+        records: annotated images.
+        detections: detections in each image.
+
+    Returns:
+        The images for scoring.
+    """
     pairs = sorted(zip(records, detections, strict=True), key=lambda image: id_order(image[0].image_id))
     return [pair(record, found) for record, found in pairs]
 
@@ -100,7 +108,17 @@ def score_under(
     detections: Sequence[ImageDetections],
     classes: Sequence[str],
 ) -> dict[str, float]:
-    """Score one set of detections under several protocols; metrics are prefixed as in `coco/AP` and `visdrone/AP`."""
+    """Score one set of detections under several protocols.
+
+    Args:
+        protocols: evaluation protocols.
+        records: annotated images.
+        detections: detections in each image.
+        classes: class names in label order.
+
+    Returns:
+        Metrics with the protocol's name as prefix, as in `coco/AP` and `visdrone/AP`.
+    """
     return {
         f"{protocol.name}/{metric}": value
         for protocol in protocols

@@ -1,4 +1,4 @@
-"""SODA-D's protocol through pycocotools (Cheng et al., 2023; rules as in the benchmark's own tool)."""
+"""SODA-D's protocol through pycocotools (Cheng et al., 2023), with the rules of the benchmark's own tool."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from typing_extensions import override
 
 from mrqm.evaluation.protocols.coco_accumulation import AreaRange, accumulate
 from mrqm.evaluation.protocols.matching import ScoredImage
@@ -20,17 +21,17 @@ AREAS: dict[str, AreaRange] = {
     "gS": (400, 1024),
     "N": (1024, 2000),
 }
-"""Area ranges in px², both ends inclusive; the first is that of the headline."""
+"""Area ranges in px², both ends inclusive; the first is that of the headline metrics."""
 LIMITS = (100, 300, 1000)
 
 
 class SodaProtocol(Protocol):
-    """The headline counts small objects only, up to 1,024 px²; larger ones are neither right nor wrong.
+    """AP of small objects, up to 1,024 px²; larger ones count neither way.
 
-    Annotations of no class are left out, so a detection on one is a false positive. An object with the flag `ignore`
-    need not be found, and one detection of it costs nothing. The tool knows no crowds: they are objects to find. Every
-    AP counts 100 detections per image and class; recall of the bins counts 1,000. So does `AP/<class>`, as in the table
-    that the benchmark's tool prints: it does not average to the headline.
+    Annotations without a class are left out, so a detection on one is a false positive. Detecting an object with the
+    flag `ignore` is optional: one detection of it counts neither way. The tool has no crowds and treats them as
+    objects. Every AP counts 100 detections per image and class; recall of the bins counts 1,000. `AP/<class>` does too,
+    as in the table that the benchmark's tool prints: it does not average to the headline.
     """
 
     @property
@@ -40,7 +41,7 @@ class SodaProtocol(Protocol):
 
     @property
     def version(self) -> str:
-        """The rules' version."""
+        """Version of the rules."""
         return "2"
 
     @property
@@ -53,11 +54,12 @@ class SodaProtocol(Protocol):
         """The detections that AP counts."""
         return DetectionLimit(LIMITS[0], per_class=True)
 
+    @override
     def score(
         self, records: Sequence[ImageRecord], detections: Sequence[ImageDetections], classes: Sequence[str]
     ) -> dict[str, float]:
-        """`AP`, `AP50`, `AP75`, `AP_<bin>`, `AR@<limit>`, `AR_<bin>`, `AP/<class>`."""
-        images = [_as_the_tool_sees_it(image) for image in pair_all(records, detections)]
+        """Compute `AP`, `AP50`, `AP75`, `AP_<bin>`, `AR@<limit>`, `AR_<bin>`, `AP/<class>`."""
+        images = [_as_in_the_tool(image) for image in pair_all(records, detections)]
         curves = accumulate(images, classes, list(AREAS.values()), LIMITS)
         bins = list(AREAS)[1:]
         metrics = curves.headline()
@@ -67,6 +69,6 @@ class SodaProtocol(Protocol):
         return metrics | curves.ap_of_classes(classes, 0, -1)
 
 
-def _as_the_tool_sees_it(image: ScoredImage) -> ScoredImage:
+def _as_in_the_tool(image: ScoredImage) -> ScoredImage:
     truth = image.truth.take(image.truth.labels >= 0)
     return image._replace(truth=replace(truth, crowd=np.zeros(len(truth), dtype=bool)))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from typing_extensions import override
 
 from mrqm.evaluation.protocols.ignored_regions import outside
 from mrqm.evaluation.protocols.matching import IOU_THRESHOLDS, Array, ScoredImage, match, overlaps, pair
@@ -19,13 +20,14 @@ LIMITS = (1, 10, 100, 500)
 class VisDroneProtocol(Protocol):
     """All-point AP at 500 detections per image, IoU 0.50:0.05:0.95.
 
-    Objects and detections that lie in ignored regions are removed first; then the best detections of an image are
-    kept, over all classes together. Objects of other classes take no part: a detection on one is a false positive.
-    Unevaluated objects of a class (score 0) excuse detections that lie in them, but count as missed: the toolkit takes
-    recall over all annotations of a class. Its data has none, nor crowds, which excuse detections and do not count.
+    Objects and detections in ignored regions are removed first; then the best detections of an image are
+    kept, over all classes together. Objects of other classes are not used: a detection on one is a false positive.
+    Unevaluated objects of a class (score 0) excuse detections that lie in them, but count as missed, because the
+    toolkit computes recall over all annotations of a class. Its data has no such objects, nor crowds, which excuse
+    detections and do not count.
 
-    `AP` and the other plain names are the toolkit's own means over classes, which weigh a class by the number of
-    images that contain it; `AP_plain` and the like weigh all classes alike.
+    `AP` and the other plain names are the toolkit's own means over classes, which weight a class by the number of
+    images that contain it; `AP_plain` and the like weight all classes equally.
     """
 
     @property
@@ -35,7 +37,7 @@ class VisDroneProtocol(Protocol):
 
     @property
     def version(self) -> str:
-        """The rules' version."""
+        """Version of the rules."""
         return "2"
 
     @property
@@ -48,10 +50,11 @@ class VisDroneProtocol(Protocol):
         """The detections that AP counts."""
         return DetectionLimit(LIMITS[-1], per_class=False)
 
+    @override
     def score(
         self, records: Sequence[ImageRecord], detections: Sequence[ImageDetections], classes: Sequence[str]
     ) -> dict[str, float]:
-        """`AP`, `AP50`, `AP75` and `AR@<limit>`, each also with `_plain`, and `AP/<class>`."""
+        """Compute `AP`, `AP50`, `AP75` and `AR@<limit>`, each also with `_plain`, and `AP/<class>`."""
         parts: list[list[_Part]] = [[] for _ in classes]
         images = zip(records, detections, strict=True)
         for record, found in sorted(images, key=lambda image: image[0].path.name):  # as the toolkit lists files
@@ -69,17 +72,17 @@ class VisDroneProtocol(Protocol):
 
 
 class _Part(NamedTuple):
-    """One image's contribution to one class; detections by falling score."""
+    """Contribution of one image to one class; detections in descending order of score."""
 
     scores: Array  # (D,)
     ranks: Array  # (D,) among the detections of all classes in the image
     right: Array  # (10, D)
-    wrong: Array  # (10, D); what an unevaluated object excuses is neither
-    objects: int  # unevaluated ones included, crowds not
+    wrong: Array  # (10, D); detections excused by an unevaluated object are neither
+    objects: int  # including unevaluated ones, without crowds
 
 
 def _reduce(image: ScoredImage, size: tuple[int, int]) -> ScoredImage:
-    """What is left of an image without its ignored regions and after the limit."""
+    """Remove the ignored regions of an image with the boxes inside, then apply the limit."""
     truth = image.truth
     regions = truth.boxes_xywh[truth.labels == IGNORED_REGION]
     found = np.flatnonzero(outside(image.boxes_xywh, regions, size))[: LIMITS[-1]]
@@ -99,7 +102,7 @@ def _match_class(image: ScoredImage, label: int) -> _Part:
 
 
 def _average_precision(parts: Sequence[_Part]) -> Array:
-    """(10,) area under the falling envelope of precision over recall; NaN without objects."""
+    """Compute the (10,) area under the decreasing envelope of precision over recall; NaN without objects."""
     total = sum(part.objects for part in parts)
     if not total:
         return np.full(len(IOU_THRESHOLDS), np.nan)
@@ -112,7 +115,7 @@ def _average_precision(parts: Sequence[_Part]) -> Array:
 
 
 def _recall(parts: Sequence[_Part], limit: int) -> Array:
-    """(10,) share of objects found by the best detections of each image; NaN without objects."""
+    """Compute the (10,) fraction of the objects matched by the best detections of each image; NaN without objects."""
     total = sum(part.objects for part in parts)
     if not total:
         return np.full(len(IOU_THRESHOLDS), np.nan)
@@ -120,6 +123,6 @@ def _recall(parts: Sequence[_Part], limit: int) -> Array:
 
 
 def _mean(values: Array, weights: Array) -> float:
-    """Weighted mean over classes; NaN if no class has objects."""
+    """Average over classes with weights; NaN if no class has objects."""
     there = weights > 0
     return float(np.average(values[there], weights=weights[there])) if there.any() else float("nan")

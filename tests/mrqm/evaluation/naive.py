@@ -1,8 +1,4 @@
-"""The benchmarks' rules once more, by plain loops over dictionaries that know nothing of the project.
-
-An object is {"box": (x, y, w, h), "label": k, "area": px², "ignore": bool, "crowd": bool}, a detection
-{"box": …, "label": k, "score": s}. An image is a pair of lists, in the order of their files.
-"""
+"""Reference implementation of the benchmarks' rules, by plain loops over dictionaries without the project's code."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ THRESHOLDS = [0.5 + 0.05 * i for i in range(10)]
 
 
 def overlap(found: Box, box: Box, inside: bool = False) -> float:
-    """IoU, or the share of what was found that lies inside the box."""
+    """Compute IoU, or the fraction of the detection that lies inside the box."""
     width = min(found[0] + found[2], box[0] + box[2]) - max(found[0], box[0])
     height = min(found[1] + found[3], box[1] + box[3]) - max(found[1], box[1])
     if width <= 0 or height <= 0:
@@ -28,7 +24,7 @@ def overlap(found: Box, box: Box, inside: bool = False) -> float:
 
 
 def match(objects: list[dict[str, Any]], detections: list[dict[str, Any]], threshold: float) -> list[dict | None]:
-    """The object of each detection; objects have `passed_over`, those that have not come first."""
+    """Match detections to objects; objects have `passed_over`, those without it come first."""
     objects = sorted(objects, key=lambda o: o["passed_over"])
     taken: set[int] = set()
     result: list[dict | None] = []
@@ -51,7 +47,7 @@ def match(objects: list[dict[str, Any]], detections: list[dict[str, Any]], thres
 def outcomes(
     images: Sequence[Image], label: int, area: tuple[float, float], limit: int, threshold: float
 ) -> tuple[list[tuple[float, bool]], int]:
-    """(score, is right) of the detections that count, best first, and the number of objects to find."""
+    """List (score, is right) of the detections that count, best first, with the number of objects."""
     rows, objects_to_find = [], 0
     for truth, found in images:
         objects = [
@@ -70,7 +66,7 @@ def outcomes(
 
 
 def precisions(rows: Sequence[tuple[float, bool]], objects: int) -> tuple[list[float], list[float]]:
-    """Recall and the highest precision at that recall or above, after each detection."""
+    """List recall and the highest precision at that recall or above, after each detection."""
     right, recalls, raw = 0, [], []
     for number, (_, is_right) in enumerate(rows, start=1):
         right += is_right
@@ -82,7 +78,7 @@ def precisions(rows: Sequence[tuple[float, bool]], objects: int) -> tuple[list[f
 def coco_style(
     images: Sequence[Image], labels: int, area: tuple[float, float], limit: int, thresholds: Sequence[float] = ()
 ) -> tuple[float | None, float | None]:
-    """AP over 101 recall points and AR, averaged over thresholds and the classes that have objects."""
+    """Compute AP over 101 recall points and AR, averaged over thresholds and the classes that have objects."""
     aps, recalls_at_end = [], []
     for label in range(labels):
         for threshold in thresholds or THRESHOLDS:
@@ -97,7 +93,7 @@ def coco_style(
 
 
 def mark(regions: Sequence[Box], height: int, width: int) -> np.ndarray:
-    """(height + 1, width + 1) px of ignored regions, counted from 1, both ends inclusive, as the toolkit does."""
+    """Mark (height + 1, width + 1) px of ignored regions, counted from 1, both ends inclusive, as the toolkit does."""
     marked = np.zeros((height + 1, width + 1), dtype=bool)
     for box in regions:
         left, top, wide, high = (max(1, int(value)) for value in box)
@@ -106,7 +102,7 @@ def mark(regions: Sequence[Box], height: int, width: int) -> np.ndarray:
 
 
 def in_regions(box: Box, marked: np.ndarray) -> bool:
-    """Whether half of a box is covered by what is marked."""
+    """Tell whether half of a box is covered by marked px."""
     height, width = (side - 1 for side in marked.shape)
     x, y, w, h = (max(1, int(value + 0.5) if value > 0 else 0) for value in box)
     x, y = min(x, width), min(y, height)
@@ -114,7 +110,7 @@ def in_regions(box: Box, marked: np.ndarray) -> bool:
 
 
 def visdrone(images: Sequence[Image], labels: int, sizes: Sequence[tuple[int, int]]) -> dict[str, float]:
-    """AP, AP50, AP75 and AR@k as the toolkit prints them; regions are objects with label -1, others -2."""
+    """Compute AP, AP50, AP75 and AR@k as the toolkit prints them; regions are objects with label -1, others -2."""
     kept = []
     for (truth, found), size in zip(images, sizes, strict=True):
         marked = mark([o["box"] for o in truth if o["label"] == -1], *size)

@@ -23,7 +23,7 @@ def truth(
     image_id: int = 0,
     size: tuple[int, int] = (1000, 1000),
 ) -> ImageRecord:
-    """An annotated image from (xywh, label) pairs; `ignored` of a class are crowds, `flagged` ignored objects."""
+    """Make an annotated image from (xywh, label) pairs; `ignored` of a class are crowds, `flagged` ignored objects."""
     boxes, labels = _arrays([*objects, *ignored, *flagged])
     kind = np.repeat(np.arange(3), [len(objects), len(ignored), len(flagged)])
     ground_truth = make_ground_truth(boxes, labels, crowd=kind == 1, ignored=kind == 2)
@@ -31,13 +31,13 @@ def truth(
 
 
 def found(*rows: tuple[Box, int, float]) -> ImageDetections:
-    """Detections from (xywh, label, score), in the order of the rows."""
+    """Make detections from (xywh, label, score), in the order of the rows."""
     boxes, labels = _arrays([(box, label) for box, label, _ in rows])
     return ImageDetections(boxes, np.array([score for *_, score in rows], dtype=np.float64), labels)
 
 
 def perfect(record: ImageRecord, *, seed: int = 0, shuffled: bool = False) -> ImageDetections:
-    """Every object found where it is, with scores by chance."""
+    """Detect every object exactly, with random scores."""
     rng = np.random.default_rng(seed + record.image_id)
     scores = np.sort(rng.random(len(record.labels)))[::-1]
     order = rng.permutation(len(scores)) if shuffled else np.arange(len(scores))
@@ -46,7 +46,7 @@ def perfect(record: ImageRecord, *, seed: int = 0, shuffled: bool = False) -> Im
 
 
 def random_images(seed: int, images: int = 8) -> tuple[list[ImageRecord], list[ImageDetections]]:
-    """Integer boxes, many on the border of an area range, crowds, regions, tied scores, an image without objects."""
+    """Draw integer boxes, many on the border of an area range, crowds, regions, tied scores and an empty image."""
     rng = np.random.default_rng(seed)
     records, detections = [], []
     for image_id in rng.permutation(100)[:images].tolist():

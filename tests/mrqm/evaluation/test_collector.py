@@ -1,4 +1,4 @@
-"""A model's detections gathered in batches and over ranks score as the protocol scores them all at once."""
+"""Detections gathered in batches and over ranks, against the protocol's score of all at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Item = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 
 def scene() -> tuple[list[ImageRecord], list[ImageDetections], list[Item]]:
-    """Random images, whose coordinates float32 holds exactly, and the same as a model gives them."""
+    """Random images, whose coordinates float32 holds exactly, and the same as a model returns them."""
     records, detections = random_images(3)
     items = []
     for index, found in enumerate(detections):
@@ -81,7 +81,7 @@ def test_a_repeated_item_is_refused() -> None:
 
 
 def work(folder: Path) -> None:
-    """One of two processes: scores its share three ways and leaves what it got in the folder."""
+    """Run one of two processes: score its part three ways and write the results into the folder."""
     rank = dist.get_rank()
     _, _, items = scene()
     answers = {

@@ -1,4 +1,4 @@
-"""`mrqm evaluate --predictions` beside the benchmarks' own rules, on annotations as annotators leave them."""
+"""`mrqm evaluate --predictions` against the benchmarks' own rules, on annotations with typical irregularities."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ detections = st.lists(
 
 
 def place(truth: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Detections as drawn, most of them moved near an object."""
+    """Move most of the drawn detections near an object."""
     placed = []
     for row in found:
         box, image, label = row["box"], row["image"], row["label"]
@@ -81,7 +81,7 @@ def metrics_of(config: Path, results: Path, *protocols: str) -> dict[str, float]
 
 
 def write_images(folder: Path) -> list[dict[str, Any]]:
-    """Three black images, once."""
+    """Write three black images, once."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in (1, 2, 3):
         if not (folder / f"{number}.png").exists():
@@ -90,7 +90,7 @@ def write_images(folder: Path) -> list[dict[str, Any]]:
 
 
 def write_coco(folder: Path, truth: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]) -> tuple[Path, Path]:
-    """The annotations and the configuration that names them; results lie beside them."""
+    """Write the annotations and the configuration that names them; results lie beside them."""
     annotations = [
         {"id": number, "image_id": o["image"], "category_id": CATEGORIES[o["label"]], "bbox": o["box"],
          "area": o["box"][2] * o["box"][3] * o["scale"], "iscrowd": o["crowd"]}
@@ -206,7 +206,7 @@ def test_visdrone_is_the_toolkit(
 
 
 def find_about(boxes: np.ndarray, labels: np.ndarray, seed: int) -> list[tuple[list[float], int, float]]:
-    """Detections near objects and, of their classes, anywhere, with few decimals and tied scores."""
+    """Draw detections near objects and, of their classes, anywhere, with few decimals and tied scores."""
     if not len(boxes):
         return []
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Results that were written in another form than the one that result files have, and what is said of them."""
+"""Diagnosis of results written in other forms than result files have."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZES = [(480, 640), (540, 960), (1000, 750), (600, 600), (720, 1280), (333, 500
 
 
 def crowded(seed: int = 0) -> tuple[list[ImageRecord], list[ImageDetections]]:
-    """Images of several sizes, with most objects nearly found, some not, and strays."""
+    """Make images of several sizes, with most objects nearly detected, some not, and stray detections."""
     rng = np.random.default_rng(seed)
     records, detections = [], []
     for number, (height, width) in enumerate(SIZES):
@@ -62,7 +62,7 @@ def test_boxes_in_another_form_are_recognised(rewrite: Rewrite, said: str) -> No
     records, right = crowded()
     wrong = [replace(f, boxes_xywh=rewrite(f.boxes_xywh, *r.size)) for r, f in zip(records, right, strict=True)]
     diagnosis = diagnose(records, wrong, CLASSES)
-    assert diagnosis.advice == f"they fit if read so: {said}"
+    assert diagnosis.advice == f"they fit if read as follows: {said}"
     assert diagnosis.fits[1].what == said
     assert diagnosis.fits[0].iou < 0.3 < diagnosis.fits[1].iou
 
@@ -74,7 +74,7 @@ def test_the_fit_is_the_mean_of_the_best_iou_of_each_object() -> None:
     )
     fits = {fit.what: fit.iou for fit in diagnose([record], [found], CLASSES).fits}
     assert fits["as they are: [left, top, width, height] in px"] == pytest.approx((0.8 + 1 + 0) / 3)
-    assert fits["so, with objects of the same class only"] == pytest.approx((0.5 + 1 + 0) / 3)
+    assert fits["with objects of the same class only"] == pytest.approx((0.5 + 1 + 0) / 3)
 
 
 @pytest.mark.parametrize(("shift", "said"), [(1, "image ids are 1 too high"), (-1, "image ids are 1 too low")])
@@ -82,7 +82,7 @@ def test_images_shifted_by_one_are_recognised(shift: int, said: str) -> None:
     records, right = crowded()
     nothing = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=np.int64))
     wrong = [nothing, *right[:-1]] if shift > 0 else [*right[1:], nothing]
-    assert diagnose(records, wrong, CLASSES).advice == f"they fit if read so: {said}"
+    assert diagnose(records, wrong, CLASSES).advice == f"they fit if read as follows: {said}"
 
 
 def test_images_numbered_by_their_names_are_recognised() -> None:
@@ -110,7 +110,7 @@ def test_classes_that_mean_others_are_recognised(meant: tuple[int, ...], said: s
         wrong.append(ImageDetections(found.boxes_xywh[labels >= 0], found.scores[labels >= 0], labels[labels >= 0]))
     advice = diagnose(records, wrong, CLASSES).advice
     if meant == (2, 1, 0):
-        assert advice == "they fit if read so: classes are others (car is person, person is car)"
+        assert advice == "they fit if read as follows: classes are others (car is person, person is car)"
     else:
         assert said in advice
 

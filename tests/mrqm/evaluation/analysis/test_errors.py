@@ -1,4 +1,4 @@
-"""Errors by hand-made cases; the AP50 that they are taken from is COCO's."""
+"""Error analysis by hand-made cases, with AP50 against COCO's."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def analyse(record: ImageRecord, detections: ImageDetections) -> ErrorAnalysis:
 
 
 def counts(record: ImageRecord, detections: ImageDetections, label: int = CAR) -> dict[str, int]:
-    """The errors that occur in one class."""
+    """Count the errors in one class."""
     numbers = analyse(record, detections).counts[0, label]
     return {name: int(number) for name, number in zip(ERRORS, numbers, strict=True) if number}
 
 
 def lost(record: ImageRecord, detections: ImageDetections) -> dict[str, float]:
-    """What errors cost the class of cars."""
+    """Return the cost of each error for the class of cars."""
     return dict(zip(ERRORS, analyse(record, detections).lost[0, CAR].tolist(), strict=True))
 
 

@@ -1,4 +1,4 @@
-"""IoU of boxes however they lie in memory."""
+"""IoU of boxes in any memory layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SODA-D's rules one by one, each case such that the neighbouring wrong rule gives another figure."""
+"""SODA-D's rules one by one, with cases that a similar wrong rule would score otherwise."""
 
 from __future__ import annotations
 

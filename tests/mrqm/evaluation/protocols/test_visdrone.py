@@ -1,4 +1,4 @@
-"""VisDrone's rules one by one, each case such that the neighbouring wrong rule gives another figure."""
+"""VisDrone's rules one by one, with cases that a similar wrong rule would score otherwise."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_coverage_is_a_share_of_the_whole_box_also_beyond_the_border() -> None:
 
 
 def naive_outside(box: list[int], regions: list[list[int]], height: int, width: int) -> bool:
-    """Px by px, as the toolkit's text says, with px counted from 1."""
+    """Test px by px, as in the toolkit's source, with px counted from 1."""
     x, y, w, h = (max(1, value) for value in box)
     covered = 0
     for column in range(x + 1, x + w + 1):
@@ -211,7 +211,7 @@ def test_unequal_numbers_of_images_are_refused() -> None:
 
 
 def naive_average_precision(records: list[ImageRecord], detections: list[ImageDetections], label: int) -> float:
-    """One class at IoU 0.5 without any region, by loops."""
+    """Compute one class at IoU 0.5 without any region, by loops."""
     rows: list[tuple[float, bool]] = []
     images = sorted(zip(records, detections, strict=True), key=lambda image: image[0].path)
     for record, found_here in images:
