@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mrqm.config import Config, ConfigError, load_config
-from mrqm.engine.memory import HeaviestBatch, build_learner, make_batch, predict_step_memory
+from mrqm.engine.memory import HeaviestBatch, build_train_state, make_batch, predict_step_memory
 
 COUNTS = (10, 100, 1000, 2000)
 CLASSES = 10
@@ -35,7 +35,7 @@ CLASSES = 10
 def measure(config: Config, device: torch.device, objects: int, size: int) -> dict[str, float]:
     """Peak memory in MB, and seconds, of a training step."""
     before = _resident_bytes()
-    learner, batch = build_learner(config, CLASSES, device), make_batch(objects, (size, size), CLASSES)
+    learner, batch = build_train_state(config, CLASSES, device), make_batch(objects, (size, size), CLASSES)
     for step in range(2):
         start = time.perf_counter()
         losses = learner.backward([batch])

@@ -1,9 +1,9 @@
-"""A training step whose loss or gradient is no number, or whose loss exploded, kept for `mrqm replay FOLDER`.
+"""Training steps with a loss or gradient that is not finite, or a loss spike, saved for `mrqm replay FOLDER`.
 
-model.safetensors   the weights before the step
+model.safetensors   weights before the step
 batch.safetensors   images, masks and targets of one rank
-config.yaml         of the training
-fault.json          where it happened, the seed of its noise, and what was wrong
+config.yaml         configuration of the training
+fault.json          position of the step, seed of its noise, and the fault
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ BATCH, FAULT = "batch.safetensors", "fault.json"
 
 @dataclass(frozen=True)
 class Divergence:
-    """A step that went wrong.
+    """Training step with a loss or gradient that is not finite, or a loss spike.
 
     Attributes:
-        epoch, step, rank: where.
-        noise_seed: for `torch.manual_seed`, before the forward pass.
-        losses: of this rank.
-        not_finite: names of losses, or `gradient`; none if the loss exploded.
-        usual_loss: that an exploded loss was too many times as high as.
+        epoch, step, rank: position of the step; epoch and step count from 1.
+        noise_seed: seed for `torch.manual_seed` before the forward pass.
+        losses: losses of this rank.
+        not_finite: names of losses, or `gradient`; empty for a loss spike.
+        median_loss: median of the recent losses, which a loss spike exceeds by `train.loss_spike_factor`; else None.
     """
 
     epoch: int
@@ -52,7 +52,7 @@ class Divergence:
 
     @property
     def what(self) -> str:
-        """What was wrong, in words."""
+        """Description of the fault."""
         if self.median_loss is not None:
             return f"the loss is {self.losses['loss']:.4g}, usually {self.median_loss:.4g}"
         return f"{', '.join(self.not_finite)} not finite"
@@ -60,13 +60,13 @@ class Divergence:
 
 @dataclass(frozen=True)
 class Replay:
-    """What the same step does now.
+    """Result of repeating a saved step.
 
     Attributes:
-        fault: as it was kept.
-        losses: now.
-        gradient_norm: now.
-        first_bad_module: the first part of the model whose output is not finite; None if all are.
+        fault: saved step.
+        losses: losses of the repetition.
+        gradient_norm: norm of the gradient in the repetition.
+        first_bad_module: name of the first module whose output is not finite; None if all are finite.
     """
 
     fault: Divergence
@@ -78,7 +78,14 @@ class Replay:
 def save_divergence(
     folder: Path, model: nn.Module, batches: Sequence[Batch], config: Config, fault: Divergence
 ) -> None:
-    """Keep a step; `batches` are the parts it was accumulated from.
+    """Save a step so that `replay` can repeat it.
+
+    Args:
+        folder: destination, which is created.
+        model: model with the weights before the step.
+        batches: batches that the step was accumulated from.
+        config: configuration of the training.
+        fault: description of the step.
 
     Raises:
         OSError: the disk is full, gone or not writable.
@@ -87,14 +94,21 @@ def save_divergence(
     try:
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
         save_file(dict(_flatten(batches)), folder / BATCH)
-    except SafetensorError as error:  # what the library makes of a disk's error
+    except SafetensorError as error:  # the library's type for a disk's error
         raise OSError(f"{folder}: {error}") from error
     (folder / CONFIG).write_text(config.to_yaml())
     (folder / FAULT).write_text(json.dumps(asdict(fault), indent=2))
 
 
 def replay(folder: Path, device: torch.device) -> Replay:
-    """Run a kept step again, forward and backward, in one process and from the same noise.
+    """Repeat a saved step, forward and backward, in one process and with the same noise.
+
+    Args:
+        folder: folder of one rank that `save_divergence` wrote.
+        device: device of the computation.
+
+    Returns:
+        Losses and gradient of the repetition.
 
     Raises:
         CheckpointError: the folder holds no step.
@@ -105,7 +119,7 @@ def replay(folder: Path, device: torch.device) -> Replay:
     fault = Divergence(**{**content, "not_finite": tuple(content["not_finite"])})
     config = load_checkpoint_config(folder)
     model = load_model(folder, config).to(device).train()
-    first_bad = _watch(model)
+    first_bad = _record_bad_modules(model)
     criterion = build_criterion(config.loss)
     torch.manual_seed(fault.noise_seed)
     sums: dict[str, float] = {}
@@ -123,12 +137,12 @@ def replay(folder: Path, device: torch.device) -> Replay:
 
 
 def not_finite(losses: dict[str, float]) -> tuple[str, ...]:
-    """Names of the losses that are no numbers."""
+    """List the names of the losses that are NaN or infinite."""
     return tuple(name for name, value in losses.items() if not math.isfinite(value))
 
 
-def _watch(model: nn.Module) -> list[str]:
-    """A list that will hold the names of modules whose output is not finite, in the order of the forward pass."""
+def _record_bad_modules(model: nn.Module) -> list[str]:
+    """Return a list that the forward pass fills with the names of modules whose output is not finite, in order."""
     found: list[str] = []
     for name, module in model.named_modules():
         if not list(module.children()):

@@ -1,4 +1,4 @@
-"""The plain loops: one epoch of training, one pass of evaluation. They know neither Ray nor MLflow."""
+"""Loops of training and evaluation: one epoch each, without Ray and MLflow."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ def train_one_epoch(
     on_step: Callable[[StepReport], None],
     on_fault: Callable[[Divergence, Path], None],
 ) -> dict[str, float]:
-    """Train on every batch of an epoch, or what is left of it, or until the time limit.
+    """Train on all batches of an epoch, or on its remaining ones, until the time limit at most.
 
-    The noise of a step depends on seed, epoch, step and rank alone, so that a run that goes on from any step repeats
-    the uninterrupted one.
+    The noise of a step depends on seed, epoch, step and rank alone, so that a run resumed after any step repeats the
+    uninterrupted one.
 
     Args:
-        learner: the model and what teaches it.
-        loader: one rank's batches, those of the steps already taken left out.
-        progress: advanced in place.
-        epoch: from 1.
-        on_step: called on every rank after every step, with `progress` up to date.
-        on_fault: called instead after a step that taught nothing, with the folder in which it is kept.
+        learner: model, criterion and optimizer.
+        loader: batches of this rank, without those of the steps already taken.
+        progress: progress of the run, advanced in place.
+        epoch: number of the epoch, from 1.
+        on_step: callback for every rank after every step, with `progress` up to date.
+        on_fault: callback instead of `on_step` after a step without update, with the folder in which it is saved.
 
     Returns:
-        Mean losses of the epoch over steps and ranks.
+        Mean losses of the epoch over steps and ranks, by name.
 
     Raises:
-        DivergenceError: a loss or gradient is not finite, or a loss exploded, and by configuration that ends the run.
+        DivergenceError: a loss or gradient is not finite, or a loss spiked, and the configuration stops the run then.
     """
     learner.model.train()
     config = learner.config
@@ -64,16 +64,16 @@ def train_one_epoch(
         seconds, images, means = _mean_over_ranks(
             losses, time.perf_counter() - begin, sum(len(targets) for _, _, targets in batches), learner.device
         )
-        usual = _exceeded(means["loss"], progress.median_loss(), config.train.loss_spike_factor)
-        usable = math.isfinite(means["loss"]) and usual is None
+        exceeded = _exceeded(means["loss"], progress.median_loss(), config.train.loss_spike_factor)
+        usable = math.isfinite(means["loss"]) and exceeded is None
         lr = learner.update(progress.step, progress.share) if usable else None
         progress.step += 1
         progress.epoch_step += 1
         progress.elapsed_seconds, progress.images_seen = before + seconds, progress.images_seen + images
         if lr is None:
             own = {name: value.item() for name, value in losses.items()}
-            causes = not_finite(means) or (() if usual is not None else ("gradient",))
-            fault = Divergence(epoch, progress.step, get_rank_and_world_size()[0], noise_seed, own, causes, usual)
+            causes = not_finite(means) or (() if exceeded is not None else ("gradient",))
+            fault = Divergence(epoch, progress.step, get_rank_and_world_size()[0], noise_seed, own, causes, exceeded)
             _skip_step(fault, learner, batches, progress, on_fault)
         else:
             progress.learned(means)
@@ -97,9 +97,9 @@ def train_one_epoch(
     return progress.end_epoch()
 
 
-def _exceeded(loss: float, usual: float | None, factor: float | None) -> float | None:
-    """The usual loss, if this one is that many times as high."""
-    return usual if usual is not None and factor is not None and loss > factor * usual else None
+def _exceeded(loss: float, median: float | None, factor: float | None) -> float | None:
+    """Return the median loss if the loss exceeds it by the factor, else None."""
+    return median if median is not None and factor is not None and loss > factor * median else None
 
 
 def _skip_step(
@@ -109,7 +109,7 @@ def _skip_step(
     progress: Progress,
     on_fault: Callable[[Divergence, Path], None],
 ) -> None:
-    """Keep a step that went wrong, and go on without it or stop, as configured."""
+    """Save a step that diverged, then skip it or stop the run, as configured."""
     config = learner.config
     learner.optimizer.zero_grad(set_to_none=True)
     progress.skipped += 1
@@ -136,7 +136,17 @@ def _skip_step(
 
 @torch.inference_mode()
 def evaluate(model: nn.Module, loader: DetectionLoader, config: Config, device: torch.device) -> dict[str, float]:
-    """Score a model by COCO's rules; every rank calls it with its share of the data and gets the same metrics."""
+    """Evaluate a model by COCO's protocol; every rank calls it with its part of the data.
+
+    Args:
+        model: model to evaluate; it is left in evaluation mode.
+        loader: batches of this rank.
+        config: configuration of the training, with the protocol's settings.
+        device: device of the model.
+
+    Returns:
+        The metrics by name, the same on every rank; see `CocoProtocol`.
+    """
     model.eval()
     data = loader.data
     evaluator = Evaluator(build_protocol("coco", config.evaluation), data.classes, data.scored_record)
@@ -146,7 +156,7 @@ def evaluate(model: nn.Module, loader: DetectionLoader, config: Config, device: 
 
 
 def _seed_noise(seed: int, epoch: int, step: int) -> int:
-    """Seed the noise of one step, different on every rank; returns that seed."""
+    """Seed the noise of one step, different on every rank, and return the seed."""
     noise_seed = int(np.random.SeedSequence((seed, epoch, step, get_rank_and_world_size()[0])).generate_state(1)[0])
     torch.manual_seed(noise_seed)
     return noise_seed
@@ -164,7 +174,7 @@ def _grouped(loader: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
 def _mean_over_ranks(
     losses: dict[str, Tensor], seconds: float, images: int, device: torch.device
 ) -> tuple[float, int, dict[str, float]]:
-    """Mean losses, mean time and all images of a step, in one exchange, so that all ranks stop at the same step."""
+    """Reduce losses and time to means and images to their sum, in one exchange, so that all ranks stop together."""
     values = torch.stack([*losses.values(), *torch.tensor([seconds, images], device=device).float()])
     ranks = 1
     if dist.is_available() and dist.is_initialized():

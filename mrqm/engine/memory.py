@@ -1,13 +1,13 @@
-"""How much memory a training step takes, known without the device it will run on.
+"""Prediction of the memory of a training step, on the CPU.
 
     peak = weights + gradients + optimizer + moving average  +  images · (a + b · px)  +  matching
 
-`a` and `b` come from the model itself: it judges two small random images with the most objects that the data shows in
-one, and autograd tells what it keeps for the backward pass (`torch.autograd.graph.saved_tensors_hooks`). All that it
-keeps grows with the image's px, or not at all, so that two images tell of every larger one. Denoising and mined queries
-have caps in the configuration; what still grows with the objects is the matching.
+`a` and `b` are measured on the model: it runs on two small random images with as many objects as the fullest image of
+the data, and autograd reports the tensors it keeps for the backward pass (`torch.autograd.graph.saved_tensors_hooks`).
+Each of them is constant or grows with the image's px, so two images predict every larger one. Denoising and mined
+queries are bounded by the configuration; only the matching still grows with the number of objects.
 
-`python benchmarks/memory.py` prints the prediction beside what a step takes.
+`python benchmarks/memory.py` prints the prediction beside the measured memory of a step.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from mrqm.ops.distributed import autocast
 from mrqm.structures.batch import Batch
 
 PX_PER_TOKEN = 12
-"""A pyramid of strides 4 to 32 has a token for so many px."""
+"""Pixels of an image per token of a pyramid of strides 4 to 32."""
 LEAST_SIDE = 4 * STRIDE
-"""Of the small images, in px."""
+"""Least side of the small images in px."""
 MATCHING_FLOATS = 14
-"""Numbers of every pair of query and object that the matching holds at once."""
+"""Numbers that the matching holds at once for every pair of query and object."""
 
 
 @dataclass(frozen=True)
 class HeaviestBatch:
-    """The most that one forward pass of one worker can be given.
+    """Largest input of one forward pass of one worker.
 
     Attributes:
-        images: in it.
-        size: (height, width) that they are padded to.
-        objects: of each.
-        padded: whether some of it is padding, which the backbone then blanks in every layer.
+        images: number of images.
+        size: (height, width) in px that they are padded to.
+        objects: number of objects in each image.
+        padded: True if some images have padding, which the backbone then masks in every layer.
     """
 
     images: int
@@ -59,11 +59,11 @@ class HeaviestBatch:
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes that a training step takes on its device.
+    """Device memory of a training step in bytes.
 
     Attributes:
-        model: weights, gradients, AdamW's moments, the moving average and, of several workers, their buckets.
-        activations: kept for the backward pass.
+        model: weights, gradients, AdamW's moments, the moving average and, with several workers, gradient buckets.
+        activations: tensors kept for the backward pass.
         matching: numbers of all pairs of queries and objects.
     """
 
@@ -73,16 +73,19 @@ class StepMemory:
 
     @property
     def total(self) -> int:
-        """The peak."""
+        """Peak memory in bytes."""
         return self.model + self.activations + self.matching
 
 
 def heaviest_batch(config: Config, data: DetectionDataset) -> HeaviestBatch:
-    """The heaviest batch that training data can yield, be it that the largest image and the fullest one meet in it.
+    """Compute the heaviest batch that training data can yield: the largest image with the most objects of any.
 
     Args:
-        config: of the training.
-        data: its training data.
+        config: configuration of the training.
+        data: training data.
+
+    Returns:
+        The heaviest batch of one worker.
     """
     grown, images = view_sizes(config, data), config.micro_batch_size
     padded = {(to_stride(height), to_stride(width)) for height, width in grown}
@@ -99,14 +102,17 @@ def heaviest_batch(config: Config, data: DetectionDataset) -> HeaviestBatch:
 
 
 def predict_step_memory(config: Config, num_classes: int, batch: HeaviestBatch) -> StepMemory:
-    """Predict the peak of a training step; takes a few seconds on the CPU and less memory than the step.
+    """Predict the peak memory of a training step; takes a few seconds on the CPU and less memory than the step.
 
     Args:
-        config: of the training; weights of the backbone are not read.
-        num_classes: of the data.
-        batch: the heaviest.
+        config: configuration of the training; weights of the backbone are not read.
+        num_classes: number of classes of the data.
+        batch: heaviest batch of one worker.
+
+    Returns:
+        The predicted memory in bytes.
     """
-    learner = build_learner(config, num_classes)
+    learner = build_train_state(config, num_classes)
     side = max(LEAST_SIDE, to_stride(math.ceil(math.sqrt(PX_PER_TOKEN * config.model.num_queries))))
     small, larger = (side, side), (side + 2 * STRIDE, side + 2 * STRIDE)
     if math.prod(batch.size) <= math.prod(larger):
@@ -120,8 +126,17 @@ def predict_step_memory(config: Config, num_classes: int, batch: HeaviestBatch) 
     return StepMemory(_model_bytes(learner), batch.images * an_image, 4 * MATCHING_FLOATS * pairs)
 
 
-def build_learner(config: Config, num_classes: int, device: torch.device | None = None) -> TrainState:
-    """A model with random weights and all that teaches it, as `Trainer` builds it."""
+def build_train_state(config: Config, num_classes: int, device: torch.device | None = None) -> TrainState:
+    """Build a model with random weights, criterion and optimizer, as `Trainer` does.
+
+    Args:
+        config: configuration of the training.
+        num_classes: number of classes K.
+        device: device of the model; None is the CPU.
+
+    Returns:
+        The state of a training before its first step.
+    """
     device = device or torch.device("cpu")
     torch.manual_seed(0)
     model = build_unloaded(config, num_classes).to(device).train()
@@ -139,7 +154,16 @@ def build_learner(config: Config, num_classes: int, device: torch.device | None 
 
 
 def make_batch(objects: int, size: tuple[int, int], num_classes: int) -> Batch:
-    """One random image (1, 3, *size) with that many random boxes of 6 to 40 px."""
+    """Make a batch of one random image with random boxes of 6 to 40 px.
+
+    Args:
+        objects: number of boxes N.
+        size: (height, width) of the image in px.
+        num_classes: number of classes K.
+
+    Returns:
+        Image (1, 3, height, width) uint8, no mask, and one target.
+    """
     generator = torch.Generator().manual_seed(objects)
     height, width = size
     sides = (6 + 34 * torch.rand(objects, 2, generator=generator)) / torch.tensor([width, height])
@@ -157,7 +181,7 @@ def make_batch(objects: int, size: tuple[int, int], num_classes: int) -> Batch:
 
 
 def _kept_bytes(learner: TrainState, num_classes: int, size: tuple[int, int], batch: HeaviestBatch) -> int:
-    """Bytes that autograd keeps of one image until the backward pass."""
+    """Measure the bytes that autograd keeps of one image until the backward pass."""
     images, masks, targets = make_batch(batch.objects, size, num_classes)
     if batch.padded:
         masks = torch.zeros(1, *size, dtype=torch.bool)
@@ -165,15 +189,15 @@ def _kept_bytes(learner: TrainState, num_classes: int, size: tuple[int, int], ba
     own = {_address(tensor) for tensor in (*learner.model.parameters(), *learner.model.buffers())}
     kept: dict[int, int] = {}
 
-    def note(tensor: Tensor) -> Tensor:
+    def count(tensor: Tensor) -> Tensor:
         if (address := _address(tensor)) not in own:
             kept[address] = tensor.untyped_storage().nbytes()
         return tensor
 
-    with saved_tensors_hooks(note, lambda tensor: tensor):
+    with saved_tensors_hooks(count, lambda tensor: tensor):
         with autocast(learner.config, learner.device):
             outputs = learner.model(images, masks, targets)
-        # its graph has to live until all is counted: freed memory is given out again under the same addresses
+        # keep the graph until all is counted, because freed memory is reused under the same addresses
         loss = total_loss(learner.criterion(outputs, targets), learner.config.loss)
     del loss
     return sum(kept.values())

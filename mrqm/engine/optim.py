@@ -14,7 +14,17 @@ COSINE_FLOOR = 0.01
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> AdamW:
-    """AdamW with the backbone at its own learning rate and no decay of norms, biases and embeddings."""
+    """Build AdamW with parameter groups for the backbone's learning rate and for parameters without weight decay.
+
+    Norms, biases and embeddings are not decayed. A backbone learning rate of 0 freezes its parameters.
+
+    Args:
+        model: model of which all parameters that require gradients are optimized.
+        config: settings of the optimizer.
+
+    Returns:
+        The optimizer.
+    """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     embeddings = {
         parameter for module in model.modules() if isinstance(module, nn.Embedding) for parameter in module.parameters()
@@ -42,9 +52,13 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> AdamW:
 
 
 class Schedule:
-    """Linear warm-up by steps, then a drop or a cosine by the share of the training that is done.
+    """Learning rate schedule: linear warm-up by steps, then a drop or a cosine by the progress of the training.
 
-    The share, not the step, drives it, so that a training limited by time ends its schedule when its time is up.
+    Progress, not the step, drives it, so that a training limited by time ends its schedule when its time is up.
+
+    Args:
+        optimizer: optimizer whose rates are set; its present rates are the peaks.
+        config: settings of the schedule.
     """
 
     def __init__(self, optimizer: Optimizer, config: OptimConfig) -> None:
@@ -52,7 +66,15 @@ class Schedule:
         self.peaks = [group["lr"] for group in optimizer.param_groups]
 
     def set(self, step: int, progress: float) -> float:
-        """Set the rates of a step (from 0) when a share `progress` of the training is done; returns the main one."""
+        """Set the learning rates of a step.
+
+        Args:
+            step: optimizer steps taken before, from 0.
+            progress: fraction of the training that is done, in [0, 1].
+
+        Returns:
+            The learning rate of all parameters outside the backbone.
+        """
         warmup = min(1.0, (step + 1) / self.config.warmup_steps) if self.config.warmup_steps else 1.0
         factor = warmup * self._decay(progress)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):

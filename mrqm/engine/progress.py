@@ -1,4 +1,4 @@
-"""How far a training is, and what its losses usually are."""
+"""Progress of a training, by steps and by time, with its recent losses."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import TypedDict
 from mrqm.errors import UserError
 
 RECENT = 100
-"""Steps whose median is the usual loss."""
+"""Number of steps whose median loss is the reference for loss spikes."""
 
 
 class DivergenceError(UserError):
-    """A loss or gradient is no longer a number, or a loss has exploded."""
+    """A loss or gradient that is not finite, or a loss spike."""
 
 
 class EpochRecord(TypedDict):
-    """What came of an epoch: the step at which it ended, its mean losses and, if it was evaluated, its scores."""
+    """Record of an epoch: the step at which it ended, its mean losses and, if it was evaluated, its metrics."""
 
     step: int
     losses: dict[str, float]
@@ -27,17 +27,17 @@ class EpochRecord(TypedDict):
 
 @dataclass
 class Progress:
-    """How far a training is, by steps and by time; saved with checkpoints.
+    """Progress of a training, by steps and by time; saved with checkpoints.
 
     Attributes:
         total_steps: optimizer steps of all epochs.
-        max_seconds: the time limit, or infinity.
-        step, elapsed_seconds, images_seen: since the beginning, over all restarts.
-        epoch_step: steps taken in the epoch that is under way.
-        loss_sums, loss_steps: losses of these steps, and how many had any.
-        skipped: steps since the beginning that taught nothing, because a loss or gradient was not finite or exploded.
-        recent_losses: total losses of the last steps that taught something, at most `RECENT`.
-        epochs: those that are done.
+        max_seconds: time limit in seconds, or infinity.
+        step, elapsed_seconds, images_seen: totals since the beginning of the run, over all restarts.
+        epoch_step: steps taken in the current epoch.
+        loss_sums, loss_steps: sums of the losses of these steps, and number of steps that updated the weights.
+        skipped: steps since the beginning without update, because a loss or gradient was not finite or a loss spiked.
+        recent_losses: total losses of the last steps that updated the weights, at most `RECENT`.
+        epochs: records of the completed epochs.
     """
 
     total_steps: int
@@ -53,20 +53,20 @@ class Progress:
     epochs: list[EpochRecord] = field(default_factory=list)
 
     def learned(self, losses: dict[str, float]) -> None:
-        """Count the losses of a step."""
+        """Count the losses of a step that updated the weights."""
         self.loss_sums = {name: self.loss_sums.get(name, 0.0) + value for name, value in losses.items()}
         self.loss_steps += 1
         self.recent_losses = [*self.recent_losses, losses["loss"]][-RECENT:]
 
     def median_loss(self) -> float | None:
-        """Median of the last steps' losses; None before there were enough to tell."""
+        """Return the median loss of the last `RECENT` steps, or None before there are as many."""
         return statistics.median(self.recent_losses) if len(self.recent_losses) == RECENT else None
 
     def end_epoch(self) -> dict[str, float]:
-        """Mean losses of the epoch, which is recorded; the next one begins.
+        """Record the epoch, begin the next one and return the epoch's mean losses.
 
         Raises:
-            DivergenceError: not one step of the epoch taught anything.
+            DivergenceError: no step of the epoch updated the weights.
         """
         if not self.loss_steps:
             raise DivergenceError(f"all {self.epoch_step} steps of the epoch were skipped: no loss was usable")
@@ -76,16 +76,16 @@ class Progress:
         return means
 
     def evaluated(self, scores: dict[str, float]) -> None:
-        """Record what the last epoch scored."""
+        """Record the metrics of the last epoch."""
         if self.epochs:
             self.epochs = [*self.epochs[:-1], {**self.epochs[-1], "scores": scores}]
 
     @property
     def share(self) -> float:
-        """Share of the training that is done, in [0, 1]."""
+        """Fraction of the training that is done, in [0, 1]."""
         return min(1.0, max(self.step / self.total_steps, self.elapsed_seconds / self.max_seconds))
 
     @property
     def eta_seconds(self) -> float:
-        """Estimated time until the training ends."""
+        """Estimated time to the end of the training, in seconds."""
         return self.elapsed_seconds * (1 / self.share - 1) if self.share else math.inf

@@ -12,11 +12,16 @@ from mrqm.engine.optim import build_optimizer
 
 
 def check_resumable(folder: Path, config: Config, classes: Sequence[str]) -> None:
-    """Find out whether a training of this configuration and of these classes can go on from a checkpoint.
+    """Check that a training can resume from a checkpoint.
+
+    Args:
+        folder: folder of the checkpoint.
+        config: configuration of the training.
+        classes: class names in label order.
 
     Raises:
-        CheckpointError: it is not whole, of another architecture or other classes, other parameters learned, or all
-            of the epochs are done.
+        CheckpointError: the checkpoint is incomplete, of another architecture or other classes, with other trainable
+            parameters, or all epochs are done.
     """
     known = load_checkpoint_config(folder).data.classes
     if known != tuple(classes):
@@ -32,11 +37,18 @@ def check_resumable(folder: Path, config: Config, classes: Sequence[str]) -> Non
 
 
 def checkpoint_bytes(config: Config, num_classes: int) -> int:
-    """How large a checkpoint of this configuration is, nearly.
+    """Estimate the size of a checkpoint in bytes.
 
-    It holds the weights, the same again as they are trained, and AdamW's two moments of those that learn.
+    A checkpoint holds the evaluated weights, the trained weights, and AdamW's two moments of all trainable parameters.
+
+    Args:
+        config: configuration of the training.
+        num_classes: number of classes K.
+
+    Returns:
+        The size in bytes, without the small files.
     """
     model = build_unloaded(config, num_classes)
-    build_optimizer(model, config.optim)  # which freezes what it leaves out
+    build_optimizer(model, config.optim)  # freezes the parameters that it leaves out
     state = sum(tensor.nbytes for tensor in model.state_dict().values())
     return 2 * state + 2 * sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)

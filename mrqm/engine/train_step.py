@@ -1,4 +1,4 @@
-"""A model with all that teaches it, one optimizer step at a time."""
+"""Optimizer step of a model with its criterion and optimizer."""
 
 from __future__ import annotations
 
@@ -21,10 +21,17 @@ from mrqm.structures.batch import Batch
 
 @dataclass
 class TrainState:
-    """A model with all that teaches it.
+    """Model, criterion and optimizer of a training.
 
     Attributes:
-        faults: where steps that are not finite are kept.
+        model: model that is trained, inside DistributedDataParallel with several ranks.
+        criterion: losses of the model's outputs.
+        optimizer: optimizer of the model.
+        schedule: learning rate schedule.
+        ema: exponential moving average of the weights; None without one.
+        config: configuration of the training.
+        device: device of the model.
+        faults: folder for steps that diverge.
     """
 
     model: nn.Module
@@ -37,7 +44,7 @@ class TrainState:
     faults: Path
 
     def backward(self, batches: list[Batch]) -> dict[str, Tensor]:
-        """Add up the gradients of the accumulated parts of a batch; returns their mean losses."""
+        """Accumulate the gradients of the batches of one step and return their mean losses."""
         sums: dict[str, Tensor] = {}
         for index, batch in enumerate(batches):
             with self._gradients_shared(index == len(batches) - 1):
@@ -49,11 +56,11 @@ class TrainState:
         """Take an optimizer step and clear the gradients.
 
         Args:
-            step: steps taken before.
-            progress: share of the training that is done.
+            step: optimizer steps taken before.
+            progress: fraction of the training that is done, in [0, 1].
 
         Returns:
-            The learning rate; None if a gradient is not finite, which changes no weight.
+            The learning rate; None if a gradient is not finite, in which case no weight changes.
         """
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.max_grad_norm)
         if not norm.isfinite():

@@ -1,4 +1,4 @@
-"""A training run on PyTorch alone: one process, or several under torch.distributed, whoever started them.
+"""Training run on PyTorch alone, in one process or in several under torch.distributed, by any launcher.
 
 trainer = Trainer(load_config("configs/demo.yaml"), torch.device("cpu"))
 while not trainer.finished:
@@ -49,27 +49,27 @@ PROGRESS = (
     "recent_losses",
     "epochs",
 )
-"""What of `Progress` a checkpoint keeps; the rest is the configuration's."""
+"""Fields of `Progress` that a checkpoint keeps; the others follow from the configuration."""
 PICTURED = 4
-"""Validation images that a picture shows: the ones with the most objects."""
+"""Number of validation images in a picture, those with the most objects."""
 
 
 class Trainer:
-    """Everything a run needs, built from its configuration.
+    """Training run, built from its configuration.
 
     Args:
-        config: of the run.
-        device: that it computes on.
-        faults: where steps that are not finite are kept; by default in the run's folder.
+        config: configuration of the run.
+        device: device of the computation.
+        faults: folder for steps that diverge; by default a folder of the run.
 
     Attributes:
-        config: with the class names resolved.
+        config: configuration with resolved class names.
         classes: class names in label order.
-        epoch: completed epochs.
+        epoch: number of completed epochs.
         progress: steps, seconds and images so far.
 
     Raises:
-        ConfigError, DataError: what the configuration names cannot be used.
+        ConfigError, DataError: a part of the configuration, such as the data, cannot be used.
     """
 
     def __init__(self, config: Config, device: torch.device, faults: Path | None = None) -> None:
@@ -83,7 +83,7 @@ class Trainer:
         self.val_loader = build_loader(
             config, self.val_data, training=False, rank=self.rank, world_size=self.world_size
         )
-        torch.manual_seed(config.train.seed)  # every rank begins with the same weights
+        torch.manual_seed(config.train.seed)  # the same initial weights on every rank
         model = build_model(config, len(self.classes)).to(device)
         self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
         optimizer = build_optimizer(model, config.optim)
@@ -110,12 +110,12 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs, or all the allowed minutes, are done."""
+        """True when all epochs, or all the allowed minutes, are done."""
         return self.epoch >= self.config.train.epochs or self.progress.share >= 1
 
     @property
     def model(self) -> nn.Module:
-        """The weights that are evaluated and kept: the moving average where there is one."""
+        """Model that is evaluated and kept: the moving average where there is one."""
         return unwrap(self.learner.model) if self.learner.ema is None else self.learner.ema.module
 
     def train_epoch(
@@ -123,38 +123,50 @@ class Trainer:
         on_step: Callable[[StepReport], None] = lambda report: None,
         on_fault: Callable[[Divergence, Path], None] = lambda fault, folder: None,
     ) -> dict[str, float]:
-        """Train one epoch, or what is left of it; returns its mean losses."""
+        """Train one epoch, or its remaining steps.
+
+        Args:
+            on_step: callback after every step.
+            on_fault: callback after a step that diverged, with the folder in which it is saved.
+
+        Returns:
+            Mean losses of the epoch by name.
+
+        Raises:
+            DivergenceError: a loss or gradient is not finite, or a loss spiked, and the configuration stops the run
+                then.
+        """
         self.train_loader.set_epoch(self.epoch, self.progress.epoch_step * self.config.train.batch_size)
         losses = train_one_epoch(self.learner, self.train_loader, self.progress, self.epoch + 1, on_step, on_fault)
         self.epoch += 1
         return losses
 
     def evaluate(self) -> dict[str, float]:
-        """Metrics on the validation data, the same on every rank; see `CocoProtocol`."""
+        """Evaluate on the validation data and return the metrics, the same on every rank; see `CocoProtocol`."""
         scores = evaluate(self.model, self.val_loader, self.config, self.device)
         self.progress.evaluated(scores)
         return scores
 
     def picture(self) -> Image.Image:
-        """Detections beside ground truth on the fullest validation images."""
+        """Draw detections beside ground truth on the validation images with the most objects."""
         batch = self._fullest()
         self.model.eval()
         detections = detect(self.model, batch, self.config, self.device)
         return draw_comparison(list(batch[0]), detections, batch[2], self.classes)
 
     def picture_queries(self) -> Image.Image:
-        """Where the model's queries are on the same images: Figure 2 of Fu et al. (2024)."""
+        """Draw the density of the model's queries on the same images, as Figure 2 of Fu et al. (2024)."""
         batch = self._fullest()
         self.model.eval()
         return draw_densities(batch[0], batch[2], locate_queries(self.model, batch, self.config, self.device))
 
     def _fullest(self) -> Batch:
-        """The validation images with the most objects."""
+        """Collate the validation images with the most objects."""
         fullest = sorted(range(len(self.val_data)), key=self.val_data.count_objects, reverse=True)
         return collate([self.val_data[index] for index in fullest[:PICTURED]])
 
     def snapshot(self, metrics: dict[str, float]) -> Snapshot:
-        """A copy of everything that a checkpoint holds, between epochs or after any step; rank 0's is enough."""
+        """Copy the contents of a checkpoint, between epochs or after any step; rank 0's copy is enough."""
         training: dict[str, Any] = {
             "epoch": self.epoch,
             "progress": {name: getattr(self.progress, name) for name in PROGRESS},
@@ -164,14 +176,22 @@ class Trainer:
         return Snapshot(copy_to_host(self.model.state_dict()), copy_to_host(training), self.config, metrics)
 
     def save(self, folder: Path, metrics: dict[str, float]) -> None:
-        """Write a checkpoint folder, between epochs or after any step; call it on rank 0."""
+        """Write a checkpoint folder, between epochs or after any step; only rank 0 needs to.
+
+        Args:
+            folder: destination, which is created.
+            metrics: metrics of the evaluation; empty before the first.
+
+        Raises:
+            OSError: the disk is full, gone or not writable.
+        """
         self.snapshot(metrics).write(folder)
 
     def load(self, folder: Path) -> None:
-        """Continue from a checkpoint of the same configuration, exactly where it was written.
+        """Resume from a checkpoint of the same configuration, at the step after which it was written.
 
         Raises:
-            CheckpointError: the folder is no whole checkpoint of this model; nothing has changed then.
+            CheckpointError: the folder is no complete checkpoint of this model; the trainer is unchanged.
         """
         weights, training = read_weights(self.model, folder), load_training(folder)
         self.model.load_state_dict(weights)

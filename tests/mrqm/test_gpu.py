@@ -1,4 +1,4 @@
-"""A GPU computes what the processor computes; skipped where PyTorch finds none."""
+"""Computation on a GPU against the CPU; skipped where PyTorch finds no GPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 import mrqm
 from mrqm.config import Config
-from mrqm.engine.memory import HeaviestBatch, build_learner, make_batch, predict_step_memory
+from mrqm.engine.memory import HeaviestBatch, build_train_state, make_batch, predict_step_memory
 from mrqm.engine.trainer import Trainer
 from mrqm.losses.criterion import build_criterion, total_loss
 from mrqm.models.mrqm import MRQM
@@ -24,19 +24,19 @@ CLASSES = 3
 
 @pytest.fixture(autouse=True)
 def whole_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Convolutions in float32 as the processor computes them, not in TF32."""
+    """Compute convolutions in float32 as on the CPU, not in TF32."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 @pytest.fixture
 def training(squares: Any, tiny_config: Any) -> Any:
-    """A tiny training on squares; takes overrides."""
+    """Tiny training on squares; takes overrides."""
     root = squares(images=4, side=64, objects=3)
     return lambda *overrides: tiny_config(f"data.root={root}", "data.classes=[blue, yellow]", *overrides)
 
 
 def learn(model: MRQM, config: Config, targets: list[dict[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
-    """Losses and gradients of one batch, on the host."""
+    """Return losses and gradients of one batch, in host memory."""
     random = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (len(targets), 3, 64, 64), dtype=torch.uint8, generator=random)
     model = model.to(device).train()
@@ -122,7 +122,7 @@ def test_a_step_takes_nearly_what_is_predicted(tiny_config: Any, precision: str)
     config = tiny_config("scaling.num_workers=1", "train.batch_size=1", f"train.precision={precision}")
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    learner, batch = build_learner(config, CLASSES, GPU), make_batch(objects, size, CLASSES)
+    learner, batch = build_train_state(config, CLASSES, GPU), make_batch(objects, size, CLASSES)
     for step in range(2):
         learner.backward([batch])
         learner.update(step, 0.0)

@@ -1,4 +1,4 @@
-"""A kept step does again what it did."""
+"""Replay of saved steps repeats their losses and gradients."""
 
 from __future__ import annotations
 

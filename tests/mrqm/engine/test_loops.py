@@ -1,4 +1,4 @@
-"""The plain loops: gradient accumulation, averages of losses, detections at native size."""
+"""Loops of training and evaluation: gradient accumulation, averages of losses, detections at native size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 class KeepGradients(torch.optim.Optimizer):
-    """Remembers the gradients of each step and changes nothing."""
+    """Optimizer that records the gradients of each step and changes no weight."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model.parameters(), {"lr": 1.0})

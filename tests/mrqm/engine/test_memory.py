@@ -1,4 +1,4 @@
-"""The predicted memory of a step against what the allocator counts while one is taken."""
+"""Predicted memory of a step against the allocator's count of a real one."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch
 
 from mrqm.config import Config
 from mrqm.data import build_dataset
-from mrqm.engine.memory import HeaviestBatch, build_learner, heaviest_batch, make_batch, predict_step_memory
+from mrqm.engine.memory import HeaviestBatch, build_train_state, heaviest_batch, make_batch, predict_step_memory
 
 TinyConfig = Callable[..., Config]
 CLASSES = 3
 
 
 def measured_peak(config: Config, size: tuple[int, int], objects: int, folder: Path, images: int = 1) -> int:
-    """Most bytes that PyTorch holds during the second step, the model's own included."""
-    learner = build_learner(config, CLASSES)
+    """Measure the most bytes that PyTorch holds during the second step, including the model's own."""
+    learner = build_train_state(config, CLASSES)
     parts = [make_batch(objects, size, CLASSES) for _ in range(images)]
     batch = torch.cat([image for image, _, _ in parts]), None, [target for _, _, targets in parts for target in targets]
     learner.backward([batch])

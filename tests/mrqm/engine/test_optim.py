@@ -1,4 +1,4 @@
-"""Parameter groups and the schedule."""
+"""Parameter groups and the learning rate schedule."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mrqm.engine.optim import Schedule, build_optimizer
 
 
 def groups_of(model: Any, config: OptimConfig) -> dict[str, dict[str, Any]]:
-    """The optimizer's group of each named parameter."""
+    """Map each named parameter to its group of the optimizer."""
     owner = {id(p): group for group in build_optimizer(model, config).param_groups for p in group["params"]}
     return {name: owner[id(p)] for name, p in model.named_parameters() if id(p) in owner}
 

@@ -1,4 +1,4 @@
-"""Two gloo workers must learn what one worker with the whole batch learns."""
+"""Two gloo workers against one worker with the whole batch: equal losses and gradients."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Found = dict[str, dict[str, Tensor]]
 
 
 def learn(folder: Path, rank: int, world_size: int) -> Found:
-    """Losses and gradients of one rank's share of each case's batch in `folder`."""
+    """Compute losses and gradients of one rank's part of each case's batch in `folder`."""
     given = torch.load(folder / "given.pt", weights_only=True)
     found: Found = {}
     for name, supervision in CASES:
@@ -49,7 +49,7 @@ def learn(folder: Path, rank: int, world_size: int) -> Found:
 
 
 def save_learned(folder: Path) -> None:
-    """The program of each of two workers."""
+    """Run one of two workers."""
     torch.save(learn(folder, dist.get_rank(), dist.get_world_size()), folder / f"rank{dist.get_rank()}.pt")
 
 
@@ -57,7 +57,7 @@ def save_learned(folder: Path) -> None:
 def learned(
     tmp_path_factory: pytest.TempPathFactory, tiny_config: Any, make_model: Any, random_target: Any
 ) -> tuple[Found, list[Found]]:
-    """What one worker, and two with four and three images, find for batches of seven, without any noise."""
+    """Losses and gradients of one worker, and of two with four and three images, for batches of seven without noise."""
     folder = tmp_path_factory.mktemp("parallel")
     config = tiny_config("model.denoising.label_noise=0", "model.denoising.box_noise=0")
     (folder / "config.yaml").write_text(config.to_yaml())

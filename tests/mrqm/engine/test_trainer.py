@@ -1,4 +1,4 @@
-"""Training: it learns, repeats, continues, stops in time and keeps the averaged weights."""
+"""Training: it learns, repeats exactly, resumes, stops at its time limit and keeps the averaged weights."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def config(squares: Any, tiny_config: Any) -> Any:
-    """A tiny configuration of four images of squares; takes overrides."""
+    """Tiny configuration of four images of squares; takes overrides."""
     root = squares(images=4, side=64, objects=3)
     data = (f"data.root={root}", "data.classes=[blue, yellow]")
     return lambda *overrides: tiny_config(*data, *overrides)
 
 
 def run(trainer: Trainer) -> list[dict[str, float]]:
-    """Train to the end; the losses of every step."""
+    """Train to the end and return the losses of every step."""
     losses: list[dict[str, float]] = []
     while not trainer.finished:
         trainer.train_epoch(lambda report: losses.append(report.losses))
@@ -46,7 +46,7 @@ def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 
 def make_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Every look at the clock of the training takes this long."""
+    """Let every reading of the training's clock advance it by a fixed time."""
     clock = itertools.count(0, seconds)
     monkeypatch.setattr(engine.time, "perf_counter", lambda: float(next(clock)))
 
@@ -188,7 +188,7 @@ def test_a_step_in_bfloat16_works(config: Any) -> None:
 def break_at(
     trainer: Trainer, monkeypatch: pytest.MonkeyPatch, *steps: int, gradient: bool = False, factor: float = math.nan
 ) -> None:
-    """Make the loss, or only the gradient, of these steps NaN, or the loss so many times as high."""
+    """Make the loss, or only the gradient, of given steps NaN, or multiply the loss."""
     criterion, calls = trainer.learner.criterion.forward, itertools.count(1)
 
     def broken(outputs: Any, targets: Any) -> dict[str, torch.Tensor]:
