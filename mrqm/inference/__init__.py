@@ -1,1 +1,1 @@
-"""Detectors for use: post-processing, merging of tiles and the module that is exported."""
+"""Detectors for inference: post-processing, merging of tiles and the module for export."""

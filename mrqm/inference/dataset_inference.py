@@ -1,7 +1,7 @@
-"""A model, or a file of results, held against annotations.
+"""Inference on a data set, aligned with its annotations for evaluation.
 
-found = predict_dataset(detector, dataset, "sliced")
-metrics = score_under([VisDroneProtocol()], found.records, found.detections, found.classes)
+predictions = predict_dataset(detector, dataset, "sliced")
+metrics = score_under([VisDroneProtocol()], predictions.records, predictions.detections, predictions.classes)
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ from mrqm.structures.detections import ImageDetections, to_image_detections
 from mrqm.structures.window import Window
 
 View = Literal["tiles", "sliced", "full"]
-"""`tiles`: every window is an image of its own, as in training; `sliced`: whole images through windows, merged;
-`full`: whole images in one piece."""
+"""Input of the model: `tiles` takes every window as an image of its own, as in training; `sliced` takes whole images
+window by window and merges the detections; `full` takes whole images at once.
+"""
 
 
 @dataclass(frozen=True)
 class DatasetPredictions:
-    """Annotated images and what was found in them, aligned.
+    """Annotated images and their detections, aligned.
 
     Attributes:
-        classes: names in label order.
-        records: the annotations.
-        detections: of each record.
-        read_image: uint8 (3, H, W) of a record by its index, of any scale.
+        classes: class names in label order.
+        records: annotations of each image.
+        detections: detections in each record.
+        read_image: function from a record's index to its image, uint8 (3, H, W), at any scale.
     """
 
     classes: tuple[str, ...]
@@ -45,23 +46,34 @@ class DatasetPredictions:
 
 
 def count_views(dataset: DetectionDataset, view: View) -> int:
-    """How many images `predict_dataset` will look at."""
+    """Count the images that `predict_dataset` processes.
+
+    Args:
+        dataset: data set.
+        view: input of the model.
+
+    Returns:
+        The number of tiles or images.
+    """
     return len(dataset) if view == "tiles" else len(dataset.annotations.records)
 
 
 def predict_dataset(
     detector: Detector, dataset: DetectionDataset, view: View, on_image: Callable[[], None] = lambda: None
 ) -> DatasetPredictions:
-    """Detect in every image, or tile, of a data set.
+    """Detect objects in every image, or tile, of a data set.
 
     Args:
-        detector: with the labels of the data set.
-        dataset: its items are the tiles.
-        view: how to look.
-        on_image: called after each.
+        detector: detector with the labels of the data set.
+        dataset: data set, whose items are the tiles.
+        view: input of the model.
+        on_image: callback after each image or tile.
+
+    Returns:
+        The detections with their annotations; images that do not decode are left out.
 
     Raises:
-        DataError: more images than the data set tolerates do not decode.
+        DataError: more images than `data.max_unreadable` do not decode.
     """
     return (_predict_tiles if view == "tiles" else _predict_images)(detector, dataset, view, on_image)
 
@@ -79,7 +91,7 @@ def _predict_tiles(
 
     def read_image(index: int) -> Tensor:
         sample = dataset[indices[index]]
-        assert sample is not None, "it was read before"
+        assert sample is not None, "it was decoded before"
         return sample[0]
 
     records = tuple(dataset.scored_record(index) for index in indices)

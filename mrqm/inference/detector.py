@@ -1,4 +1,4 @@
-"""A trained model as a function: images of any size go in, detections come out.
+"""Trained model as a function from images of any size to detections.
 
 detector = mrqm.load("checkpoint")
 detections = detector("street.jpg")
@@ -36,18 +36,18 @@ Picture = str | Path | bytes | Image.Image | NDArray[np.uint8] | Tensor
 
 logger = logging.getLogger(__name__)
 
-_MARGIN = 4  # px around a window that take part in resizing it
+_MARGIN = 4  # px around a window that its resizing depends on
 
 
 @dataclass(frozen=True)
 class OpenImage:
-    """A decoded image and the windows that it will be looked at through.
+    """Decoded image and the windows that are cut from it.
 
     Attributes:
-        pixels: (H, W, 3) uint8 RGB, decoded at the scale the model looks at, but never larger than the file.
-        size: native (height, width).
-        scaled_size: (height, width) at which the model looks.
-        windows: in px of the scaled image.
+        pixels: (H, W, 3) uint8 RGB, decoded at the scale of the model's input, but never larger than the file.
+        size: native (height, width) in px.
+        scaled_size: (height, width) in px at the scale of the model's input.
+        windows: windows in px of the scaled image.
     """
 
     pixels: NDArray[np.uint8]
@@ -56,7 +56,7 @@ class OpenImage:
     windows: list[Window]
 
     def cut(self, window: Window) -> Tensor:
-        """uint8 (3, height, width): a window, resized on its own as a part of the whole resized image."""
+        """Cut a window as uint8 (3, height, width), with the pixels that resizing the whole image would give."""
         left, top, width, height = window
         y, x = self.pixels.shape[0] / self.scaled_size[0], self.pixels.shape[1] / self.scaled_size[1]
         if self.scaled_size == self.pixels.shape[:2]:
@@ -79,10 +79,15 @@ def _warn_of_cut(left_out: int) -> None:
 
 
 class Detector:
-    """Looks at images the way the model was trained: at the same scale, through the same windows.
+    """Detector that processes images as in training: at the same scale, in the same windows.
+
+    Args:
+        model: trained model, which is moved to the device.
+        config: configuration of the training run with class names; `evaluation` sets view, limits and merging.
+        device: device of the computation.
 
     Attributes:
-        config: of the training run; `evaluation` says how to look and how to merge.
+        config: configuration of the training run.
         classes: class names in label order.
     """
 
@@ -92,23 +97,22 @@ class Detector:
         self.classes = config.data.classes
 
     def __call__(self, image: Picture) -> Detections:
-        """Detect.
+        """Detect objects in one image.
 
         Args:
-            image: a path, the content of a file, a PIL image, a uint8 array (H, W, 3) or a uint8 tensor (3, H, W);
-                RGB.
+            image: a path, the content of a file, a PIL image, a uint8 array (H, W, 3) or a uint8 tensor (3, H, W); RGB.
 
         Returns:
             `boxes` (k, 4) xyxy px of the image, `scores` (k,) and `labels` (k,), indices into `classes`; best first.
 
         Raises:
             UnreadableImageError: the file does not decode.
-            ValueError: this is no image.
+            ValueError: the argument is no image.
         """
         return next(self.detect_many([image]))
 
     def detect_many(self, images: Iterable[Picture]) -> Iterator[Detections]:
-        """Detections of image after image, as by calling, with small images sharing batches."""
+        """Yield the detections of each image, as by calling the detector, with small images sharing batches."""
         return self.detect_open(map(self.open, images))
 
     def detect_open(
@@ -117,13 +121,16 @@ class Detector:
         on_share: Callable[[float], None] = lambda _: None,
         on_cut: Callable[[int], None] = _warn_of_cut,
     ) -> Iterator[Detections]:
-        """`detect_many` for images that are open; at most one of them is alive here, beside the windows of a batch.
+        """Yield the detections of images opened by `open`, with one image and one batch of windows in memory at most.
 
         Args:
-            images: opened no earlier than their windows are needed.
-            on_share: told after every batch which share of the newest image's windows were looked at, of 1.
-            on_cut: told how many detections are left out of the image that comes next, where the limit
-                `evaluation.max_detections_per_image` leaves any out.
+            images: images, best opened lazily.
+            on_share: callback after every batch with the fraction of the newest image's windows that are done, up to 1.
+            on_cut: callback before an image's detections with their number above `evaluation.max_detections_per_image`,
+                if any are left out.
+
+        Yields:
+            The detections of each image, in the order of the images.
         """
         most = self.config.evaluation.batch_size
         waiting: list[tuple[Tensor, int, Window]] = []
@@ -133,23 +140,23 @@ class Detector:
             for position, window in enumerate(image.windows, 1):
                 waiting.append((image.cut(window), number, window))
                 if len(waiting) == most:
-                    self._look(waiting, unmerged)
+                    self._predict(waiting, unmerged)
                     waiting = []
                     on_share(position / len(image.windows))
-            if waiting and len(image.windows) > most:  # a large image is done with before the next is opened
-                self._look(waiting, unmerged)
+            if waiting and len(image.windows) > most:  # finish a large image before the next is opened
+                self._predict(waiting, unmerged)
                 waiting = []
             yield from self._merge_complete(unmerged, on_cut)
         if waiting:
-            self._look(waiting, unmerged)
+            self._predict(waiting, unmerged)
         yield from self._merge_complete(unmerged, on_cut)
 
     def open(self, image: Picture) -> OpenImage:
-        """Decode an image as `detect_open` wants it.
+        """Decode an image for `detect_open`.
 
         Raises:
             UnreadableImageError: the file does not decode.
-            ValueError: this is no image.
+            ValueError: the argument is no image.
         """
         data = self.config.data
         tile = data.tile if self.config.evaluation.view == "sliced" else None
@@ -166,8 +173,8 @@ class Detector:
         windows = grid(scaled, tile.size, tile.overlap) if tile else [Window(0, 0, scaled[1], scaled[0])]
         return OpenImage(pixels, size, scaled, windows)
 
-    def _look(self, waiting: Sequence[tuple[Tensor, int, Window]], unmerged: dict[int, _Unmerged]) -> None:
-        """Detect in a batch of windows and file what was found with the images they belong to."""
+    def _predict(self, waiting: Sequence[tuple[Tensor, int, Window]], unmerged: dict[int, _Unmerged]) -> None:
+        """Detect objects in a batch of windows and add them to the images of the windows."""
         batch = collate([(cut, {"orig_size": torch.tensor(cut.shape[1:])}) for cut, _, _ in waiting])
         found = detect(self.model, batch, self.config, self.device)
         for (_, number, window), detections in zip(waiting, found, strict=True):
@@ -176,7 +183,7 @@ class Detector:
             unmerged[number].found.append(WindowDetections(window, placed))
 
     def _merge_complete(self, unmerged: dict[int, _Unmerged], on_cut: Callable[[int], None]) -> Iterator[Detections]:
-        """Take out, in order, the images whose windows were all looked at."""
+        """Remove the images whose windows are all done and yield their merged detections, in order."""
         settings = self.config.evaluation
         for number in [number for number, image in unmerged.items() if len(image.found) == image.windows]:
             image = unmerged.pop(number)
@@ -191,7 +198,7 @@ class Detector:
 
 @dataclass(frozen=True)
 class _Unmerged:
-    """What was found so far in an image of some native and scaled size and number of windows."""
+    """Detections so far in the windows of an image, with its native and scaled size and its number of windows."""
 
     size: tuple[int, int]
     scaled_size: tuple[int, int]
@@ -200,15 +207,18 @@ class _Unmerged:
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu", overrides: Sequence[str] = ()) -> Detector:
-    """A detector from a checkpoint folder.
+    """Load a detector from a checkpoint folder.
 
     Args:
-        folder: of a checkpoint, or of a run, which stands for its best one; `RUN/last` for its newest.
-        device: where the model runs.
-        overrides: `key=value` settings that win over the checkpoint's, such as `evaluation.merge=wbf`.
+        folder: folder of a checkpoint, of a run (its best checkpoint), or `RUN/last` (its newest).
+        device: device of the computation, such as `cuda`.
+        overrides: `key.path=value` settings that replace the checkpoint's, such as `evaluation.merge=wbf`.
+
+    Returns:
+        The detector.
 
     Raises:
-        CheckpointError: there is no whole checkpoint.
+        CheckpointError: there is no complete checkpoint.
         ConfigError: an override is not allowed.
     """
     folder = find_checkpoint(folder)
@@ -226,10 +236,10 @@ def _read_size(source: Source) -> tuple[int, int]:
 
 
 def _to_array(image: Image.Image | NDArray[np.uint8] | Tensor) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 of an image in memory.
+    """Convert an image in memory to (H, W, 3) uint8.
 
     Raises:
-        ValueError: it is none; the message names type and shape.
+        ValueError: the argument is no image; the message names type and shape.
     """
     if isinstance(image, Image.Image):
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))

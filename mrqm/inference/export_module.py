@@ -1,4 +1,4 @@
-"""The trained model with everything around it that another runtime would have to repeat: `mrqm export` writes this.
+"""Trained model with preprocessing and post-processing as one module, for `mrqm export`.
 
 Legend: B batch, N detections.
 """
@@ -13,12 +13,12 @@ from mrqm.models.mrqm import MRQM
 
 
 class ExportModule(nn.Module):
-    """Images in, detections out, tensors of fixed shapes.
+    """Module from images to detections, with tensors of fixed shapes.
 
     Args:
-        model: trained.
-        max_detections: N, or fewer where the model has fewer pairs of query and class.
-        nms_iou: see `postprocess`.
+        model: trained model.
+        max_detections: number of detections N; less where the model has fewer pairs of query and class.
+        nms_iou: IoU threshold of suppression; see `postprocess`.
     """
 
     def __init__(self, model: MRQM, max_detections: int, nms_iou: float | None) -> None:
@@ -26,15 +26,15 @@ class ExportModule(nn.Module):
         self.model, self.max_detections, self.nms_iou = model.eval(), max_detections, nms_iou
 
     def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Detect.
+        """Detect objects in a batch of images.
 
         Args:
             images: (B, 3, H, W) uint8 RGB, each image in the upper left corner.
-            sizes: (B, 2) int64, height and width of each image; what lies beyond is padding, which changes nothing.
+            sizes: (B, 2) int64, height and width of each image in px; the rest is padding, which has no effect.
 
         Returns:
             `boxes` (B, N, 4) xyxy px of the images, `scores` (B, N) and `labels` (B, N), best first. Detections that
-            non-maximum suppression takes out come last and score 0.
+            non-maximum suppression removes come last and score 0.
         """
         rows = torch.arange(images.shape[2], device=images.device) >= sizes[:, :1]  # (B, H)
         columns = torch.arange(images.shape[3], device=images.device) >= sizes[:, 1:]  # (B, W)

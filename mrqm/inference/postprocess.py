@@ -1,4 +1,4 @@
-"""From the model's outputs to detections in px of the original image.
+"""Conversion of the model's outputs to detections in px of the original image.
 
 Legend: B batch, Q queries, K classes, N detections.
 """
@@ -19,13 +19,13 @@ from mrqm.structures.batch import Batch
 
 
 class Ranked(NamedTuple):
-    """Detections of a batch by falling score.
+    """Detections of a batch in descending order of score.
 
     Attributes:
-        boxes: (B, N, 4) xyxy px.
-        scores: (B, N).
-        labels: (B, N).
-        kept: (B, N), False where a better detection of the class suppresses one.
+        boxes: (B, N, 4) boxes, xyxy px.
+        scores: (B, N) scores in [0, 1].
+        labels: (B, N) labels, 0-based.
+        kept: (B, N) bool, False for detections that a better one of the class suppresses.
     """
 
     boxes: Tensor
@@ -38,17 +38,18 @@ class Ranked(NamedTuple):
 def postprocess(
     outputs: Mapping[str, Any], orig_sizes: Tensor, max_detections: int, nms_iou: float | None = None
 ) -> list[dict[str, Tensor]]:
-    """Best-scored pairs of query and class.
+    """Select the pairs of query and class with the highest scores.
 
     Args:
-        outputs: `pred_logits` (B, Q, K) and `pred_boxes` (B, Q, 4).
-        orig_sizes: (B, 2), height and width in px that the boxes are scaled to.
-        max_detections: most detections per image.
-        nms_iou: suppress detections that overlap a better one of their class by more than this; None keeps all, as
-            fits a model trained long enough that its queries differ.
+        outputs: `pred_logits` (B, Q, K) and `pred_boxes` (B, Q, 4), normalised cxcywh.
+        orig_sizes: (B, 2) height and width in px that the boxes are scaled to.
+        max_detections: greatest number of detections per image.
+        nms_iou: IoU above which a better detection of the class suppresses another; None keeps all, which suits a model
+            trained long enough that its queries do not repeat objects.
 
     Returns:
-        For each image `boxes` (k, 4) xyxy px, clipped to it, `scores` (k,) and `labels` (k,), falling scores.
+        For each image `boxes` (k, 4) xyxy px, clipped to it, `scores` (k,) and `labels` (k,), in descending order of
+        score.
     """
     ranked = rank(outputs["pred_logits"], outputs["pred_boxes"], orig_sizes, max_detections, nms_iou)
     return [
@@ -58,7 +59,18 @@ def postprocess(
 
 
 def rank(logits: Tensor, boxes: Tensor, orig_sizes: Tensor, max_detections: int, nms_iou: float | None) -> Ranked:
-    """`postprocess` before suppressed detections are taken out: N = min(max_detections, Q · K)."""
+    """Rank pairs of query and class, without removing suppressed ones; see `postprocess`.
+
+    Args:
+        logits: (B, Q, K) class logits.
+        boxes: (B, Q, 4) boxes, normalised cxcywh.
+        orig_sizes: (B, 2) height and width in px that the boxes are scaled to.
+        max_detections: greatest number of detections per image.
+        nms_iou: IoU threshold of suppression; None keeps all.
+
+    Returns:
+        Detections with N = min(max_detections, Q · K).
+    """
     scores = logits.float().sigmoid()
     num_queries, num_classes = scores.shape[1:]
     top, index = scores.flatten(1).topk(min(max_detections, num_queries * num_classes), 1)
@@ -73,7 +85,17 @@ def rank(logits: Tensor, boxes: Tensor, orig_sizes: Tensor, max_detections: int,
 
 @torch.inference_mode()
 def detect(model: nn.Module, batch: Batch, config: Config, device: torch.device) -> list[dict[str, Tensor]]:
-    """Detections of one batch, on the host, in px of each target's `orig_size`."""
+    """Detect objects in one batch.
+
+    Args:
+        model: model in evaluation mode, on the device.
+        batch: images, masks and targets; of the targets only `orig_size` is used.
+        config: configuration with precision, limits and suppression.
+        device: device of the model.
+
+    Returns:
+        For each image the detections of `postprocess` in host memory, in px of the target's `orig_size`.
+    """
     images, masks, targets = to_device(batch, device)
     with autocast(config, device), uncompiled(config):
         outputs = model(images, masks)

@@ -1,10 +1,10 @@
-"""One image's detections from the overlapping windows it was looked at through.
+"""Merging of an image's detections from overlapping windows.
 
-Two things go wrong at windows. An object in the overlap is found twice: class-wise suppression or fusion keeps one. An
-object on a border is found whole through one window and cut off through another, or whole through none: that is what
-`mrqm.inference.tile_stitching` sees to, before.
+Windows cause two kinds of errors. An object in the overlap is detected twice: class-wise suppression or fusion keeps
+one detection. An object at a window's border is detected whole in one window and cut off in another, or whole in none:
+`mrqm.inference.tile_stitching` joins or drops such parts first.
 
-N detections of one image over all its windows, P overlapping pairs of them.
+Legend: N detections of one image over all its windows, P overlapping pairs of them.
 """
 
 from __future__ import annotations
@@ -24,23 +24,24 @@ from mrqm.structures.detections import Detections, WindowDetections
 MergeMethod = Literal["window_nms", "nms", "wbf", "soft_nms", "plain_nms"]
 
 LEAST_SCORE = 1e-3
-"""Soft suppression drops what falls below."""
-_CHUNK = 2**21  # candidate pairs looked at together, to bound memory
+"""Score below which soft suppression drops a detection."""
+_CHUNK = 2**21  # candidate pairs per chunk, to bound memory
 
 
 def merge(found: Sequence[WindowDetections], method: MergeMethod = "window_nms", iou: float = 0.5) -> Detections:
-    """Merge what was found through the windows of one image; the order of the windows does not matter.
+    """Merge the detections in the windows of one image; the order of the windows does not matter.
 
     Args:
-        found: at least one window, none twice. A single one is returned as it is, but by `plain_nms`.
-        method: `nms` keeps the best of boxes that overlap, `window_nms` too, but never holds two detections of one
-            window for one object: crowds overlap, and a window's detector told them apart. `wbf` averages overlapping
-            boxes (weighted boxes fusion), `soft_nms` lowers the scores of all but the best. `plain_nms` is class-wise
-            NMS of everything, without joining views and dropping fragments first: SODA-D's tools merge so, at 0.5.
-        iou: from where on two detections of one class are one object.
+        found: detections of each window, at least one window, none twice. Those of a single window are returned
+            unchanged, except by `plain_nms`.
+        method: `nms` keeps the best of overlapping boxes; `window_nms` does so only between windows, because a crowd's
+            boxes overlap within one window too; `wbf` averages overlapping boxes (weighted boxes fusion); `soft_nms`
+            lowers the scores of all but the best; `plain_nms` is class-wise NMS of all without joining views and
+            dropping fragments first, as in SODA-D's tools with 0.5.
+        iou: IoU above which two detections of one class are one object.
 
     Returns:
-        `boxes` (k, 4) xyxy px, `scores` (k,), `labels` (k,), by falling score.
+        `boxes` (k, 4) xyxy px, `scores` (k,), `labels` (k,), in descending order of score.
     """
     if method == "plain_nms":
         return suppress(_in_order(_concatenate([part.detections for part in found])), iou)
@@ -62,15 +63,18 @@ def merge(found: Sequence[WindowDetections], method: MergeMethod = "window_nms",
 
 
 def suppress(detections: Detections, iou: float, frames: Tensor | None = None) -> Detections:
-    """Class-wise NMS of detections by falling score, the same as torchvision's but over close pairs only.
+    """Suppress overlapping detections of one class, with the result of torchvision's NMS but over close pairs only.
 
-    In rounds, all detections without a better rival left are kept and what they overlap by more than `iou` goes.
+    Each round keeps all detections without a better rival left and removes those that they overlap by more than `iou`.
 
     Args:
-        detections: by falling score.
-        iou: least overlap of rivals, exclusive.
-        frames: (N, 4) corners of the windows that detections were found through; two that one window shows are no
-            rivals. Without, all are.
+        detections: detections in descending order of score.
+        iou: IoU above which two detections are rivals.
+        frames: (N, 4) corners of each detection's window, xyxy px; two detections in one window are no rivals. None
+            makes all overlapping ones rivals.
+
+    Returns:
+        The detections that are kept, in the same order.
     """
     first, second, overlap = overlapping_pairs(detections, iou)
     rivals = overlap > iou
@@ -84,17 +88,24 @@ def suppress(detections: Detections, iou: float, frames: Tensor | None = None) -
         has_rival[worse] = True
         gone = worse[~has_rival[better]]
         kept[gone] = False
-        # Decided are the pairs of a detection that is gone and those of one that is kept for good.
+        # Pairs with a removed detection are decided, and so are pairs of detections that are both kept.
         open_pairs = kept[better] & kept[worse]
         better, worse = better[open_pairs], worse[open_pairs]
     return {name: values[torch.from_numpy(kept)] for name, values in detections.items()}
 
 
 def suppress_softly(detections: Detections, iou: float) -> Detections:
-    """Soft-NMS with linear decay (Bodla et al., 2017), class by class.
+    """Apply soft-NMS with linear decay (Bodla et al., 2017), class by class.
 
     From the best down, every detection multiplies the scores of the remaining ones that overlap it by at least `iou`
-    by 1 - their IoU. What falls below `LEAST_SCORE` is dropped.
+    by 1 - IoU. Detections that fall below `LEAST_SCORE` are dropped.
+
+    Args:
+        detections: detections in descending order of score.
+        iou: least IoU at which scores decay.
+
+    Returns:
+        The remaining detections with decayed scores, in descending order of score.
     """
     neighbours, overlaps, starts = _adjacency(*overlapping_pairs(detections, iou), len(detections["scores"]))
     scores = detections["scores"].double().numpy().copy()
@@ -104,7 +115,7 @@ def suppress_softly(detections: Detections, iou: float) -> Detections:
     while queue:
         score, index = heappop(queue)
         if not is_open[index] or -score != scores[index]:
-            continue  # its score fell since; it waits further down
+            continue  # its score has decayed since; a later entry of the queue has the present one
         is_open[index] = False
         around = slice(starts[index], starts[index + 1])
         later = is_open[neighbours[around]]
@@ -118,11 +129,18 @@ def suppress_softly(detections: Detections, iou: float) -> Detections:
 
 
 def fuse(detections: Detections, iou: float) -> Detections:
-    """Weighted boxes fusion (Solovyev et al., 2021), class by class.
+    """Apply weighted boxes fusion (Solovyev et al., 2021), class by class.
 
-    From the best down, a detection joins the cluster whose fused box it overlaps most, by more than `iou`, or begins
-    one; a fused box is the mean of its cluster's, weighted by score. Its score is the cluster's best: the paper's mean
-    times the share of models that agree would punish an object for lying in one window only.
+    From the best down, a detection joins the cluster whose fused box it overlaps most, by more than `iou`, or begins a
+    cluster. A fused box is the mean of its cluster's boxes, weighted by score. Its score is the cluster's best: the
+    paper's mean times the fraction of models that agree would penalise an object that lies in one window only.
+
+    Args:
+        detections: detections of one image.
+        iou: IoU above which a detection joins a cluster.
+
+    Returns:
+        One detection per cluster, in descending order of score.
     """
     boxes, scores = detections["boxes"].double().numpy(), detections["scores"].double().numpy()
     order = np.argsort(-scores, kind="stable")
@@ -148,7 +166,11 @@ def fuse(detections: Detections, iou: float) -> Detections:
 def overlapping_pairs(
     detections: Detections, iou: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Pairs of detections of one class that overlap, found by a sweep from left to right.
+    """Find the overlapping pairs of detections of one class by a sweep from left to right.
+
+    Args:
+        detections: detections of one image.
+        iou: least IoU of a pair.
 
     Returns:
         (P,) and (P,) indices, each pair once, and (P,) IoU, at least `iou` and above 0.
@@ -156,7 +178,7 @@ def overlapping_pairs(
     boxes, labels = detections["boxes"].double().numpy(), detections["labels"].numpy()
     if not len(boxes):
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
-    # Classes lie side by side, so that they never meet.
+    # Shift the classes side by side, so that they never overlap.
     shift = labels * (boxes[:, 2].max() - boxes[:, 0].min() + 1)
     order = np.argsort(boxes[:, 0] + shift, kind="stable")
     left, right = (boxes[:, 0] + shift)[order], (boxes[:, 2] + shift)[order]
@@ -181,7 +203,7 @@ def overlapping_pairs(
 def _adjacency(
     first: NDArray[np.int64], second: NDArray[np.int64], overlap: NDArray[np.float64], count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Neighbours and IoUs of detection i at [starts[i], starts[i + 1]) of the first two arrays; then the starts."""
+    """Return neighbours and IoUs, those of detection i at [starts[i], starts[i + 1]), and the starts."""
     own, other = np.concatenate([first, second]), np.concatenate([second, first])
     order = np.argsort(own, kind="stable")
     starts = np.searchsorted(own[order], np.arange(count + 1))
@@ -193,7 +215,7 @@ def _sums_before(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """IoU of boxes xyxy row by row, or of one with many."""
+    """Compute the IoU of xyxy boxes row by row, or of one with many."""
     low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
     shared = (high - low).clip(0).prod(-1)
     union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - shared
@@ -201,13 +223,13 @@ def _iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _frames(part: WindowDetections) -> Tensor:
-    """(n, 4) corners of the window, for each of its detections."""
+    """Repeat the corners of the window for each of its detections, (n, 4)."""
     return torch.tensor(part.window.corners).expand(len(part.detections["scores"]), 4)
 
 
 def _nested(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(P,): whether one of two windows lies in the other: what was joined over several stands for each of them."""
-    beyond = (a - b) * np.array([-1, -1, 1, 1])  # how far each side of a is outside b
+    """Tell for each of P pairs of windows whether one lies in the other, as a window does in a union of windows."""
+    beyond = (a - b) * np.array([-1, -1, 1, 1])  # px by which each side of a is outside b
     return np.asarray((beyond <= 0).all(1) | (beyond >= 0).all(1))
 
 
@@ -216,7 +238,7 @@ def _concatenate(parts: Sequence[Detections]) -> Detections:
 
 
 def _in_order(detections: Detections) -> Detections:
-    """By falling score; ties by label and box, so that nothing depends on the order of the windows."""
+    """Sort by descending score, ties by label and box, so that the order of the windows has no effect."""
     keys = [*detections["boxes"].numpy().T[::-1], detections["labels"].numpy(), -detections["scores"].numpy()]
     order = torch.from_numpy(np.lexsort(keys))
     return {name: values[order] for name, values in detections.items()}

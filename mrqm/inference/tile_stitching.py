@@ -1,6 +1,6 @@
-"""Objects that windows cut: views of one object are joined, what is left of an object elsewhere is dropped.
+"""Objects cut by windows: views of one object are joined, remaining fragments are dropped.
 
-n detections of one window, m of another or of several.
+Legend: n detections of one window, m of another or of several.
 """
 
 from __future__ import annotations
@@ -21,27 +21,29 @@ from mrqm.structures.detections import Detections, WindowDetections
 from mrqm.structures.window import Window
 
 BORDER = 2.0
-"""A detection that ends within this many px of its window's border may be cut off there."""
+"""Greatest distance in px between a window's border and a detection that may be cut off there."""
 TRUSTED = 0.5
-"""A detection replaces a fragment, or continues a view, if it scores at least this share of it: noise does not change
-what is certain."""
+"""Least ratio of scores at which a detection replaces a fragment or continues a view, so that low-scored noise does not
+change certain detections.
+"""
 
 
 def join_views(found: Sequence[WindowDetections], iou: float = 0.5) -> list[WindowDetections]:
-    """Join what two or more windows show of an object that is larger than their overlap.
+    """Join the detections of an object that is larger than the overlap of its windows.
 
-    Two windows of one row share a strip. A detection of the left one that fills the strip from side to side and goes
-    on to its left, and one of the right one that fills it and goes on to its right, are views of one object if they are
-    of one class and their shares of the strip overlap by at least `iou`, more than with any other; columns likewise.
-    Since both fill the strip, neighbours in a crowd do not become chains, as they do where any overlap is enough.
+    Two windows of one row share a strip. A detection of the left one that fills the strip from side to side and
+    continues to its left, and one of the right one that fills it and continues to its right, are views of one object if
+    they are of one class and their parts of the strip overlap by at least `iou`, more than with any other; columns
+    likewise. Because both fill the strip, neighbours in a crowd are not chained, as they would be if any overlap were
+    enough.
 
     Args:
-        found: by window.
-        iou: least overlap.
+        found: detections of each window.
+        iou: least IoU of two views' intervals across the strip.
 
     Returns:
-        `found` without such views; then the joined ones, by the rectangle around the windows that showed them, which
-        stands for a window that would have shown the whole.
+        `found` without such views, followed by the joined ones, by the rectangle around the windows of their views,
+        which stands for a window that contains the whole object.
     """
     starts = np.cumsum([0, *(len(part.detections["scores"]) for part in found)])
     links = [
@@ -64,19 +66,19 @@ def join_views(found: Sequence[WindowDetections], iou: float = 0.5) -> list[Wind
 
 
 def drop_fragments(found: Sequence[WindowDetections], iou: float = 0.5) -> list[WindowDetections]:
-    """Drop the detections of what a window cuts off and a neighbouring window shows more of.
+    """Drop detections that a window cuts off and a neighbouring window shows more of.
 
     A detection that ends at a border of its window inside the image is a fragment if a larger detection of its class
-    from another window goes on beyond that border and, clipped to the fragment's window, overlaps the fragment by at
-    least `iou`: it is what that larger object looks like from here. Intersection over the smaller area, which SAHI
-    matches by, would also drop a small object that stands at the border before a large one.
+    from another window continues beyond that border and, clipped to the fragment's window, overlaps the fragment by at
+    least `iou`. SAHI compares the intersection with the smaller area instead, which would also drop a small object at
+    the border in front of a large one.
 
     Args:
-        found: by window.
-        iou: least overlap.
+        found: detections of each window.
+        iou: least IoU of a fragment and the clipped larger detection.
 
     Returns:
-        What is left of each window's detections, in the order of `found`.
+        The remaining detections of each window, in the order of `found`.
     """
     corners = _corners([window for window, _ in found])
     kept = []
@@ -91,7 +93,7 @@ def drop_fragments(found: Sequence[WindowDetections], iou: float = 0.5) -> list[
 
 
 def _neighbours(windows: Sequence[Window], along: int) -> Iterator[tuple[int, int]]:
-    """Windows of one row (0) or column (1) that share a strip, the one before first; an image may have thousands."""
+    """Yield pairs of windows of one row (0) or column (1) that share a strip, in order; an image may have thousands."""
     lines: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for index, window in enumerate(windows):
         lines[window[1 - along :: 2]].append(index)
@@ -106,7 +108,7 @@ def _neighbours(windows: Sequence[Window], along: int) -> Iterator[tuple[int, in
 
 
 def _views_through(before: WindowDetections, after: WindowDetections, along: int, iou: float) -> NDArray[np.int64]:
-    """(2, k): detections of a window and of its neighbour that continue each other through the strip they share."""
+    """Find the (2, k) detections of a window and of its neighbour that continue each other through the shared strip."""
     begin, end = after.window[along], before.window.corners[2 + along]
     low, high = (before.detections["boxes"][:, side] for side in (along, 2 + along))
     mine = np.flatnonzero((low < begin) & (high >= end - BORDER))
@@ -127,7 +129,7 @@ def _views_through(before: WindowDetections, after: WindowDetections, along: int
 def _join_groups(
     found: Sequence[WindowDetections], groups: NDArray[np.int64], joined: NDArray[np.bool_]
 ) -> list[WindowDetections]:
-    """The box around each group of views, with the best score, by the rectangle around their windows."""
+    """Join each group of views into the box around them, with the best score, by the rectangle around their windows."""
     corners = np.concatenate([_corners([w]).repeat(len(d["scores"]), 0) for w, d in found])
     together = {name: torch.cat([part.detections[name] for part in found]) for name in found[0].detections}
     by_window: dict[Window, list[Detections]] = defaultdict(list)
@@ -145,7 +147,7 @@ def _join_groups(
 
 
 def _is_fragment(detections: Detections, others: Sequence[Detections], frame: Tensor, iou: float) -> Tensor:
-    """(n,) bool: which detections of a window with corners `frame` (4,) are fragments of the others."""
+    """Mark the detections of a window with corners `frame` (4,) that are fragments of the others, (n,) bool."""
     outside = torch.tensor([-1.0, -1.0, 1.0, 1.0])  # the direction in which each side leaves the window
     cut = (frame - detections["boxes"]) * outside <= BORDER  # (n, 4)
     candidates = {name: torch.cat([other[name] for other in others]) for name in others[0]}
@@ -168,17 +170,17 @@ def _take(detections: Detections, which: NDArray[np.bool_] | NDArray[np.int64]) 
 
 
 def _corners(windows: Sequence[Window]) -> NDArray[np.float32]:
-    """(W, 4) xyxy."""
+    """Stack the corners of windows, (W, 4) xyxy."""
     return np.array([window.corners for window in windows], dtype=np.float32)
 
 
 def _around(boxes: Tensor) -> Tensor:
-    """(1, 4): the box around boxes."""
+    """Return the box around boxes, (1, 4)."""
     return torch.cat([boxes[:, :2].amin(0), boxes[:, 2:].amax(0)])[None]
 
 
 def _interval_iou(a: Tensor, b: Tensor) -> Tensor:
-    """(n, m) of intervals (n, 2) and (m, 2)."""
+    """Compute the IoU (n, m) of intervals (n, 2) and (m, 2)."""
     low, high = torch.maximum(a[:, None, 0], b[:, 0]), torch.minimum(a[:, None, 1], b[:, 1])
     shared = (high - low).clamp(min=0)
     return shared / ((a[:, 1] - a[:, 0])[:, None] + (b[:, 1] - b[:, 0]) - shared)

@@ -1,6 +1,6 @@
-"""Pictures for people: detections drawn on an image, and contact sheets of detections beside ground truth.
+"""Drawings of detections on images, and contact sheets of detections beside ground truth.
 
-Small images are enlarged, so that an object of 5 px can be seen; colours are told apart by colour-blind people too.
+Small images are enlarged, so that objects of 5 px are visible; the colours suit colour-blind readers.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.ops import box_convert
 from torchvision.transforms.v2.functional import to_pil_image
 
-# After Okabe and Ito's palette, brighter where theirs sinks into asphalt, and two more; further classes start again.
+# Okabe and Ito's palette with brighter colours against asphalt, and two more; further classes repeat it.
 PALETTE = (
     "#56B4E9", "#E69F00", "#F0E442", "#FF8FC7", "#00C795", "#D55E00", "#FFFFFF", "#2F6BFF", "#EE3377", "#A46CFF",
 )  # fmt: skip
@@ -20,19 +20,19 @@ MARGIN, LINE_HEIGHT = 12, 28
 PAPER, INK = "white", "#222222"
 FONT = ImageFont.load_default(size=18)
 
-Box = tuple[list[float], int]  # xyxy as shares of the image's width and height, and the label
+Box = tuple[list[float], int]  # xyxy as fractions of the image's width and height, and the label
 
 
 def draw_detections(
     image: Tensor, detections: Mapping[str, Tensor], classes: Sequence[str], min_score: float = 0.3
 ) -> Image.Image:
-    """Draw what was found on one image, with a legend below.
+    """Draw detections on one image, with a legend below.
 
     Args:
-        image: uint8 (3, H, W) RGB.
+        image: uint8 (3, H, W) RGB image.
         detections: `boxes` (K, 4) xyxy in px of the image, `scores` (K,), `labels` (K,).
-        classes: names in label order.
-        min_score: detections below are left out.
+        classes: class names in label order.
+        min_score: least score of a drawn detection.
 
     Returns:
         The image at its own size or, when its longer side is below 640 px, enlarged to that.
@@ -52,17 +52,20 @@ def draw_comparison(
     *,
     min_score: float = 0.3,
 ) -> Image.Image:
-    """Draw a contact sheet, one row per image: what was found on the left, what is there on the right.
+    """Draw a contact sheet, one row per image: detections on the left, ground truth on the right.
 
-    Regions that annotators ignored are dark and hatched on both sides.
+    Ignored regions are dark and hatched on both sides.
 
     Args:
-        images: per image uint8 (3, H, W) RGB as fed to the network, padded or not, of any scale.
-        detections: per image `boxes` (K, 4) xyxy in px of the target's `orig_size`, `scores` (K,), `labels` (K,).
-        targets: per image `boxes` (N, 4) and `ignore_boxes` (M, 4) normalised cxcywh, `labels` (N,), `orig_size` (2,)
-            and `size` (2,) height and width in px, native and of the image without its padding.
-        classes: names in label order.
-        min_score: detections below are left out.
+        images: uint8 (3, H, W) RGB images as fed to the network, padded or not, at any scale.
+        detections: `boxes` (K, 4) xyxy in px of the target's `orig_size`, `scores` (K,), `labels` (K,) of each image.
+        targets: `boxes` (N, 4) and `ignore_boxes` (M, 4) normalised cxcywh, `labels` (N,), `orig_size` (2,) and
+            `size` (2,) of each image; sizes are (height, width) in px, native and of the image without its padding.
+        classes: class names in label order.
+        min_score: least score of a drawn detection.
+
+    Returns:
+        The contact sheet.
     """
     rows: list[list[Image.Image]] = []
     labels: set[int] = set()
@@ -83,7 +86,7 @@ def draw_comparison(
 
 
 def _confident(detections: Mapping[str, Tensor], size: Sequence[int], min_score: float) -> list[Box]:
-    """The detections to draw, best last so that it lies on top; `size` is (height, width) of their coordinates."""
+    """List the detections to draw, best last so that it is on top; `size` is (height, width) of their coordinates."""
     chosen = (detections["scores"] >= min_score).nonzero().flatten().flip(0)
     height, width = size
     boxes = detections["boxes"][chosen].cpu() / torch.tensor([width, height, width, height])
@@ -91,14 +94,14 @@ def _confident(detections: Mapping[str, Tensor], size: Sequence[int], min_score:
 
 
 def _panel(picture: Image.Image, side: int, boxes: Iterable[Box], ignored: Iterable[list[float]]) -> Image.Image:
-    """One image with its longer side of `side` px, ignored regions dimmed and every box outlined."""
+    """Draw one image with a longer side of `side` px, ignored regions dimmed and every box outlined."""
     zoom = side / max(picture.size)
     width, height = round(picture.width * zoom), round(picture.height * zoom)
     panel = picture.resize((width, height), Image.Resampling.BICUBIC)
     panel.paste(_hatched(panel), mask=_region(panel.size, ignored))
     draw = ImageDraw.Draw(panel, "RGBA")
     for (left, top, right, bottom), label in boxes:
-        # Around the object, not over it, and with a shadow that separates the line from the ground.
+        # Around the object, not over it, with a shadow that separates the line from the background.
         left, top, right, bottom = left * width - 2, top * height - 2, right * width + 2, bottom * height + 2
         draw.rectangle([left - 1, top - 1, right + 1, bottom + 1], outline=(0, 0, 0, 130), width=4)
         draw.rectangle([left, top, right, bottom], outline=_colour(label), width=2)
@@ -106,7 +109,7 @@ def _panel(picture: Image.Image, side: int, boxes: Iterable[Box], ignored: Itera
 
 
 def _region(size: tuple[int, int], boxes: Iterable[list[float]]) -> Image.Image:
-    """Mask of the union of boxes, given as shares."""
+    """Draw a mask of the union of boxes, given as fractions of width and height."""
     mask = Image.new("1", size)
     draw = ImageDraw.Draw(mask)
     for left, top, right, bottom in boxes:
@@ -115,7 +118,7 @@ def _region(size: tuple[int, int], boxes: Iterable[list[float]]) -> Image.Image:
 
 
 def _hatched(panel: Image.Image, gap: int = 14) -> Image.Image:
-    """A dark copy under thin diagonal lines."""
+    """Darken a copy and draw thin diagonal lines over it."""
     dark = panel.point(lambda value: value * 0.45)
     draw = ImageDraw.Draw(dark)
     for start in range(-panel.height, panel.width, gap):
@@ -124,7 +127,7 @@ def _hatched(panel: Image.Image, gap: int = 14) -> Image.Image:
 
 
 def _swatches(classes: Sequence[str], labels: set[int], with_ignored: bool) -> list[tuple[Image.Image, str]]:
-    """Pattern and name of everything that occurs in the picture."""
+    """List pattern and name of every class in the picture, and of ignored regions."""
     swatches = [(Image.new("RGB", (16, 16), _colour(label)), classes[label]) for label in sorted(labels)]
     if with_ignored:
         swatches.append((_hatched(Image.new("RGB", (16, 16), "gray"), gap=6), "not annotated"))
@@ -132,7 +135,7 @@ def _swatches(classes: Sequence[str], labels: set[int], with_ignored: bool) -> l
 
 
 def _legend(swatches: Iterable[tuple[Image.Image, str]], width: int) -> Image.Image:
-    """Patterns and names side by side, in as many lines as the width needs."""
+    """Draw patterns and names side by side, on as many lines as the width requires."""
     places: list[tuple[Image.Image, str, int, int]] = []
     x, y = 0, 0
     for pattern, name in swatches:
@@ -145,7 +148,7 @@ def _legend(swatches: Iterable[tuple[Image.Image, str]], width: int) -> Image.Im
     draw = ImageDraw.Draw(legend)
     for pattern, name, x, y in places:
         legend.paste(pattern, (x + 1, y + 6))
-        draw.rectangle([x, y + 5, x + 17, y + 22], outline=INK)  # so that white stands out from the paper
+        draw.rectangle([x, y + 5, x + 17, y + 22], outline=INK)  # keeps white visible on paper
         draw.text((x + LINE_HEIGHT - 4, y + LINE_HEIGHT // 2), name, INK, FONT, anchor="lm")
     return legend
 
@@ -153,12 +156,15 @@ def _legend(swatches: Iterable[tuple[Image.Image, str]], width: int) -> Image.Im
 def sheet(
     rows: Sequence[Sequence[Image.Image]], titles: Sequence[str], swatches: Iterable[tuple[Image.Image, str]]
 ) -> Image.Image:
-    """Put panels on paper.
+    """Arrange panels in rows under column titles and above a legend.
 
     Args:
-        rows: panels of one size in each row.
-        titles: of the columns.
-        swatches: pattern and name of what the legend explains.
+        rows: panels of each row, of one size.
+        titles: titles of the columns.
+        swatches: patterns and names of the legend.
+
+    Returns:
+        The contact sheet.
     """
     column = max(panel.width for row in rows for panel in row) + MARGIN
     width = len(titles) * column + MARGIN

@@ -1,6 +1,6 @@
-"""Where a model's queries are, as heat over the images: Figure 2 of Fu et al. (2024).
+"""Density of a model's queries as a heat map over the images: Figure 2 of Fu et al. (2024).
 
-Queries that the decoder starts from should crowd on the small objects, and mined ones should reach all of them.
+The decoder's initial queries should be dense on small objects, and mined queries should cover all objects.
 """
 
 from __future__ import annotations
@@ -22,27 +22,30 @@ from mrqm.structures.batch import Batch
 from mrqm.visualization.detections import LEAST_SIDE, MOST_SIDE, sheet
 
 HEAT = np.array([(10, 0, 30), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)], dtype=np.float32)
-"""Colours from no queries to the most."""
+"""Colours from no queries to the greatest density."""
 SCALE = ("no queries", "half as dense", "densest place of the picture")
-"""What the first, the middle and the last of them mean."""
+"""Legend of the first, the middle and the last colour."""
 BLUR = 0.012
-"""Standard deviation of a query's heat, in longer sides of the image."""
+"""Standard deviation of a query's heat, as a fraction of the image's longer side."""
 COARSER = 4
-"""Pixels of a panel for one of its heat, which is smooth: to blur all of them takes sixteen times as long."""
+"""Pixels of a panel per pixel of its heat map, which is smooth; full resolution takes sixteen times as long."""
 
 Queries = Mapping[str, list[Tensor]]
-"""What the queries are → for each image their centers (k, 2), x and y in [0, 1]."""
+"""Centers (k, 2) of each image's queries, x and y in [0, 1], by description of the queries."""
 
 
 @torch.inference_mode()
 def locate_queries(model: nn.Module, batch: Batch, config: Config, device: torch.device) -> Queries:
-    """Centers of the queries that the model selects and, where it mines, of those mined for the objects.
+    """Locate the queries that the model selects and, if it mines, the anchors mined for the objects.
 
     Args:
-        model: in evaluation mode.
+        model: model in evaluation mode.
         batch: images, masks and targets.
-        config: of the training.
-        device: of the model.
+        config: configuration of the training.
+        device: device of the model.
+
+    Returns:
+        Centers of the queries of each image, by description.
     """
     images, masks, targets = to_device(batch, device)
     with autocast(config, device), uncompiled(config):
@@ -58,12 +61,15 @@ def locate_queries(model: nn.Module, batch: Batch, config: Config, device: torch
 
 
 def draw_densities(images: Tensor, targets: Sequence[Mapping[str, Tensor]], queries: Queries) -> Image.Image:
-    """Draw a contact sheet, one row per image: for each kind of queries, their density as heat.
+    """Draw a contact sheet, one row per image, with the density of each kind of queries as a heat map.
 
     Args:
-        images: (B, 3, H, W) uint8 RGB, padded or not.
-        targets: per image `size` (2,), height and width without the padding.
-        queries: as from `locate_queries`.
+        images: (B, 3, H, W) uint8 RGB images, padded or not.
+        targets: dicts with `size` (2,), height and width of each image in px without the padding.
+        queries: centers as from `locate_queries`.
+
+    Returns:
+        The contact sheet.
     """
     rows = []
     for index, (image, target) in enumerate(zip(images, targets, strict=True)):
@@ -77,7 +83,7 @@ def draw_densities(images: Tensor, targets: Sequence[Mapping[str, Tensor]], quer
 
 
 def _heated(panel: Image.Image, centers: Tensor) -> Image.Image:
-    """A panel in grey under the colours of its queries' density."""
+    """Colour a grey copy of a panel by the density of its queries."""
     coarse = density(centers, (math.ceil(panel.height / COARSER), math.ceil(panel.width / COARSER)))
     heat = np.asarray(Image.fromarray(coarse).resize(panel.size, Image.Resampling.BILINEAR))
     grey = np.asarray(panel.convert("L").convert("RGB"), dtype=np.float32)
@@ -88,11 +94,14 @@ def _heated(panel: Image.Image, centers: Tensor) -> Image.Image:
 
 
 def density(centers: Tensor, size: tuple[int, int]) -> NDArray[np.float32]:
-    """How many queries are around each pixel, (height, width), the most being 1.
+    """Compute the density of queries around each pixel, relative to the greatest.
 
     Args:
-        centers: (k, 2), x and y in [0, 1]; what lies outside does not count.
+        centers: (k, 2) centers, x and y in [0, 1]; others do not count.
         size: height and width in px.
+
+    Returns:
+        (height, width) density in [0, 1].
     """
     height, width = size
     x, y = centers.numpy().astype(np.float64).T

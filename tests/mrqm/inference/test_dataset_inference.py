@@ -1,4 +1,4 @@
-"""A model held against annotations: tiles as in training, whole images through windows or in one piece."""
+"""Inference on annotated images: tiles as in training, whole images window by window or at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LEFT, RIGHT = "20,60,12,10,1,2,0,0", "50,10,20,14,1,2,0,0"  # the second lies in
 
 
 def write(folder: Path, images: dict[str, str]) -> Path:
-    """Black images of 96×128 px with a white box for every row, in VisDrone's layout, as `val`."""
+    """Write black images of 96×128 px with a white box for every row, in VisDrone's layout, as `val`."""
     for part in ("images", "annotations"):
         (folder / "val" / part).mkdir(parents=True)
     for name, text in images.items():

@@ -1,4 +1,4 @@
-"""The trained model as a function: every kind of image, windows of large ones, and what is no image."""
+"""Trained model as a function: every kind of image, windows of large ones, and arguments that are no image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 def picture(size: tuple[int, int], box: tuple[int, int, int, int]) -> np.ndarray:
-    """Black, with a white box (xyxy px)."""
+    """Draw a white box (xyxy px) on black."""
     image = np.zeros((*size, 3), dtype=np.uint8)
     image[box[1] : box[3], box[0] : box[2]] = 255
     return image

@@ -1,4 +1,4 @@
-"""The module that is exported: the same detections as `detect`, in tensors of fixed shapes."""
+"""Module for export: the same detections as `detect`, in tensors of fixed shapes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 
 def batch_of(*sizes: tuple[int, int]) -> Any:
-    """Random images of some sizes (height, width), as `collate` joins them."""
+    """Collate random images of given sizes (height, width)."""
     generator = torch.Generator().manual_seed(0)
     images = [torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator) for size in sizes]
     return collate([(image, {"orig_size": torch.tensor(image.shape[1:])}) for image in images])

@@ -1,4 +1,4 @@
-"""Detections from outputs, by hand."""
+"""Post-processing by hand-made outputs."""
 
 from __future__ import annotations
 

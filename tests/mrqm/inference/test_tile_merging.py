@@ -1,4 +1,4 @@
-"""Merging against naive loops, against torchvision, and of whole images."""
+"""Merging against naive loops, against torchvision, and on whole images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ METHODS = (*JOINING, "plain_nms")
 
 
 def crowd(seed: int, count: int = 120, classes: int = 2, side: float = 60) -> Detections:
-    """Boxes in clusters, by falling score."""
+    """Draw boxes in clusters, by descending score."""
     rng = np.random.default_rng(seed)
     corner = rng.uniform(0, side, (count // 4, 2)).repeat(4, 0) + rng.normal(0, 1.5, (count, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(8, 14, (count, 2))], 1)
@@ -130,7 +130,7 @@ def test_fusion_is_a_plain_loop(seed: int) -> None:
 
 
 def through_windows(objects: Tensor, labels: Tensor, image_size: tuple[int, int]) -> list[WindowDetections]:
-    """What a perfect detector sees: every object clipped to every window that shows it, scored by what it shows."""
+    """Detect perfectly: every object clipped to every window that shows it, scored by the visible fraction."""
     parts = []
     for window in grid(image_size, 200, 60):
         frame = torch.tensor([window.left, window.top, window.left + window.width, window.top + window.height])
@@ -143,7 +143,7 @@ def through_windows(objects: Tensor, labels: Tensor, image_size: tuple[int, int]
 
 
 def scattered(image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Objects of 8 to 50 px on a grid that leaves 5 px between them, anywhere across the windows' borders."""
+    """Draw objects of 8 to 50 px on a grid that leaves 5 px between them, anywhere across the windows' borders."""
     rng = np.random.default_rng(0)
     boxes = []
     for top in range(0, image_size[0] - 55, 55):

@@ -1,4 +1,4 @@
-"""Objects that windows cut, drawn as boxes by hand."""
+"""Stitching of objects cut by windows, by hand-made boxes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def boxes_of(part: WindowDetections) -> list[list[float]]:
 
 
 def through(box: Sequence[float], image_size: tuple[int, int]) -> list[WindowDetections]:
-    """An object, clipped to every window of 100 px that shows any of it."""
+    """Clip an object to every window of 100 px that shows any of it."""
     parts = []
     for window in grid(image_size, 100, 30):
         left, top, right, bottom = window.left, window.top, window.left + 100, window.top + 100

@@ -1,4 +1,4 @@
-"""Pictures show every box where it belongs, in its class's colour, and nothing else."""
+"""Pictures show every box at its place in its class's colour, and nothing else."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def found(*boxes: list[float], labels: list[int], scores: list[float]) -> dict[s
 def target(
     *boxes: list[float], labels: list[int], size: tuple[int, int], ignored: list[list[float]] | None = None
 ) -> dict[str, Tensor]:
-    """Boxes normalised cxcywh; the native image is twice as large."""
+    """Make a target with boxes in normalised cxcywh; the native image is twice as large."""
     return {
         "boxes": torch.tensor(boxes).reshape(-1, 4),
         "labels": torch.tensor(labels, dtype=torch.int64),
@@ -43,13 +43,13 @@ NOTHING = found(labels=[], scores=[])
 
 
 def panels(sheet: Image.Image, width: int, height: int) -> list[Image.Image]:
-    """The two panels of a sheet of one row."""
+    """Return the two panels of a sheet of one row."""
     lefts = [MARGIN, MARGIN + width + MARGIN]
     return [sheet.crop((left, TOP, left + width, TOP + height)) for left in lefts]
 
 
 def extent(panel: Image.Image, label: int) -> tuple[int, int, int, int] | None:
-    """Bounding box of a class's colour."""
+    """Compute the bounding box of a class's colour."""
     rows, columns = (np.asarray(panel) == COLOURS[label]).all(-1).nonzero()
     if not len(rows):
         return None

@@ -1,4 +1,4 @@
-"""Where the heat is, and what it shows."""
+"""Position of the heat, and the contents of the picture."""
 
 import numpy as np
 import pytest
