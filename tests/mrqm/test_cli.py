@@ -1,4 +1,4 @@
-"""The command line as a user meets it: real processes."""
+"""Command line as a user runs it, in real processes."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ def mrqm(tmp_path: Path) -> Mrqm:
 
 @pytest.fixture
 def forked(tmp_path: Path) -> Mrqm:
-    """The same in a forked process, for what imports much."""
+    """Run the same in a forked process, for commands that import much."""
 
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         command = Command(tmp_path, arguments)

@@ -1,4 +1,4 @@
-"""Help as a terminal of 80 columns shows it: nothing of what was written about a command is missing."""
+"""Help at 80 columns: no part of a command's text is missing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_help_has_every_word_in_80_columns(words: tuple[str, ...], command: Any)
 
 
 def squeeze(text: str) -> str:
-    """A text without blanks, as help breaks its lines."""
+    """Remove the blanks of a text, because help breaks its lines."""
     return "".join(text.split())
 
 

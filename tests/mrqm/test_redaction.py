@@ -1,4 +1,4 @@
-"""The gate for secrets: what it takes out of texts, and what it leaves alone."""
+"""Redaction of secrets: replaced parts of texts, and unchanged ones."""
 
 from __future__ import annotations
 

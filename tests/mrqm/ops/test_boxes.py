@@ -1,4 +1,4 @@
-"""Box measures against torchvision and hand values."""
+"""Box operations against torchvision and hand-made values."""
 
 from __future__ import annotations
 

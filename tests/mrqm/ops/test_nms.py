@@ -1,4 +1,4 @@
-"""The operator against torchvision, in a batch and in an exported program."""
+"""Non-maximum suppression against torchvision, in a batch and in an exported program."""
 
 from __future__ import annotations
 

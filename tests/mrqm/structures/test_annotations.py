@@ -10,7 +10,7 @@ from mrqm.structures.ground_truth import IGNORED_REGION, OTHER_OBJECT, make_grou
 
 
 def record(*boxes: Sequence[float]) -> ImageRecord:
-    """An image of 80×100 px with xywh boxes of one class."""
+    """Make an image of 80×100 px with xywh boxes of one class."""
     truth = make_ground_truth(np.array(boxes, dtype=np.float64).reshape(-1, 4), np.zeros(len(boxes), dtype=np.int64))
     return ImageRecord(Path("a.png"), 0, (80, 100), truth)
 
