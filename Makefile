@@ -17,6 +17,9 @@ PYTHON ?= $(firstword $(foreach p,$(CANDIDATES),$(shell $(p) -c '$(SUPPORTED)' 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e
 
+# Packages whose docstrings `make check` holds to tools/check_docstrings.py.
+DOCUMENTED := mrqm tools
+
 .PHONY: train sweep cluster cluster-down test test-fast check install
 .DELETE_ON_ERROR:
 
@@ -45,6 +48,7 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/check_docstrings.py $(DOCUMENTED)
 
 install: $(VENV)/run.stamp
 

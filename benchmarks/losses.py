@@ -1,7 +1,7 @@
-"""Variants of a configuration trained for equally many steps, over seeds: which losses and weights serve it best.
+r"""Variants of a configuration trained for equally many steps, over seeds: which losses and weights serve it best.
 
-    OMP_NUM_THREADS=1 python benchmarks/losses.py -c configs/visdrone_mini.yaml --steps 334 --out losses.jsonl \\
-        --vary loss.classification=quality_focal,matchability_aware --vary loss.loss_weights.classification=1,2,4 \\
+    OMP_NUM_THREADS=1 python benchmarks/losses.py -c configs/visdrone_mini.yaml --steps 334 --out losses.jsonl \
+        --vary loss.classification=quality_focal,matchability_aware --vary loss.loss_weights.classification=1,2,4 \
         --seeds 0,1 data.root=FOLDER model.backbone.weights=WEIGHTS.safetensors
 
 Every combination of the varied keys' values is trained on one CPU thread with each seed and evaluated once, in the end.

@@ -1,6 +1,6 @@
-"""MRQM and its peers trained one after the other: same backbone, tiles, augmentation, batch, time and machine.
+r"""MRQM and its peers trained one after the other: same backbone, tiles, augmentation, batch, time and machine.
 
-    python benchmarks/peers.py -c configs/visdrone_mini.yaml --minutes 12 --device cpu --out peers.json \\
+    python benchmarks/peers.py -c configs/visdrone_mini.yaml --minutes 12 --device cpu --out peers.json \
         data.root=FOLDER model.backbone.weights=WEIGHTS.safetensors
 
 The other DETRs need the extra `peers` (transformers). Everything runs in one process on all its threads, so

@@ -1,4 +1,4 @@
-"""The command line: `mrqm`, or `python -m mrqm`. Assembles the layers' commands; nothing imports it.
+"""Command line: `mrqm`, or `python -m mrqm`. Assembles the layers' commands; no module imports it.
 
 Layers are imported inside the commands, so that `--help` and a mistyped configuration answer at once.
 """
@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typing_extensions import override
 
 from cluster import commands as clusters
 from cluster.errors import ClusterError
@@ -27,8 +28,9 @@ from pipelines.registry.cli import app as registry
 
 
 class Listing(TyperGroup):
-    """Lists its commands with the whole first sentence of each one's help."""
+    """Group that lists its commands with the whole first sentence of each one's help."""
 
+    @override
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the commands into help."""
         helps = {name: (command.help or "").split("\n\n")[0] for name, command in self.commands.items()}
@@ -39,8 +41,9 @@ class Listing(TyperGroup):
 
 
 class Commands(Listing):
-    """Says a user's error in one message instead of a traceback."""
+    """Group that reports a user's error in one message instead of a traceback."""
 
+    @override
     def invoke(self, ctx: Any) -> Any:
         """Run a command; exit with 2 after a user's error."""
         try:
@@ -53,8 +56,9 @@ class Commands(Listing):
 
 
 class ConfiguredCommand(TyperCommand):
-    """Tells who names a YAML file without the option for it which option that is."""
+    """Command that explains the missing option when a YAML file is given without one."""
 
+    @override
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words of the command."""
         positional = [word for before, word in pairwise(["", *args]) if not before.startswith("-")]

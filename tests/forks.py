@@ -17,13 +17,14 @@ FORKS.set_forkserver_preload([  # not Ray, which reads its process's environment
 def become_command(
     folder: Path, output: Path, errors: Path, foreign: tuple[str, ...], environment: Mapping[str, str]
 ) -> None:
-    """What a shell does before a command runs: its folder, its files, its environment.
+    """Set folder, output files and environment of a process, as a shell does before a command runs.
 
     Args:
-        folder: that it runs in.
-        output, errors: what it prints is added there.
-        foreign: beginnings of names that it must not find in its environment.
-        environment: what it finds there instead.
+        folder: working folder.
+        output: file to which standard output is appended.
+        errors: file to which standard error is appended.
+        foreign: prefixes of variables to remove from the environment.
+        environment: variables to set.
     """
     os.chdir(folder)
     for number, path in enumerate((output, errors), 1):

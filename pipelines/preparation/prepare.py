@@ -65,8 +65,9 @@ def prepare(settings: PrepareSettings, destination: Path | None, console: Consol
     """Check a data set and, given a destination, convert it.
 
     Args:
+        settings: source, format and tiles.
         destination: a new folder, or one in which the same command was stopped; None only checks.
-        console: where progress is shown.
+        console: console for progress.
 
     Returns:
         Reports by split.

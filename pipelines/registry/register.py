@@ -56,10 +56,14 @@ def register(
     A run that registered its model before gets that model again, also if the model was renamed meanwhile.
 
     Args:
+        tracker: tracker of the run.
         checkpoint: a folder as `mrqm.checkpoint.folder` describes.
-        metrics: of the checkpoint.
-        name: in the registry; None registers nothing.
+        metrics: metrics of the checkpoint.
+        name: name in the registry; None registers nothing.
         stamp: further tags: the protocol's version and the data's digest.
+
+    Returns:
+        The registered model, or the logged one if it has no name.
     """
     if name and (earlier := _registered_before(tracker, name)):
         return RegisteredModel(f"models:/{earlier.name}/{earlier.version}", earlier.name, str(earlier.version))
