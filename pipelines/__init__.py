@@ -5,5 +5,6 @@
     from pipelines.training.driver import train
     summary = train(load_config("configs/demo.yaml"))
 
-`mrqm` does the training and knows neither platform; this package starts it, watches it and keeps what comes of it.
+`mrqm` implements the training and imports neither platform; this package runs it on Ray, reports its progress and
+stores its results.
 """

@@ -1,4 +1,4 @@
-"""Of what kind an error is, whoever wrapped it on its way, and the sentence of it that matters."""
+"""Classification of errors, wrapped by Ray or not, and the sentence of each that tells the cause."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from pipelines.failures.taxonomy import Failure, FailureKind, root_cause
 from pipelines.storage.filesystem import StorageError
 
 LONGEST = 500
-"""Characters of the sentence that stands for an error."""
+"""Maximum length of the sentence that describes an error, in characters."""
 FINAL = (FailureKind.INPUT, FailureKind.DIVERGED, FailureKind.PROGRAM)
 
 _NOT_STORAGE = frozenset({errno.EMFILE, errno.ENFILE, errno.ECHILD, errno.EAGAIN, errno.EINTR})
-"""Errors of the operating system that say nothing about a disk or a store."""
+"""Errors of the operating system that do not concern a disk or a store."""
 _NOT_THERE = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
 _MEMORY = re.compile(r"out of (shared )?memory|can't allocate memory|cannot allocate memory|bus error", re.IGNORECASE)
 _TRACEBACK = "Traceback (most recent call last)"
 
 
-class WorkerFailure(Exception):  # noqa: N818 - it is what an error becomes on its way
-    """What a worker of Ray Train raised.
+class WorkerFailure(Exception):  # noqa: N818 - a carrier of an error, not an error of its own
+    """An error that a Ray Train worker raised, with the step at which it did.
 
     Attributes:
-        error: as it was raised.
-        step: optimizer steps taken until then; None if it came to none.
-        details: the traceback.
+        error: original error.
+        step: optimizer steps taken until then; None if training had not begun.
+        details: traceback.
     """
 
     def __init__(self, error: Exception, step: int | None, details: str) -> None:
@@ -45,12 +45,12 @@ def classify(error: BaseException, step: int | None = None, details: str = "") -
     """Classify an error.
 
     Args:
-        error: as it was raised, or wrapped by Ray.
+        error: original error, or Ray's wrapper around it.
         step: optimizer steps taken until then, if known.
-        details: its traceback, if known.
+        details: traceback, if known.
 
     Returns:
-        Its kind and the sentence of it that matters.
+        Its kind and the sentence that tells the cause.
     """
     match error:
         case WorkerFailure():
@@ -69,10 +69,10 @@ def classify(error: BaseException, step: int | None = None, details: str = "") -
 
 
 def classify_text(text: str) -> Failure:
-    """Classify an error of which only the text is left.
+    """Classify an error of which only the text is known.
 
     Args:
-        text: its message, a traceback that ends with it, or Ray's report of a process that it killed.
+        text: message of the error, a traceback that ends with it, or Ray's report of a process that it killed.
     """
     if "running low on memory" in text:
         return Failure(FailureKind.OUT_OF_MEMORY, _killed_for_memory(text), text)
@@ -87,12 +87,12 @@ def classify_text(text: str) -> Failure:
 
 
 def is_storage_away(error: BaseException) -> bool:
-    """Whether an error says that a disk is full or a store does not answer, and may pass."""
+    """Return true for an error of a full disk or unreachable store, after which a retry makes sense."""
     return _kind_of(error) is FailureKind.STORAGE and not is_final(error)
 
 
 def is_final(error: BaseException) -> bool:
-    """Whether trying again is of no use; a `StorageError` comes after storage was waited for."""
+    """Return true for an error after which a retry is useless; a `StorageError` already ends a wait."""
     return _kind_of(error) in FINAL or isinstance(error, StorageError)
 
 
@@ -123,7 +123,7 @@ def _kind_of(error: BaseException) -> FailureKind:
 
 
 def _sentence(error: BaseException, kind: FailureKind, details: str) -> str:
-    """The part of an error's message that says what happened."""
+    """Extract the part of an error's message that tells the cause."""
     text = str(error).strip()
     if isinstance(error, UserError):
         return f"{type(error).__name__}: {text}"
@@ -139,7 +139,7 @@ def _sentence(error: BaseException, kind: FailureKind, details: str) -> str:
 
 
 def _killed_for_memory(text: str) -> str:
-    """Ray's report of a process that it killed because its node's memory was nearly used up, in a sentence."""
+    """Summarise Ray's report of a process that it killed because its node ran out of memory."""
     node = re.search(r"was ([\d.]+ ?[KMG]?B) used / ([\d.]+ ?[KMG]?B)", text)
     limit = re.search(r"exceeded threshold of \S+ \(([\d.]+%)", text)
     own = re.search(r"actual memory used=([\d.]+ ?[KMG]?B)", text)
@@ -150,14 +150,14 @@ def _killed_for_memory(text: str) -> str:
 
 
 def _death(text: str) -> str:
-    """Ray's report of a process that died, in a sentence."""
+    """Summarise Ray's report of a process that died."""
     first = (text.splitlines() or ["the process died"])[0]
     detail = re.search(r"Worker exit detail: (.*?\.)(?: |$)", text, re.DOTALL)
     return f"{first} {detail[1]}" if detail else first
 
 
 def _place(details: str) -> str:
-    """The line of code where a traceback ends."""
+    """Name the line of code where a traceback ends."""
     frames = re.findall(r'File "([^"]+)", line (\d+), in (\S+)', details)
     if not frames:
         return ""

@@ -1,6 +1,6 @@
-"""Decides what follows a failure: RETRY from the last good checkpoint, or RAISE.
+"""The failure policy: RETRY from the last good checkpoint, or RAISE.
 
-Retries are bounded: by their number since the last progress, for storage by the time that it has been waited for.
+Retries are bounded by their number since the last progress; those of storage by the time spent waiting for it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import NamedTuple
 from pipelines.failures.taxonomy import Failure, FailureKind
 
 FIRST_DELAY, LONGEST_DELAY = 5.0, 60.0
-"""Seconds before the first retry after a failure of storage, and before any."""
+"""Seconds before the first retry after a storage failure, and the upper bound of this doubling delay."""
 PATIENCE = 600.0
-"""Seconds that a disk may be full, or a store away, before a training or sweep stops."""
+"""Seconds that a disk may be full, or a store unreachable, before a training or sweep stops."""
 
 
 class Decision(Enum):
-    """Names as Ray Train's own policy has them."""
+    """Decision after a failure, named as in Ray Train's failure policy."""
 
     RETRY = auto()
     RAISE = auto()
@@ -31,7 +31,7 @@ class Verdict(NamedTuple):
     Attributes:
         decision: RETRY or RAISE.
         delay: seconds before the retry.
-        reason: of RAISE, to put behind "worker 1" or "trial 1"; empty where the failure itself says enough.
+        reason: reason of RAISE, to follow "worker 1" or "trial 1"; empty where the failure's message is enough.
     """
 
     decision: Decision
@@ -41,22 +41,25 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True)
 class FailurePolicy:
-    """Decides by a failure and those before it since the last progress: it has no memory of its own.
+    """Stateless policy that decides by a failure and the earlier ones since the last progress.
 
     Attributes:
-        max_failures: retries without progress; those of reclaimed nodes and of storage are not counted.
-        patience: seconds that storage is waited for.
+        max_failures: retries without progress; those after reclaimed nodes and storage failures are not counted.
+        patience: seconds to wait for storage.
     """
 
     max_failures: int = 3
     patience: float = PATIENCE
 
     def decide(self, failure: Failure, earlier: Sequence[Failure]) -> Verdict:
-        """Decide what follows a failure.
+        """Decide between a retry and the end of the training or trial.
 
         Args:
-            failure: the newest.
+            failure: newest failure.
             earlier: failures since the last progress, that is since the last good checkpoint.
+
+        Returns:
+            The decision, with a delay or a reason.
         """
         if failure.final:
             return Verdict(Decision.RAISE)

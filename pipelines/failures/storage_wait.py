@@ -1,4 +1,4 @@
-"""Wait for a disk that is full or a store that is away, within bounds, and say so: nothing already computed is lost."""
+"""Bounded waiting for a full disk or an unreachable store, so that no computed result is lost."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ SECONDS_BETWEEN_TRIES = 2.0
 
 
 def attempts(write: Callable[[], object], what: str, patience: float = PATIENCE) -> Iterator[str]:
-    """Write something again and again until that succeeds; the iterator ends then.
+    """Retry a write until it succeeds.
 
     Args:
-        write: writes all of it, or raises and leaves nothing.
-        what: is written, for the user.
+        write: function that writes completely, or raises and leaves nothing.
+        what: name of the written object, for messages.
         patience: seconds to wait in all.
 
     Yields:
-        Why it waits, before every further try.
+        The reason of the wait, before every retry.
 
     Raises:
-        StorageError: the storage was away for longer.
+        StorageError: the storage was unavailable for longer than `patience`.
     """
     began = time.monotonic()
     while True:
@@ -45,16 +45,16 @@ def attempts(write: Callable[[], object], what: str, patience: float = PATIENCE)
 def write_patiently(
     write: Callable[[], object], what: str, say: Callable[[str], None], patience: float = PATIENCE
 ) -> None:
-    """Write something when the storage lets it; say once why it waits, and when that is over.
+    """Retry a write until it succeeds; report the beginning and the end of a wait, once each.
 
     Args:
-        write: writes all of it, or raises and leaves nothing.
-        what: is written, for the user.
-        say: shows a line.
+        write: function that writes completely, or raises and leaves nothing.
+        what: name of the written object, for messages.
+        say: callback for messages.
         patience: seconds to wait in all.
 
     Raises:
-        StorageError: the storage was away for longer than anybody waits.
+        StorageError: the storage was unavailable for longer than `patience`.
     """
     waited = False
     for reason in attempts(write, what, patience):
@@ -62,30 +62,39 @@ def write_patiently(
             say(reason)
         waited = True
     if waited:
-        say(f"{what} is written")
+        say(f"{what} was written")
 
 
 @contextmanager
 def storage_faults_explained(place: str) -> Iterator[None]:
-    """Let an error of the storage that nobody waits for end a command with a message and not with a traceback.
+    """Turn storage errors, for which no wait is made, into a message for the user.
 
     Args:
-        place: that the command writes to.
+        place: folder or URI that the command writes to.
 
     Raises:
-        StorageError: a disk is full or a store is away.
+        StorageError: a disk is full or a store is unreachable.
     """
     try:
         yield
     except OSError as error:
         if not is_storage_away(error):
             raise
-        raise StorageError(f"{place}: {error}; make room or mend the place: the same command goes on") from error
+        raise StorageError(f"{place}: {error}; free space or repair the storage, then repeat the command") from error
 
 
 def away(what: str, error: OSError, seconds: float) -> StorageError:
-    """The error that ends a training or a sweep whose storage did not come back."""
+    """Make the error that ends a training or sweep whose storage stayed unavailable.
+
+    Args:
+        what: name of the object that could not be written.
+        error: last error of the storage.
+        seconds: time waited.
+
+    Returns:
+        The error to raise.
+    """
     return StorageError(
-        f"{what} could not be written for {seconds / 60:.0f} minutes: {error}\nmake room or mend the place: the same "
-        "command goes on from the last good checkpoint"
+        f"{what} could not be written for {seconds / 60:.0f} minutes: {error}\nfree space or repair the storage, then "
+        "repeat the command: it resumes from the last good checkpoint"
     )

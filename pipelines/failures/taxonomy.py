@@ -1,8 +1,8 @@
 """One taxonomy of failures for trainings and sweeps.
 
-A passing failure (a full disk, a store that is away, a lost process, a reclaimed node, too little memory) is retried
-from the last good checkpoint; a final one (configuration, data, code, a loss that diverges) would only come again.
-`pipelines.failures.classification` says of what kind an error is, `pipelines.failures.policy` what follows.
+A transient failure (a full disk, an unreachable store, a lost process, a reclaimed node, too little memory) is retried
+from the last good checkpoint; a final one (configuration, data, code, a loss that diverges) would only recur.
+`pipelines.failures.classification` determines the kind of an error, `pipelines.failures.policy` the reaction to it.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _Rank = TypeVar("_Rank")
 
 
 class TrainingError(UserError):
-    """A training that cannot go on, although its configuration seems usable."""
+    """A training that cannot continue, although its configuration is valid."""
 
 
 class FailureKind(StrEnum):
-    """Kinds of failures; of several workers' failures the kind that comes first here explains the others."""
+    """Kinds of failures, in order of precedence: of several workers' failures, the first kind is the root cause."""
 
     PREEMPTED = "preempted"
-    """The node was reclaimed, as announced."""
+    """The node was reclaimed after an announcement."""
     INPUT = "input"
-    """The configuration or the data are wrong: the user mends them."""
+    """The configuration or the data are wrong, and the user has to correct them."""
     DIVERGED = "diverged"
     """A loss or gradient was not finite, or a loss exploded, under this configuration."""
     PROGRAM = "program"
@@ -39,9 +39,9 @@ class FailureKind(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     """The process, its node or its GPU had too little memory."""
     STORAGE = "storage"
-    """A disk is full or a store is away."""
+    """A disk is full or a store is unreachable."""
     RUNTIME = "runtime"
-    """A device or a library failed in a way that may be over when it is tried again."""
+    """A device or a library failed in a way that a retry may overcome."""
     PROCESS_LOST = "process_lost"
     """The process died, or its node with it."""
     PEER_LOST = "peer_lost"
@@ -53,11 +53,11 @@ class Failure:
     """One failure of a worker or of a trial.
 
     Attributes:
-        kind: of the taxonomy.
-        message: the sentence that matters.
+        kind: kind of the failure.
+        message: sentence that tells the cause.
         details: traceback, or report of the system; empty if there is none.
         step: optimizer steps taken until then, if known.
-        final: true if trying again is of no use.
+        final: true if a retry is useless.
     """
 
     kind: FailureKind
@@ -68,9 +68,9 @@ class Failure:
 
     @property
     def signature(self) -> tuple[str, int | None] | None:
-        """Equal for the same error at the same step, whatever addresses and sizes it names; None of what has no cause.
+        """Signature of a reproducible error: its message without numbers, and its step; None for other failures.
 
-        That is a death, and memory that others may have taken.
+        The death of a process, or memory that other processes may have used, has no signature.
         """
         of_its_own = self.kind is FailureKind.OUT_OF_MEMORY and self.step is not None
         if self.kind is FailureKind.RUNTIME or of_its_own:
@@ -79,6 +79,6 @@ class Failure:
 
 
 def root_cause(failures: Mapping[_Rank, Failure]) -> tuple[_Rank, Failure]:
-    """Of workers that failed together the one whose failure explains the others, with that failure."""
+    """Find the worker whose failure caused those of the others, and return it with that failure."""
     kinds = list(FailureKind)
     return min(failures.items(), key=lambda item: kinds.index(item[1].kind))

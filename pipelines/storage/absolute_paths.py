@@ -9,7 +9,7 @@ from pipelines.storage.filesystem import is_uri
 
 
 def with_absolute_paths(config: Config) -> Config:
-    """The same configuration for processes in other folders: Ray's workers have one of their own."""
+    """Return the configuration with absolute paths, for Ray workers, whose working directory differs."""
     values = config.model_dump()
     values["output_dir"] = config.output_dir if is_uri(config.output_dir) else str(Path(config.output_dir).resolve())
     if isinstance(config.data.root, Path):

@@ -1,8 +1,8 @@
-"""The checkpoints of a run: the folder is the truth, whoever wrote it and whatever happened since.
+"""The checkpoints of a run, listed from its folder and from nothing else.
 
 `epoch_0003` is after three epochs, `epoch_0003_step_000350` within the fourth. A checkpoint is a folder with all of its
-files; a writer that is killed, or a disk that is full, leaves none. Ray Train's own bookkeeping is not used: it is one
-file, overwritten in place, without which, or without one of the folders it names, a run could not go on.
+files; a killed writer or a full disk leaves none. Ray Train's own checkpoint index is not used: it is one file that is
+overwritten in place, and a run could not resume without it or without one of the folders that it lists.
 """
 
 from __future__ import annotations
@@ -25,17 +25,25 @@ logger = logging.getLogger(__name__)
 
 
 def checkpoint_name(epochs: int, step: int | None = None) -> str:
-    """The folder of a checkpoint after that many epochs or, within the next one, after that step of the run."""
+    """Name the folder of a checkpoint.
+
+    Args:
+        epochs: completed epochs.
+        step: optimizer steps of the run, for a checkpoint within an epoch; None at the end of one.
+
+    Returns:
+        `epoch_0003` or `epoch_0003_step_000350`.
+    """
     return f"epoch_{epochs:04d}" + ("" if step is None else f"_step_{step:06d}")
 
 
 def epochs_of(name: str) -> int:
-    """How many epochs are done at a checkpoint."""
+    """Return the number of epochs completed at a checkpoint."""
     return int(name.split("_")[1])
 
 
 def ends_epoch(name: str) -> bool:
-    """Whether a checkpoint lies between two epochs."""
+    """Return true for a checkpoint at the end of an epoch, false for one within an epoch."""
     return "_step_" not in name
 
 
@@ -44,22 +52,26 @@ class CheckpointStore:
 
     Args:
         storage: the run's folder.
-        keep: how many of the best are kept, beside the newest.
-        evaluate_every: epochs between evaluations; a checkpoint that waits for its evaluation is kept too.
+        keep: number of best checkpoints to keep, in addition to the newest.
+        evaluate_every: epochs between evaluations; a checkpoint that is still to be evaluated is kept too.
     """
 
     def __init__(self, storage: Storage, keep: int, evaluate_every: int = 1) -> None:
         self._storage, self._keep, self._evaluate_every = storage, keep, evaluate_every
 
     def newest_first(self) -> list[str]:
-        """Names of all whole checkpoints."""
+        """List the names of all complete checkpoints, the newest first."""
         return [name for name, files in self._folders().items() if files >= set(FILES)]
 
     def write(self, name: str, snapshot: Snapshot) -> None:
-        """Write a checkpoint, in place of one of that name, and remove what need not be kept any longer.
+        """Write a checkpoint, replacing one of the same name, and remove those that are no longer kept.
+
+        Args:
+            name: name of the checkpoint's folder, from `checkpoint_name`.
+            snapshot: state of the training.
 
         Raises:
-            OSError: there is no room or no way; nothing is left of it.
+            OSError: the storage is full or unreachable; no incomplete checkpoint remains.
         """
         with self._storage.scratch_folder(name) as folder:
             snapshot.write(folder)
@@ -67,28 +79,33 @@ class CheckpointStore:
         self.prune()
 
     def score(self, name: str, metrics: Mapping[str, float]) -> None:
-        """Add what a checkpoint scored to its metrics."""
+        """Add evaluation metrics to a checkpoint.
+
+        Args:
+            name: name of the checkpoint's folder.
+            metrics: metrics by name, such as `coco/AP`.
+        """
         self._storage.write(f"{name}/{METRICS}", json.dumps({**self.metrics(name), **metrics}, indent=2))
 
     def metrics(self, name: str) -> dict[str, float]:
-        """What is known of a checkpoint: mean losses of its epoch and, once it is evaluated, its scores."""
+        """Read a checkpoint's metrics: mean losses of its epoch and, once it is evaluated, its scores."""
         content = self._storage.read(f"{name}/{METRICS}")
         return json.loads(content) if content else {}
 
     def open(self, name: str) -> AbstractContextManager[Path]:
-        """A checkpoint's folder on this machine, to read while the context is open."""
+        """Provide a checkpoint's folder on this machine while the context is open."""
         return self._storage.folder_on_disk(name)
 
     def best(self) -> str | None:
-        """The checkpoint with the highest score, of equals the newest; None if none was evaluated."""
+        """Return the checkpoint with the highest score, the newest among equals; None if none was evaluated."""
         return best_of({name: self._score(name) for name in self.newest_first()})
 
     def waiting(self) -> list[str]:
-        """Checkpoints that are to be evaluated and are not yet, the oldest first."""
+        """List the checkpoints that are still to be evaluated, the oldest first."""
         return [name for name in reversed(self.newest_first()) if self._waits(name)]
 
     def prune(self) -> None:
-        """Remove all but the best, the newest and those that wait for their evaluation, and what is not whole."""
+        """Remove incomplete checkpoints, and all but the best, the newest and those still to be evaluated."""
         names = self.newest_first()
         ranked = sorted(names, key=self._rank, reverse=True)
         kept = {*ranked[: self._keep], *names[:1], *filter(self._waits, names)}
@@ -97,10 +114,10 @@ class CheckpointStore:
                 try:
                     self._storage.delete_folder(name)
                 except OSError as failure:  # the next one tries again
-                    logger.warning("checkpoint %s is of no use any more and could not be removed: %s", name, failure)
+                    logger.warning("checkpoint %s is no longer needed but could not be removed: %s", name, failure)
 
     def _folders(self) -> dict[str, set[str]]:
-        """The files of every checkpoint's folder, the newest first."""
+        """List the files of every checkpoint's folder, the newest first."""
         found: dict[str, set[str]] = {}
         for path in self._storage.list_files():
             name, _, file = path.partition("/")

@@ -1,7 +1,8 @@
-"""A node's own copy of data at a URI (S3, Google Cloud Storage, anything pyarrow reads), made before it is read.
+"""A node's local copy of a data set at a URI (S3, Google Cloud Storage, any store that pyarrow reads).
 
-`data.folder` is where the copy lies and where all else reads. The processes of a node share it: one fetches what is
-missing or changed, by size and time as rsync does, the others wait. Copies that nobody reads make room for new ones.
+The copy is at `data.folder`, from which all other modules read. The processes of a node share it: one downloads the
+files that are missing or changed (by size and time, as rsync does), the others wait. Unused copies are removed when a
+new one needs the space.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from mrqm.structures.annotations import DataError
 from pipelines.storage.filesystem import is_uri
 
 DOWNLOADS = 16
-"""Files that are fetched at once."""
+"""Number of parallel downloads."""
 CHUNK = 2**20
 
 
 class Version(NamedTuple):
-    """What tells whether a file has changed: bytes, and seconds since 1970."""
+    """Size of a file in bytes and its modification time in seconds since 1970, which identify its content."""
 
     size: int
     time: int
@@ -40,14 +41,17 @@ class Version(NamedTuple):
 
 @contextmanager
 def data_cache(data: DataConfig, say: Callable[[str], None] = lambda text: None) -> Iterator[None]:
-    """Have the data at `data.folder` as long as the context lasts; nothing to do where `data.root` is a folder.
+    """Keep a copy of the data at `data.folder` while the context is open; do nothing where `data.root` is a folder.
 
     Args:
-        data: section of a configuration.
-        say: is told what is fetched.
+        data: `data` section of a configuration.
+        say: callback for progress messages.
+
+    Yields:
+        None, once the copy is complete.
 
     Raises:
-        DataError: the URI cannot be read, nothing is there, the copy has no room, or it changed while others read it.
+        DataError: the URI cannot be read or is empty, the copy has no room, or the data changed while others read it.
     """
     if isinstance(data.root, Path):
         yield
@@ -57,7 +61,7 @@ def data_cache(data: DataConfig, say: Callable[[str], None] = lambda text: None)
         copies.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise DataError(
-            f"data.cache_dir={data.cache_dir}: no folder for copies of data can be made: {error}"
+            f"data.cache_dir={data.cache_dir}: the folder for copies of data cannot be created: {error}"
         ) from error
     with _lock_of(data.folder).open("a") as reading:
         with (copies / ".fetching").open("a") as fetching:
@@ -71,11 +75,14 @@ def data_cache(data: DataConfig, say: Callable[[str], None] = lambda text: None)
 
 @contextmanager
 def local_folders(words: Iterable[str], say: Callable[[str], None] = lambda text: None) -> Iterator[list[str]]:
-    """The same words, with the folders of this node's copies in place of URIs, as long as the context lasts.
+    """Replace URIs by the folders of this node's copies, which are kept while the context is open.
 
     Args:
         words: paths, patterns and URIs.
-        say: is told what is fetched.
+        say: callback for progress messages.
+
+    Yields:
+        The paths and patterns as they were, and a folder for each URI.
 
     Raises:
         ConfigError: a URI holds credentials.
@@ -95,17 +102,17 @@ def local_folders(words: Iterable[str], say: Callable[[str], None] = lambda text
 
 @cache
 def keep_copies(uris: tuple[str, ...]) -> ExitStack:
-    """Have this node's copies as long as this process lives; asked again, it does nothing. See `data_cache`."""
+    """Keep this node's copies until this process ends; further calls do nothing. See `data_cache`."""
     copies = ExitStack()
     copies.enter_context(local_folders(uris))
     return copies
 
 
 def measure_data(data: DataConfig) -> tuple[int, int]:
-    """Files and bytes of the training and validation data as this node sees them; of a URI, of all that is there.
+    """Count files and bytes of the training and validation data as this node sees them; all files of a URI.
 
     Raises:
-        DataError: nothing is there, or this node's copy would have no room.
+        DataError: there are no files, or this node's copy would have no room.
     """
     if isinstance(data.root, Path):
         files = [file for split in {data.train, data.val} for file in (data.root / split).rglob("*") if file.is_file()]
@@ -123,19 +130,19 @@ def measure_data(data: DataConfig) -> tuple[int, int]:
 
 @contextmanager
 def _reachable(data: DataConfig) -> Iterator[None]:
-    """Say what a store's errors mean."""
+    """Turn a store's errors into messages for the user."""
     try:
         yield
     except (OSError, ArrowInvalid, ArrowNotImplementedError) as error:
         raise DataError(
-            f"data.root={data.root}: cannot be copied to {data.folder}: {str(error).splitlines()[0]}; nodes "
-            "need its credentials (AWS_ACCESS_KEY_ID, a profile, a role) and, for S3 servers other than "
+            f"data.root={data.root}: cannot be copied to {data.folder}: {str(error).splitlines()[0]}; every node "
+            "needs credentials (AWS_ACCESS_KEY_ID, a profile or a role) and, for S3 servers other than "
             "Amazon's, AWS_ENDPOINT_URL"
         ) from error
 
 
 def _fetch(data: DataConfig, reading: int, say: Callable[[str], None]) -> None:
-    """Make the copy equal to what is at the URI."""
+    """Synchronise the copy with the URI."""
     filesystem, source = FileSystem.from_uri(data.root)
     there, here = _list_source(filesystem, source), _list_copy(data.folder)
     if not there:
@@ -161,7 +168,7 @@ def _fetch(data: DataConfig, reading: int, say: Callable[[str], None]) -> None:
         try:
             list(pool.map(download, wanted))
         finally:
-            ended.set()  # else the pool would wait until what is being downloaded is whole, also after Ctrl-C
+            ended.set()  # else the pool would wait for complete downloads, also after Ctrl-C
 
 
 def _list_source(filesystem: FileSystem, folder: str) -> dict[str, Version]:
@@ -179,7 +186,7 @@ def _list_copy(folder: Path) -> dict[str, Version]:
 
 
 def _download(filesystem: FileSystem, source: str, target: Path, version: Version, ended: threading.Event) -> None:
-    """Copy a file, unless it is over before that."""
+    """Copy a file; stop early once `ended` is set."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = part_of(target)
     with filesystem.open_input_stream(source) as remote, part.open("wb") as local:
@@ -192,7 +199,7 @@ def _download(filesystem: FileSystem, source: str, target: Path, version: Versio
 
 
 def _make_room(data: DataConfig, whole: int, missing: int) -> None:
-    """Remove copies that nobody reads, those used longest ago first, until the whole fits into `data.cache_max_gb`."""
+    """Remove unused copies, the least recently used first, until the new one fits into `data.cache_max_gb`."""
     copies, most = data.cache_dir.expanduser(), data.cache_max_gb * 1e9
     locks = sorted(copies.glob("*.lock"), key=lambda lock: lock.stat().st_mtime)
     sizes = {lock: _size_of(_list_copy(lock.with_suffix(""))) for lock in locks if lock != _lock_of(data.folder)}
@@ -207,8 +214,8 @@ def _require_bound(data: DataConfig, whole: int, used: int) -> None:
     if whole + used > data.cache_max_gb * 1e9:
         raise DataError(
             f"data.root={data.root} has {naturalsize(whole)}, but of data.cache_max_gb={data.cache_max_gb:g} other "
-            f"copies in use on this node take {naturalsize(used)}; raise it, or mount the data on all nodes and name "
-            "the folder"
+            f"copies in use on this node take {naturalsize(used)}; raise data.cache_max_gb, or mount the data on all "
+            "nodes and set data.root to the folder"
         )
 
 
@@ -218,12 +225,12 @@ def _require_disk(data: DataConfig, missing: int) -> None:
     if missing > free:
         raise DataError(
             f"data.root={data.root}: {naturalsize(missing)} do not fit into the {naturalsize(free)} that are free at "
-            f"data.cache_dir={data.cache_dir}; name a folder on a larger disk"
+            f"data.cache_dir={data.cache_dir}; set data.cache_dir to a folder on a larger disk"
         )
 
 
 def _remove(copy: Path, lock: Path) -> bool:
-    """Remove a copy unless somebody reads it. Its lock stays: somebody may be about to take it."""
+    """Remove a copy unless a process reads it; its lock file stays, since a process may be about to open it."""
     with lock.open("a") as reading:
         if not _take(reading.fileno()):
             return False

@@ -1,7 +1,7 @@
-"""A folder of a run, on a disk, on NFS or in any store that pyarrow or fsspec reaches: `runs/demo`, `s3://bucket/demo`.
+"""The storage of a run: a folder on a disk, on NFS or in any store that pyarrow or fsspec supports.
 
-Files appear whole or not at all. On disks they are renamed into place; object stores show an object only when all of it
-has arrived.
+Examples are `runs/demo` and `s3://bucket/demo`. Files are written atomically: on disks they are renamed into place, and
+object stores show an object only when it is complete.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ COPIED_AT_ONCE = 64 * 2**20
 
 
 class StorageError(UserError):
-    """A place for runs that cannot be written, or is too small."""
+    """A storage for runs that cannot be written or is full."""
 
 
 class Storage:
-    """Reads and writes files of one folder; `open_storage` gives one.
+    """Reads and writes files of one folder; made by `open_storage`.
 
     Attributes:
-        url: of the folder, for people.
-        filesystem: of pyarrow.
-        path: of the folder on that file system.
-        local: the folder, if this machine's own calls reach it.
+        url: location of the folder, for display.
+        filesystem: pyarrow file system.
+        path: path of the folder on that file system.
+        local: path of the folder on a local or mounted file system; None for object stores.
     """
 
     def __init__(self, url: str, filesystem: FileSystem, path: str) -> None:
@@ -43,14 +43,22 @@ class Storage:
         self.local = Path(path) if isinstance(filesystem, LocalFileSystem) else None
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file, or None if there is none."""
+        """Read a file; None if it does not exist."""
         if self.filesystem.get_file_info(self._at(name)).type == FileType.NotFound:
             return None
         with self.filesystem.open_input_stream(self._at(name)) as file:
             return file.read()
 
     def write(self, name: str, content: bytes | str) -> None:
-        """Write a file, text as UTF-8 and without secrets; `OSError` if that is impossible."""
+        """Write a file; text is encoded as UTF-8, and secrets in it are redacted.
+
+        Args:
+            name: path of the file within the folder.
+            content: bytes or text.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         content = redact(content).encode() if isinstance(content, str) else content
         if self.local:
             write_whole(self.local / name, content)
@@ -60,28 +68,33 @@ class Storage:
             file.write(content)
 
     def list_files(self) -> set[str]:
-        """Names of all files, as `epoch_0003/config.yaml`."""
+        """List all files by their path within the folder, such as `epoch_0003/config.yaml`."""
         found = self.filesystem.get_file_info(FileSelector(self.path, recursive=True, allow_not_found=True))
         return {info.path[len(self.path) :].lstrip("/") for info in found if info.is_file}
 
     def delete(self) -> None:
-        """Remove the whole folder; there may be none."""
+        """Remove the folder if it exists."""
         if self.filesystem.get_file_info(self.path).type == FileType.Directory:
             self.filesystem.delete_dir(self.path)
 
     def delete_folder(self, name: str) -> None:
-        """Remove a folder with all that is in it; there may be none."""
+        """Remove a subfolder and its content if it exists."""
         if self.filesystem.get_file_info(self._at(name)).type == FileType.Directory:
             self.filesystem.delete_dir(self._at(name))
 
     def upload_folder(self, source: Path, name: str, last: str | None = None) -> None:
-        """Put a folder of this machine here.
+        """Copy a folder of this machine into the storage.
 
-        On disks it takes the name when all of it is there. Elsewhere its files replace those of the same names; where
-        `last` names a file, the old ones go first and it comes last.
+        On disks the complete folder is renamed into place. In object stores its files replace those of the same names.
+
+        Args:
+            source: folder to copy.
+            name: name of the folder within the storage.
+            last: name of the file to write last, which marks the folder as complete; in object stores the existing
+                folder is removed first. None merges the files.
 
         Raises:
-            OSError: there is no room or no way; nothing is left of it on disks.
+            OSError: the storage is full or unreachable; on disks no incomplete folder remains.
         """
         if self.local:
             _move_whole(source, self.local / name)
@@ -97,10 +110,10 @@ class Storage:
 
     @contextmanager
     def scratch_folder(self, name: str) -> Iterator[Path]:
-        """A new, empty folder on this machine in which `name` is made before `upload_folder` puts it in its place.
+        """Provide an empty local folder in which to prepare `name` for `upload_folder`.
 
-        It lies on the disk where it will stay, if that is a disk of this machine, and is gone when the context ends.
-        What a writer that was killed left behind goes too: there is one writer at a time.
+        It is on the same disk as the storage if that is local, and is removed when the context ends. Scratch folders
+        left by killed writers are removed too, since there is one writer at a time.
         """
         if self.local is None:
             with tempfile.TemporaryDirectory(prefix="mrqm-") as folder:
@@ -117,7 +130,7 @@ class Storage:
 
     @contextmanager
     def folder_on_disk(self, name: str) -> Iterator[Path]:
-        """A folder of the storage as one of this machine: itself, or a copy while the context is open."""
+        """Provide a subfolder on this machine: itself, or a temporary copy while the context is open."""
         if self.local:
             yield self.local / name
             return
@@ -131,25 +144,25 @@ class Storage:
             yield Path(folder) / name
 
     def free_bytes(self) -> int | None:
-        """Room that is left, where that can be known."""
+        """Return the free space in bytes; None for object stores."""
         if self.local is None:
             return None
         return shutil.disk_usage(next(path for path in (self.local, *self.local.parents) if path.exists())).free
 
     def require_writable(self) -> None:
-        """Write a file and remove it.
+        """Check that the folder can be written, by writing a file and removing it.
 
         Raises:
-            StorageError: that is impossible.
+            StorageError: the folder cannot be written.
         """
-        probe = f".writable-{uuid.uuid4().hex}"  # others may try at the same time
+        probe = f".writable-{uuid.uuid4().hex}"  # unique, since other processes may check at the same time
         try:
             self.filesystem.create_dir(self.path)
             self.write(probe, b"1")
             self.filesystem.delete_file(self._at(probe))
         except OSError as error:
             raise StorageError(
-                f"output_dir={self.url}: cannot be written: {error}; set another folder or URI, or grant the rights"
+                f"output_dir={self.url}: cannot be written: {error}; set another folder or URI, or grant write access"
             ) from error
 
     def _at(self, name: str) -> str:
@@ -157,19 +170,22 @@ class Storage:
 
 
 def is_uri(folder: str) -> bool:
-    """Whether a folder is named by a URI and not by a path."""
+    """Return true for a URI, false for a path."""
     return "://" in folder
 
 
 def open_storage(output: str, name: str) -> Storage:
-    """The folder of a run.
+    """Open the storage of a run.
 
     Args:
-        output: a path, or a URI that pyarrow or fsspec knows.
-        name: of the run.
+        output: folder of all runs: a path, or a URI that pyarrow or fsspec supports.
+        name: name of the run.
+
+    Returns:
+        The storage of `output`/`name`, which need not exist.
 
     Raises:
-        StorageError: nothing is known by this URI's scheme, or its store refuses.
+        StorageError: the URI's scheme is unknown, or its store refuses access.
     """
     if not is_uri(output):
         path = str(Path(output).absolute() / name)
@@ -194,7 +210,7 @@ def _resolve(uri: str) -> tuple[FileSystem, str]:
 
 
 def _move_whole(source: Path, target: Path) -> None:
-    """Let a folder on the same disk take its name, after all of it has reached the disk."""
+    """Flush a folder to the disk and rename it into place on the same disk."""
     for path in [*source.rglob("*"), source]:
         descriptor = os.open(path, os.O_RDONLY)
         try:

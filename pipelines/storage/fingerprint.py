@@ -1,8 +1,8 @@
-"""The identity of a run or a sweep: its name continues the same thing, and is refused for anything else.
+"""The identity of a run or a sweep: a command resumes it only with the same fingerprint.
 
-A fingerprint is written to `fingerprint.json` when a run or sweep begins, and compared whenever it is continued. It is
-made of content, not of places: data counts by the digests of its images and annotations, pretrained weights by their
-file's. So a folder that was moved continues, and annotations that were edited do not.
+A fingerprint is written to `fingerprint.json` when a run or sweep begins, and compared whenever it is resumed. It is
+made of content, not of paths: the digests of images and annotations, and of the file of pretrained weights. So a moved
+folder can be resumed, and a run with edited annotations cannot.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipelines.storage.run_dir import RunError, RunFolder
 
 FILE = "fingerprint.json"
 WEIGHTS = "model.backbone.weights"
-"""The key of a file: its digest is compared instead."""
+"""Key whose value is a file, compared by its digest."""
 SHOWN_DIGITS = 12
 
 
@@ -35,13 +35,13 @@ class Fingerprint(BaseModel):
     """The identity of a training; `tune.state.fingerprint` adds the space of a sweep.
 
     Attributes:
-        kind: run or sweep.
-        mrqm: version of the program that wrote it; None for what was begun before fingerprints were written.
-        settings: the resolved configuration, nested, but for where results go; None if that is not known.
-        protocol: by which validation scores; None if that is not known.
-        digest_version: of the rules by which data was digested.
+        kind: "run" or "sweep".
+        mrqm: version of mrqm that wrote it; None for runs that began before fingerprints were written.
+        settings: resolved configuration, nested, without the output location; None if unknown.
+        protocol: version of the validation protocol; None if unknown.
+        digest_version: version of the digest algorithm.
         content: digests by `data.train`, `data.val` and `model.backbone.weights`, as far as these were read.
-        counts: of images and objects, by `data.train` and `data.val`.
+        counts: numbers of images and objects, by `data.train` and `data.val`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -56,7 +56,7 @@ class Fingerprint(BaseModel):
     counts: dict[str, dict[str, int]] = {}
 
     def with_data(self, datasets: Mapping[str, DetectionDataset]) -> Self:
-        """The same with the digests of the data, by split; every image is read.
+        """Return a copy with the digests of the data, by split; every image is read.
 
         Raises:
             DataError: an image cannot be read.
@@ -70,17 +70,17 @@ class Fingerprint(BaseModel):
 
     @property
     def stamp(self) -> dict[str, str]:
-        """Tags of all that a metric depends on: the protocol's version and the validation data's digest."""
+        """Tags that a metric depends on: the protocol's version and the validation data's digest."""
         return {f"protocol.{PROTOCOL}": self.protocol or "", "data.digest": self.content["data.val"]}
 
     def differences(self, former: Self) -> list[str]:
-        """List all that makes this something else than a former one, a line for each key or part.
+        """List the differences from a former fingerprint, one line for each key or part.
 
-        What is not known of one of them is not compared: data that this command has not read yet, and what a version
-        that wrote no fingerprint did not keep.
+        Parts that are unknown in one of them are not compared: data that this command has not read yet, and parts that
+        a version without fingerprints did not store.
 
         Args:
-            former: of the folder.
+            former: fingerprint stored in the folder.
         """
         return [*self._setting_differences(former), *self._content_differences(former)]
 
@@ -97,7 +97,7 @@ class Fingerprint(BaseModel):
                 yield f"{key}: {kept} there, {asked} now"
 
     def _data_keys_to_skip(self, former: Self) -> Sequence[str]:
-        """Keys of data whose content is compared, now or as soon as it is read; old checkpoints name all classes."""
+        """List the data keys to skip, as content is compared instead; old checkpoints list all classes."""
         if former.digest_version == self.digest_version and {"data.train", "data.val"} <= former.content.keys():
             return keys_with(Role.DATA)
         return ("data.classes",) if former.mrqm is None else ()
@@ -120,10 +120,10 @@ class Fingerprint(BaseModel):
 
     @classmethod
     def read_former(cls, folder: RunFolder) -> Self | None:
-        """Read the fingerprint of a folder's run or sweep; None if there is none.
+        """Read the fingerprint of a folder's run or sweep; None for a new folder.
 
         Raises:
-            RunError: the folder is of the other kind, or what it says of itself cannot be read.
+            RunError: the folder is of the other kind, or its fingerprint cannot be read.
         """
         content = folder.storage.read(FILE)
         if content is None:
@@ -140,7 +140,11 @@ class Fingerprint(BaseModel):
 
     @classmethod
     def before_fingerprints(cls, folder: RunFolder) -> Self | None:
-        """Gather all that is known of a run of an earlier version: its configuration, not the content of its files."""
+        """Make the fingerprint of a run of an earlier version, from its configuration alone.
+
+        Raises:
+            RunError: the folder is of a sweep.
+        """
         if folder.storage.read("space.yaml") is not None:
             raise RunError(f"{folder.storage.url} is a sweep, not a {cls.KIND}; choose another name")
         content = folder.storage.read("config.yaml")
@@ -150,18 +154,18 @@ class Fingerprint(BaseModel):
 
 
 class Kind(BaseModel):
-    """The part of a fingerprint that says of what it is."""
+    """The part of a fingerprint that tells runs from sweeps."""
 
     kind: str
 
 
 def fingerprint_of(config: Config) -> Fingerprint:
-    """Make the fingerprint of a training, as far as it is known before its data is read."""
+    """Make the fingerprint of a training without the digests of its data."""
     return Fingerprint(**configured_fields(config))
 
 
 def configured_fields(config: Config) -> dict[str, Any]:
-    """The fields of a fingerprint that follow from a configuration."""
+    """Compute the fields of a fingerprint that follow from a configuration."""
     weights = config.model.backbone.weights
     content = {}
     if weights in ("none", "hub"):
@@ -177,18 +181,18 @@ def configured_fields(config: Config) -> dict[str, Any]:
 
 
 def require_same(config: Config, folder: RunFolder, now: Fingerprint) -> Fingerprint | None:
-    """Let a folder's run or sweep be continued, or begun where there is none; nothing is written.
+    """Check that a command may resume a folder's run or sweep, or begin one in a new folder; write nothing.
 
     Args:
-        config: of the command.
-        folder: of the run.
+        config: configuration of the command.
+        folder: folder of the run or sweep.
         now: fingerprint of the command, with or without its data.
 
     Returns:
-        The fingerprint that the folder had; None if it is new.
+        The stored fingerprint of the folder; None if the folder is new.
 
     Raises:
-        RunError: it is something else, which the message tells, or `train.resume` is `never`.
+        RunError: the fingerprints differ, or the folder has a run and `train.resume` is `never`.
     """
     former = now.read_former(folder)
     if former is None:
@@ -208,15 +212,15 @@ def require_same(config: Config, folder: RunFolder, now: Fingerprint) -> Fingerp
 
 
 def begin(config: Config, folder: RunFolder, now: Fingerprint) -> None:
-    """Let the folder be this run or sweep: settings that were refused before may be corrected.
+    """Write the fingerprint, and the configuration of a new run or sweep, to its folder.
 
     Args:
-        config: of the command.
-        folder: of the run.
-        now: the whole fingerprint, data included.
+        config: configuration of the command.
+        folder: folder of the run or sweep.
+        now: complete fingerprint, data included.
 
     Raises:
-        RunError: it is something else.
+        RunError: the folder has a run or sweep with another fingerprint.
     """
     if require_same(config, folder, now) is None:
         folder.storage.write("config.yaml", config.to_yaml())
@@ -224,10 +228,10 @@ def begin(config: Config, folder: RunFolder, now: Fingerprint) -> None:
 
 
 def describe_unknown(former: Fingerprint) -> str | None:
-    """A line about what could not be compared, for a run that an earlier version began; None if all was."""
+    """Describe the parts that could not be compared, for a run of an earlier version; None if all were."""
     if former.mrqm is not None:
         return None
-    return "begun by a version that kept no fingerprint: its data is taken to be what it is now"
+    return "begun by a version without fingerprints: its data is assumed to be unchanged"
 
 
 def _first_fault(error: ValidationError) -> str:

@@ -1,17 +1,17 @@
-"""The folder of a run, and what makes the same command continue it.
+"""The folder of a run, from which the same command resumes it.
 
 runs/demo/
-  config.yaml          how it was begun, for people
-  fingerprint.json     what the run is: see `pipelines.storage.fingerprint`
-  mlflow.json          its MLflow run
+  config.yaml          configuration of the first command, for reference
+  fingerprint.json     identity of the run, see `pipelines.storage.fingerprint`
+  mlflow.json          id of its MLflow run
   epoch_0007/          checkpoints, see `pipelines.storage.checkpoints`
-  journal.jsonl        all that was reported; MLflow is told from here
-  pictures/, queries/  detections beside ground truth, and where queries are, after each evaluation
+  journal.jsonl        all reported events, from which they are sent to MLflow
+  pictures/, queries/  detections beside ground truth, and the positions of queries, after each evaluation
   curves.png           loss and AP over the whole run
-  incidents.jsonl      what interrupted it, and what that cost
-  summary.json         written last: a run that has it is finished
+  incidents.jsonl      interruptions and their cost
+  summary.json         written last: marks a run as finished
 
-Of a run in an object store, this machine keeps journal, pictures and claim in a folder of its own.
+For a run in an object store, the journal, the pictures and the lock are in a local folder of this machine.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from pipelines.storage.run_summary import Summary
 
 
 class RunError(UserError):
-    """A run that cannot begin or go on under its name."""
+    """A run that cannot begin or resume under its name."""
 
 
 class RunFolder:
-    """Reads and writes the folder of one run, `output`/`name`.
+    """Reads and writes the folder of one run, `output_dir`/`name`.
 
     Attributes:
-        storage: the folder.
-        path: the same on this machine; of an object store what this machine keeps of the run.
+        storage: storage of the run.
+        path: folder on this machine: the storage itself or, for an object store, a local folder beside it.
 
     Raises:
-        StorageError: `output` is no place for runs.
+        StorageError: `output_dir` cannot be used.
     """
 
     def __init__(self, config: Config) -> None:
@@ -56,7 +56,7 @@ class RunFolder:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Hold the folder for this process; a folder in which nothing begins meanwhile is left as it was.
+        """Lock the folder for this process; folders that stay empty are removed again.
 
         Raises:
             RunError: another process of this machine trains here.
@@ -91,14 +91,14 @@ class RunFolder:
             lock.release()
 
     def require_space(self, needed: int, checkpoint: int) -> None:
-        """Check, where that is possible, that checkpoints will have room.
+        """Check, on disks, that the checkpoints have room.
 
         Args:
-            needed: bytes that are yet to be written.
+            needed: bytes that are still to be written.
             checkpoint: bytes of one checkpoint.
 
         Raises:
-            StorageError: they would not; the message says how much is missing.
+            StorageError: the disk has too little free space.
         """
         free = self.storage.free_bytes()
         if free is not None and free < needed:
@@ -109,7 +109,7 @@ class RunFolder:
             )
 
     def read_summary(self) -> Summary | None:
-        """Read the outcome of a finished run, by its places today: the folder may have been moved since."""
+        """Read the summary of a finished run, with its current paths: the folder may have been moved."""
         content = self.storage.read("summary.json")
         if not content:
             return None
@@ -126,27 +126,49 @@ class RunFolder:
         self._write_json("summary.json", asdict(summary))
 
     def read_mlflow_run(self, tracking_uri: str) -> str | None:
-        """The id of the run's MLflow run at a store, if it has one there."""
+        """Read the id of the run's MLflow run in a store; None if it has none there."""
         content = self.storage.read("mlflow.json")
         return json.loads(content).get(tracking_uri) if content else None
 
     def write_mlflow_run(self, tracking_uri: str, run_id: str) -> None:
-        """Remember the run's MLflow run."""
+        """Store the id of the run's MLflow run.
+
+        Args:
+            tracking_uri: URI of the MLflow store.
+            run_id: id of the MLflow run.
+        """
         self._write_json("mlflow.json", {tracking_uri: run_id})
 
     def picture(self, epoch: int, kind: str = "pictures") -> Path:
-        """The path of an epoch's picture, there or not; `kind` is `pictures` or `queries`."""
+        """Return the path of an epoch's picture, which need not exist.
+
+        Args:
+            epoch: number of the epoch.
+            kind: `pictures` or `queries`.
+
+        Returns:
+            Path of a PNG file on this machine.
+        """
         return self.path / kind / f"epoch_{epoch:04d}.png"
 
     def file_here(self, name: str) -> Path:
-        """A small file of the run as one of this machine."""
+        """Provide a small file of the run on this machine."""
         path = self.path / name
         if self.storage.local is None:
             write_whole(path, self.storage.read(name) or b"")
         return path
 
     def write_picture(self, epoch: int, png: bytes, kind: str = "pictures") -> Path:
-        """Keep a picture."""
+        """Write an epoch's picture.
+
+        Args:
+            epoch: number of the epoch.
+            png: content of the PNG file.
+            kind: `pictures` or `queries`.
+
+        Returns:
+            Path of the file on this machine.
+        """
         path = self.picture(epoch, kind)
         write_whole(path, png)
         return path
@@ -156,6 +178,6 @@ class RunFolder:
 
 
 def _place_beside(url: str) -> Path:
-    """This machine's folder for a run that is kept elsewhere."""
+    """Return this machine's local folder for a run in an object store."""
     digest = hashlib.sha256(url.encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / "mrqm" / f"{url.rpartition('/')[2]}-{digest}"

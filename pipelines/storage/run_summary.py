@@ -10,17 +10,17 @@ class Summary:
     """The outcome of a run.
 
     Attributes:
-        name: of the run.
-        folder: of the run.
-        checkpoint: the best checkpoint's folder.
-        epoch: of the best checkpoint.
-        metrics: of the best checkpoint, named as by `CocoProtocol`.
+        name: name of the run.
+        folder: folder or URI of the run.
+        checkpoint: folder of the best checkpoint.
+        epoch: epoch of the best checkpoint.
+        metrics: metrics of the best checkpoint, named as by `CocoProtocol`.
         picture: PNG of detections beside ground truth at that epoch, if there is one.
-        tracking_uri: of the MLflow store.
-        run_id: of the MLflow run.
-        model_uri: what `mlflow.pyfunc.load_model` takes; None if MLflow did not take the model.
+        tracking_uri: URI of the MLflow store.
+        run_id: id of the MLflow run.
+        model_uri: URI for `mlflow.pyfunc.load_model`; None if the model could not be logged.
         registered_as: "name version N", if it was registered.
-        pending: reports that MLflow did not take; they are kept, and the same command sends them.
+        pending: number of reports not yet sent to MLflow; they are stored, and the same command sends them.
     """
 
     name: str
@@ -37,5 +37,5 @@ class Summary:
 
     @property
     def complete(self) -> bool:
-        """Tell whether MLflow has all of the run."""
+        """True if MLflow has the whole run."""
         return self.model_uri is not None and not self.pending

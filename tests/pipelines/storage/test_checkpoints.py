@@ -156,7 +156,7 @@ def test_the_last_checkpoint_is_waited_for_and_has_to_be_written(
     writer = CheckpointWriter(store, lambda name: None, patience=0.1)
     with small_disk(1000):
         writer.write("epoch_0001", lambda: snapshot)
-        said = r"the last checkpoint, epoch_0001, could not be written.*\n.*the same command goes on"
+        said = r"the last checkpoint, epoch_0001, could not be written.*\n.*repeat the command: it resumes from"
         with pytest.raises(StorageError, match=said):
             writer.close()
     assert not list((tmp_path / "demo").iterdir())
@@ -177,7 +177,7 @@ def test_the_last_checkpoint_and_its_scores_are_written_as_soon_as_there_is_room
         writer.close()
     assert (store.best(), saved) == ("epoch_0001", ["epoch_0001"])
     assert "waiting for storage, 10 minutes at most" in caplog.text
-    assert "the last checkpoint, epoch_0001, is written" in caplog.text
+    assert "the last checkpoint, epoch_0001, was written" in caplog.text
 
 
 def test_scores_that_could_not_be_written_come_with_the_next(tmp_path: Path, snapshot: Snapshot) -> None:
@@ -209,7 +209,7 @@ def test_what_cannot_be_removed_costs_no_checkpoint(
 
     monkeypatch.setattr(storage, "delete_folder", refuse)
     store.prune()
-    assert "checkpoint epoch_0001 is of no use any more and could not be removed" in caplog.text
+    assert "checkpoint epoch_0001 is no longer needed but could not be removed" in caplog.text
     assert store.newest_first() == ["epoch_0002", "epoch_0001"]
 
 

@@ -1,4 +1,4 @@
-"""What a run is: the same thing goes on wherever it lies, and nothing else does."""
+"""Identity of a run: a moved folder resumes, and a run with other content does not."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def whole(config: Config) -> Fingerprint:
 
 
 def start(config: Config) -> None:
-    """What a command does that begins or continues a run."""
+    """Begin or resume a run, as a command does."""
     folder = RunFolder(config)
     with folder.claimed():
         require_same(config, folder, fingerprint_of(config))
@@ -212,7 +212,7 @@ def test_filling_in_defaults_changes_nothing_that_is_there() -> None:
 
 
 def begin_as_before(config: Config) -> Path:
-    """What versions did that kept no fingerprint."""
+    """Begin a run as versions without fingerprints did."""
     folder = RunFolder(config)
     folder.path.mkdir(parents=True)
     folder.storage.write("config.yaml", config.to_yaml())
