@@ -11,16 +11,16 @@ from pathlib import Path
 from pipelines.compute.job_cwd import JOB
 
 SECONDS_BETWEEN_LINES = 10.0
-"""Of progress, in a log."""
+"""Interval between lines of progress in a log."""
 
 
 def number(value: float) -> str:
-    """A metric in three digits; a dash for what nothing was there to measure."""
+    """Format a metric with three decimals; NaN as a dash."""
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
 def duration(seconds: float) -> str:
-    """Minutes and seconds, with hours when there are any: `04:10`, `2:04:10`."""
+    """Format seconds as minutes and seconds, with hours if there are any: `04:10`, `2:04:10`."""
     if seconds == float("inf"):
         return "?"
     minutes, rest = divmod(round(seconds), 60)
@@ -29,7 +29,7 @@ def duration(seconds: float) -> str:
 
 
 def command(name: str) -> str:
-    """A program of this environment as it can be called from here; from where its user is, in a job."""
+    """Return the command that calls a program of this environment; in a submitted job, `mrqm submit --`."""
     if name == "mrqm" and JOB in os.environ:
         return "mrqm submit --"
     here = Path(sys.executable).with_name(name)
@@ -38,6 +38,6 @@ def command(name: str) -> str:
 
 
 def relative(path: str | Path) -> str:
-    """A path seen from the current folder, if it lies in it."""
+    """Make a path relative to the working directory if it is inside; else return it unchanged."""
     path = Path(path)
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

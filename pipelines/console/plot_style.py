@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 
-# After Okabe and Ito; further classes come again with another line.
+# Palette of Okabe and Ito; further classes reuse the colours with another line style.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6D00", "#444444")
 
 
@@ -15,7 +15,14 @@ DPI = 150
 
 
 def style_axes(axes: Axes, title: str, x: str, y: str) -> None:
-    """Give axes their names and the looks of all the project's plots."""
+    """Set the labels and the common style of all plots.
+
+    Args:
+        axes: axes of a figure.
+        title: title above the axes.
+        x: label of the x axis.
+        y: label of the y axis.
+    """
     axes.set_title(title, loc="left", color=INK, fontsize=12, fontweight="bold", pad=12)
     axes.set_xlabel(x, color=INK)
     axes.set_ylabel(y, color=INK)

@@ -1,4 +1,4 @@
-"""What the user sees while images are worked through: a bar on a terminal, a line now and then in a log."""
+"""Progress over images: a bar on a terminal, a line every few seconds in a log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ImageProgress:
     """Counts images on a console.
 
     Args:
-        console: a terminal or a log.
+        console: terminal or log.
     """
 
     def __init__(self, console: Console) -> None:
@@ -30,22 +30,30 @@ class ImageProgress:
 
     @contextmanager
     def counting(self, total: int, done: int) -> Iterator[None]:
-        """Show progress over `total` images, of which `done` were done before, while the context is open."""
+        """Show progress over images while the context is open.
+
+        Args:
+            total: number of images.
+            done: number of images already completed.
+
+        Yields:
+            None.
+        """
         self._total, self._before, self._done = total, done, done
         self._begin = self._printed = time.monotonic()
         if done:
-            self.line(f"{done} of {total} images are done already")
+            self.line(f"{done} of {total} images are already done")
         self._task = self._bar.add_task("", total=total, completed=done, detail="")
         with self._bar:
             yield
 
     def advance(self) -> None:
-        """One more image is done."""
+        """Count one completed image."""
         self._done += 1
         self.show_share(0)
 
     def show_share(self, share: float) -> None:
-        """So much of another image is done, of 1: large images take minutes."""
+        """Show the completed share of the current image, in [0, 1], since large images take minutes."""
         now, completed = time.monotonic(), self._done + share
         speed = max(completed - self._before, 1e-6) / max(now - self._begin, 1e-6)
         detail = f"{_describe(speed)} · ETA {duration((self._total - completed) / speed)}"
@@ -56,7 +64,7 @@ class ImageProgress:
             self.line(f"{self._done}/{self._total} images{part} · {detail}")
 
     def line(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
         self._console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 

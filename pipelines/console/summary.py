@@ -1,4 +1,4 @@
-"""The lines that end a training."""
+"""The output at the end of a training and of a replay."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from pipelines.storage.run_summary import Summary
 
 
 def print_summary(summary: Summary, console: Console) -> None:
-    """What came of a run and the commands that go on from there."""
+    """Print the outcome of a run and the commands to continue with.
+
+    Args:
+        summary: outcome of the run.
+        console: terminal or log.
+    """
     console.print()
     for table in metrics_tables(summary.metrics):
         console.print(table)
@@ -27,16 +32,21 @@ def print_summary(summary: Summary, console: Console) -> None:
         "evaluate again": f"{command('mrqm')} evaluate {relative(summary.checkpoint)}",
     }
     if not summary.complete:
-        lines["to be done"] = (
+        lines["incomplete"] = (
             f"MLflow did not answer: {summary.pending} reports are kept in {relative(summary.folder)}; "
-            "the same command sends them and registers the model"
+            "repeat the command to send them and register the model"
         )
     for name, text in lines.items():
         console.print(f"{name:<17}{text}", soft_wrap=True, highlight=False, markup=False)
 
 
 def print_replay(result: Replay, console: Console) -> None:
-    """What a kept step did then, and does now."""
+    """Print the losses of a saved nonfinite step, as recorded and as recomputed.
+
+    Args:
+        result: outcome of the replay.
+        console: terminal or log.
+    """
     fault = result.fault
     console.print(f"epoch {fault.epoch}, step {fault.step}, rank {fault.rank}: {fault.what}")
     table = Table(box=None, pad_edge=False, header_style="bold")

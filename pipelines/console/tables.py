@@ -1,4 +1,4 @@
-"""Metrics and summaries as text for people."""
+"""Tables of metrics, and lines of a summary."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipelines.console.links import UI_ADDRESS, run_place, ui_command
 
 
 def metrics_tables(metrics: Mapping[str, float]) -> list[Table]:
-    """`metrics_grids` for a console."""
+    """Format metrics as tables for a console, one per protocol."""
     tables = []
     for titles, rows in metrics_grids(metrics):
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
@@ -23,16 +23,19 @@ def metrics_tables(metrics: Mapping[str, float]) -> list[Table]:
             else:
                 table.add_column(Text(title), overflow="fold")
         for row in rows:
-            table.add_row(*map(Text, row))  # names of classes are whatever their annotators wrote
+            table.add_row(*map(Text, row))  # no markup: class names may contain brackets
         tables.append(table)
     return tables
 
 
 def metrics_grids(metrics: Mapping[str, float]) -> list[tuple[list[str], list[list[str]]]]:
-    """For each protocol what it says over all classes and, beside it, the AP of each class: titles and rows.
+    """Arrange metrics in one table per protocol: overall metrics and, beside them, the AP of each class.
 
     Args:
-        metrics: `coco/AP`, `coco/AP50`, …, `coco/AP/<class>`, `visdrone/AP`, …
+        metrics: metrics by name: `coco/AP`, `coco/AP50`, …, `coco/AP/<class>`, `visdrone/AP`, …
+
+    Returns:
+        Titles of the columns and rows of cells, for each protocol.
     """
     grids = []
     for protocol in dict.fromkeys(name.partition("/")[0] for name in metrics):
@@ -45,7 +48,15 @@ def metrics_grids(metrics: Mapping[str, float]) -> list[tuple[list[str], list[li
 
 
 def ui_lines(tracking_uri: str, run_id: str) -> dict[str, str]:
-    """How to look at a run, by what it is called: its page on a server, else a command and the page that it opens."""
+    """Describe access to a run's page: its URL on a server, else a command and the URL to open.
+
+    Args:
+        tracking_uri: URI of the MLflow store.
+        run_id: id of the MLflow run.
+
+    Returns:
+        Labels and texts of the lines to print.
+    """
     if tracking_uri.startswith("http"):
-        return {"look at the run": ui_command(tracking_uri, run_id)}
-    return {"look at the run": ui_command(tracking_uri, run_id), "and open": run_place(UI_ADDRESS, run_id)}
+        return {"view the run": ui_command(tracking_uri, run_id)}
+    return {"view the run": ui_command(tracking_uri, run_id), "and open": run_place(UI_ADDRESS, run_id)}

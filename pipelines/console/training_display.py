@@ -1,4 +1,4 @@
-"""What the user sees of a training: a live line under finished epochs on a terminal, a line now and then in a log."""
+"""The display of a training: a live line under completed epochs on a terminal, a line every few seconds in a log."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pipelines.console.format import SECONDS_BETWEEN_LINES, duration, number
 
 WARNERS = ("mrqm", "pipelines")
 BAR = 10
-"""Columns of a bar."""
+"""Width of a bar in characters."""
 
 
 class Display:
-    """Shows a run, and what this process warns of meanwhile, on a console while its context is open.
+    """Shows a run and this process's warnings on a console while its context is open.
 
     Args:
-        console: a terminal or a log.
+        console: terminal or log.
         columns: metrics in the row of an epoch, named as by `CocoProtocol`.
     """
 
@@ -59,17 +59,17 @@ class Display:
         self._bar.stop()
 
     def line(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
         self._console.print(text, soft_wrap=True, highlight=False, markup=False)
 
     def note(self, text: str) -> None:
-        """Print a line once, however many workers say it."""
+        """Print a line once, even if several workers report it."""
         if text not in self._said:
             self._said.add(text)
             self.line(f"note: {text}")
 
     def phase(self, text: str) -> None:
-        """Say what is going on when no step can be shown, once while nothing else is."""
+        """Show the current phase while there are no training steps; repeated calls print it once."""
         if text == self._phase:
             return
         self._phase = text
@@ -78,14 +78,14 @@ class Display:
             self.line(text)
 
     def started(self, event: Started) -> None:
-        """The workers begin, or begin again."""
+        """Show that the workers have started or restarted."""
         self.line(f"model     {event.num_parameters / 1e6:.1f} M parameters, {event.epoch_steps} steps per epoch")
         if event.epoch or event.step:
             within = f", step {event.step}" if event.step else ""
             self.line(f"          continues after epoch {event.epoch}{within}")
 
     def step(self, report: StepReport) -> None:
-        """Progress within an epoch."""
+        """Show progress within an epoch."""
         self._last_step, self._phase = report, ""
         epoch = f"epoch {report.epoch}/{report.epochs}"
         detail = _describe_step(report, self._console.width - len(epoch) - BAR - 2)
@@ -97,11 +97,11 @@ class Display:
             self.line(f"{epoch} · {_describe_step(report)}")
 
     def evaluating(self, event: Evaluating) -> None:
-        """Validation begins."""
+        """Show that the validation of an epoch has begun."""
         self._bar.update(self._task, description=f"evaluating epoch {event.epoch}", total=None, detail="")
 
     def epoch(self, report: EpochReport) -> None:
-        """A finished epoch as a row of a table that grows while the run goes on."""
+        """Print a completed epoch as a row of a table."""
         if not self._headed:
             self.line(f"{'epoch':>9}{'loss':>9}{'img/s':>9}{'trained':>9}" + "".join(f"{n:>10}" for n in self._columns))
             self._headed = True
@@ -113,7 +113,7 @@ class Display:
 
 
 def _describe_step(report: StepReport, width: float = math.inf) -> str:
-    """What is known of a step, or what matters most of it where it has to fit into so many characters."""
+    """Describe a step, with fewer details where the text exceeds `width` characters."""
     step, speed = f"step {report.epoch_step}/{report.epoch_steps}", f"{report.images_per_second:.1f} img/s"
     losses, eta = report.losses, f"ETA {duration(report.eta_seconds)}"
     loss = f"loss {losses['loss']:.2f}"

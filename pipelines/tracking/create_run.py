@@ -1,4 +1,4 @@
-"""A new MLflow run with all that is known before it trains: configuration, code, environment."""
+"""Creation of an MLflow run with its configuration, code version and environment."""
 
 from __future__ import annotations
 
@@ -30,14 +30,17 @@ from pipelines.tracking.mlflow_names import (
 
 
 def create_run(client: Client, experiment_id: str, config: Config, parent: str | None, tags: Mapping[str, str]) -> str:
-    """Make the run; returns its id.
+    """Create an MLflow run.
 
     Args:
-        client: of the store.
-        experiment_id: where the run belongs.
-        config: of the training; every key becomes a parameter, the file an artifact.
-        parent: id of the run that this one is part of.
+        client: client of the MLflow store.
+        experiment_id: id of the experiment.
+        config: training configuration; every key becomes a parameter, the whole file an artifact.
+        parent: id of the parent run, if there is one.
         tags: further tags.
+
+    Returns:
+        Id of the run.
     """
     checkout = find_checkout(Path.cwd())
     lineage = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
@@ -53,13 +56,13 @@ def create_run(client: Client, experiment_id: str, config: Config, parent: str |
 
 
 def log_config(client: Client, run_id: str, config: Config, keys: tuple[str, ...] = ("",)) -> None:
-    """Log a configuration as parameters, and whole as a file.
+    """Log a configuration as parameters, and as a file.
 
     Args:
-        client: of the store.
-        run_id: of the run.
-        config: of the training or evaluation.
-        keys: beginnings of those that become parameters.
+        client: client of the MLflow store.
+        run_id: id of the MLflow run.
+        config: configuration of the training or evaluation.
+        keys: prefixes of the keys that become parameters.
     """
     flat = flatten(config.model_dump(mode="json"))
     params = [Param(key, str(value)[:MAX_PARAM_VAL_LENGTH]) for key, value in flat.items() if key.startswith(keys)]
@@ -69,14 +72,14 @@ def log_config(client: Client, run_id: str, config: Config, keys: tuple[str, ...
 
 
 def origin_tags() -> dict[str, str]:
-    """Who makes a run, and with which version."""
+    """Make the tags for the user who creates a run and for the version of mrqm."""
     return {MLFLOW_SOURCE_TYPE: "PROJECT", MLFLOW_USER: _user(), "mrqm.version": version("mrqm")}
 
 
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
+    except (KeyError, OSError):  # a user without a name, as in containers
         return str(os.getuid())
 
 

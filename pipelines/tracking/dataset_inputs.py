@@ -15,13 +15,13 @@ from pipelines.tracking.tracker import Tracker
 def note_datasets(
     tracker: Tracker, config: Config, datasets: Mapping[str, DetectionDataset], digests: Mapping[str, str]
 ) -> None:
-    """Note what a run trains on and what it validates on, once.
+    """Log the training and validation data of a run, once.
 
     Args:
-        tracker: of the run.
-        config: of the run.
-        datasets: by split.
-        digests: by `data.train` and `data.val`.
+        tracker: tracker of the run.
+        config: training configuration.
+        datasets: data sets by split.
+        digests: digests by `data.train` and `data.val`.
     """
     for split in SPLITS:
         tracker.log_dataset(_describe(config, split, datasets[split], digests[f"data.{split}"]))

@@ -11,7 +11,15 @@ from pipelines.storage.run_summary import Summary
 
 
 def describe_run(config: Config, datasets: Mapping[str, DetectionDataset]) -> str:
-    """Describe the data and the length of a run before it begins."""
+    """Describe the data and the length of a run before it begins.
+
+    Args:
+        config: training configuration.
+        datasets: data sets by split.
+
+    Returns:
+        Text in Markdown.
+    """
     rows = []
     for split, dataset in datasets.items():
         counts = dataset.describe()
@@ -21,6 +29,6 @@ def describe_run(config: Config, datasets: Mapping[str, DetectionDataset]) -> st
 
 
 def describe_outcome(summary: Summary) -> str:
-    """Describe the outcome of a run."""
+    """Describe the outcome of a run in Markdown."""
     model = summary.registered_as or summary.model_uri or "the model is not registered yet"
     return f"Best checkpoint: epoch {summary.epoch}, {model}.\n\n{metrics_tables(summary.metrics)}"

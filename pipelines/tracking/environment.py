@@ -1,4 +1,4 @@
-"""What a training runs on: versions, processor, GPUs."""
+"""Description of the environment of a training: versions, processor, GPUs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = ("mrqm", "torch", "torchvision", "timm", "ray", "mlflow", "numpy")
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions and hardware of this host, for people and JSON."""
+    """Describe the versions and the hardware of this host as JSON values."""
     return {
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
@@ -30,13 +30,13 @@ def describe_environment() -> dict[str, Any]:
 
 
 def installed_packages() -> list[str]:
-    """Every installed package with its version, as pip takes them."""
+    """List all installed packages with their versions, in the format of a requirements file."""
     found = {f"{package.name}=={package.version}" for package in distributions()}
     return sorted(found, key=str.lower)
 
 
 def _processor() -> str:
-    """The processor's name; the standard library knows it only on some systems."""
+    """Return the processor's name, which the standard library knows only on some systems."""
     known = Path("/proc/cpuinfo")
     lines = known.read_text().splitlines() if known.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,4 +1,4 @@
-"""MLflow's errors in a sentence each, with the remedy."""
+"""Explanations of MLflow's errors: one sentence for each, with the remedy."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mrqm.errors import UserError
 from mrqm.redaction import redact
 
 LONGEST = 300
-"""Characters of a message that nobody foresaw."""
+"""Maximum length of the message of an unknown error, in characters."""
 USE_ANOTHER = "set tracking.uri or MLFLOW_TRACKING_URI to a store that answers, such as sqlite:///mlflow.db"
 
 GIVE_CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-TRUST_IT = "name the file of its certificate, or of who signed it: export MLFLOW_TRACKING_SERVER_CERT_PATH=FILE.pem"
+TRUST_IT = "set the file of its certificate or of its CA: export MLFLOW_TRACKING_SERVER_CERT_PATH=FILE.pem"
 
 
 class TrackingError(UserError):
@@ -26,37 +26,37 @@ class TrackingError(UserError):
 
 
 class UnreachableError(TrackingError):
-    """An MLflow store that does not answer, and may do so later."""
+    """An MLflow store that does not answer at present."""
 
 
 STORE_ERRORS = (TrackingError, MlflowException, SQLAlchemyError, OSError)
-"""All that a store, or the way to it, can fail with: what is computed does not end because of one."""
+"""Errors of a store or of the connection to it, none of which may end a computation."""
 
 
 def explain(error: BaseException) -> tuple[str, str]:
-    """The reason for which a store cannot be used, and the remedy."""
+    """Explain an error: the reason why a store cannot be used, and the remedy."""
     match _root(error):
         case ConnectionRefusedError():
             return "nothing listens there", f"start the server, or {USE_ANOTHER}"
         case ssl.SSLCertVerificationError(verify_message=reason):
             return f"its certificate is not trusted ({reason})", TRUST_IT
         case ssl.SSLError():
-            return "it does not speak TLS as this machine does", "correct https:// or http:// in the address"
+            return "the TLS handshake failed", "correct https:// or http:// in the address"
         case ConnectionError():
-            return "the connection broke", f"look whether it is well, or {USE_ANOTHER}"
+            return "the connection broke", f"check the server, or {USE_ANOTHER}"
         case socket.gaierror():
             return "no host has that name", f"correct it, or {USE_ANOTHER}"
         case TimeoutError():
-            return "it does not answer in time", f"look whether it is well, or {USE_ANOTHER}"
+            return "it does not answer in time", f"check the server, or {USE_ANOTHER}"
         case ModuleNotFoundError(name=name):
-            return f"the Python package {name} is missing", "install it: it talks to this kind of database"
+            return f"the Python package {name} is missing", "install it: this kind of database needs it"
     if not isinstance(error, MlflowException):
         return _first_line(str(error)), USE_ANOTHER
     return _explain_answer(error)
 
 
 def is_away(error: BaseException) -> bool:
-    """Tell a store that does not answer, and may do so later, from one that refuses."""
+    """Return true for a store that does not answer at present, false for one that refuses the request."""
     if isinstance(_root(error), ConnectionError | TimeoutError):
         return True
     return isinstance(error, MlflowException) and error.error_code in ("TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED")
@@ -71,7 +71,7 @@ def is_refusal(error: BaseException) -> bool:
 
 
 def _explain_answer(error: MlflowException) -> tuple[str, str]:
-    """Explain the answer of a server, or of somebody who is no MLflow server."""
+    """Explain the answer of a server, which may be no MLflow server."""
     match error.get_http_status_code():
         case 401:
             known = _has_credentials()
@@ -84,9 +84,9 @@ def _explain_answer(error: MlflowException) -> tuple[str, str]:
         case 403 if not _has_credentials():  # as gateways answer that ask for a token
             return "it permits this to nobody without credentials", GIVE_CREDENTIALS
         case 403:
-            return "it does not permit this", "ask whoever runs it for the right to edit the experiment and the model"
+            return "it does not permit this", "ask its administrator for edit permission on experiment and model"
     if _is_foreign(error):
-        return "what answers there is no MLflow server", f"correct the address, or {USE_ANOTHER}"
+        return "the server there is no MLflow server", f"correct the address, or {USE_ANOTHER}"
     return _first_line(error.message), USE_ANOTHER
 
 
@@ -95,21 +95,21 @@ def _has_credentials() -> bool:
 
 
 def _is_foreign(error: MlflowException) -> bool:
-    """Tell an answer that MLflow does not give: no JSON, or without its error code."""
+    """Return true for an answer that is not from MLflow: no JSON, or without its error code."""
     if isinstance(error, RestException):
         return "error_code" not in error.json
     return error.message.startswith("API request to endpoint")
 
 
 def _root(error: BaseException) -> BaseException:
-    """The exception that began it all."""
+    """Return the original exception of a chain."""
     while cause := error.__cause__ or error.__context__ or _carried(error):
         error = cause
     return error
 
 
 def _carried(error: BaseException) -> BaseException | None:
-    """The exception that urllib3 hands on as an argument when it has tried often enough."""
+    """Return the exception that urllib3 passes as an argument after its last retry."""
     return next((value for value in error.args if isinstance(value, BaseException)), None)
 
 

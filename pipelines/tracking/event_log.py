@@ -1,6 +1,6 @@
-"""All that a run reports, in a file of its run's folder: nothing is lost while MLflow is away, nothing is said twice.
+"""The journal of a run's reports, a file in the run's folder: no report is lost or repeated while MLflow is away.
 
-A training only appends here, which takes microseconds; `pipelines.tracking.uploader` sends it from a thread of its own.
+A training only appends to it, which takes microseconds; `pipelines.tracking.uploader` sends it from a separate thread.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Tags(_Entry):
 
 
 class Artifact(_Entry):
-    """A file of the run's folder, by its path from there, and the artifact folder that it goes into."""
+    """A file of the run's folder, by its relative path, and the artifact folder for it."""
 
     kind: Literal["artifact"] = "artifact"
     file: str
@@ -63,11 +63,11 @@ class DatasetUsed(_Entry):
     """Data that the run was trained or validated on.
 
     Attributes:
-        context: what for.
-        name: for people.
-        digest: of images and annotations.
-        source: where they are.
-        counts: as `DetectionDataset.describe`.
+        context: "training" or "validation".
+        name: name for display.
+        digest: digest of images and annotations.
+        source: path or URI of the data.
+        counts: numbers of images, items and objects, from `DetectionDataset.describe`.
     """
 
     kind: Literal["dataset"] = "dataset"
@@ -79,7 +79,7 @@ class DatasetUsed(_Entry):
 
 
 class Status(_Entry):
-    """The run is RUNNING, or ended."""
+    """Status of the MLflow run: RUNNING, or the way it ended."""
 
     kind: Literal["status"] = "status"
     time: int
@@ -91,10 +91,10 @@ _ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="k
 
 
 class Journal:
-    """The journal in a run's folder; it may be written and read from several threads.
+    """The journal in a run's folder, safe to write and read from several threads.
 
-    A process that was killed while it wrote leaves half a line, which is cut off; entries that a restarted training
-    makes again, from the steps after its checkpoint, are left out.
+    An incomplete last line, left by a killed process, is truncated; metrics that a restarted training reports again,
+    for the steps after its checkpoint, are skipped.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -120,10 +120,11 @@ class Journal:
                 self._write()
             except OSError as error:
                 if is_news:
-                    logger.warning("%s: %s; reports are kept in memory until there is room", self.path, error.strerror)
+                    reason = error.strerror
+                    logger.warning("%s: %s; reports stay in memory until it can be written", self.path, reason)
 
     def flush(self) -> None:
-        """Write what is kept in memory.
+        """Write the entries that are kept in memory.
 
         Raises:
             OSError: the disk is still full.
@@ -132,7 +133,7 @@ class Journal:
             self._write()
 
     def _write(self) -> None:
-        """Append what is not written, after cutting off what an earlier attempt left of it."""
+        """Append the unwritten entries, after truncating the remains of a failed attempt."""
         if not self._unwritten:
             return
         with self.path.open("ab", buffering=0) as file:
@@ -142,20 +143,25 @@ class Journal:
         self._unwritten = b""
 
     def add_metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Append those metrics that were not yet reported at this step or a later one."""
+        """Append the metrics that were not yet reported at this step or a later one.
+
+        Args:
+            values: metrics by name.
+            step: optimizer steps of the run.
+        """
         fresh = {name: value for name, value in values.items() if step > self._last_steps.get(name, -1)}
         if fresh:
             self.add(Metrics(time=now(), step=step, values=fresh))
 
     def has_dataset(self, context: str) -> bool:
-        """Tell whether it names the data for training, or for validation."""
+        """Return true if the data for a context, "training" or "validation", is in the journal."""
         return context in self._contexts
 
     def read(self, position: int = 0) -> Iterator[tuple[Entry, int]]:
-        """Entries from a position on, each with the position after it.
+        """Iterate over the entries from a byte position on, each with the position after it.
 
         Raises:
-            JournalError: the file was damaged.
+            JournalError: the file is damaged.
         """
         with self.path.open("rb") as file:
             file.seek(position)
@@ -166,7 +172,8 @@ class Journal:
                     entry = _ENTRY.validate_json(line)
                 except ValidationError as error:
                     raise JournalError(
-                        f"{self.path}: damaged at byte {position}; remove it to go on: MLflow keeps what it was sent"
+                        f"{self.path}: damaged at byte {position}; remove the file to continue: reports already sent "
+                        "to MLflow stay there"
                     ) from error
                 position += len(line)
                 yield entry, position
@@ -180,5 +187,5 @@ class Journal:
 
 
 def now() -> int:
-    """Milliseconds since 1970."""
+    """Return the time in milliseconds since 1970."""
     return int(time.time() * 1000)

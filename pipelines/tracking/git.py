@@ -1,4 +1,4 @@
-"""The commit of the code that runs."""
+"""The git commit of the running code."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ class Checkout:
     """The state of a git work tree.
 
     Attributes:
-        commit, branch: names of what is checked out.
-        diff: changes since in tracked text files, as `git apply` takes them; empty if there are none.
+        commit: id of the checked-out commit.
+        branch: name of the checked-out branch.
+        diff: uncommitted changes of tracked text files, for `git apply`; empty if there are none.
     """
 
     commit: str
@@ -25,9 +26,9 @@ class Checkout:
 
 
 def code_commit(folder: Path) -> str | None:
-    """The commit of a folder of code, with `-dirty` after it if tracked files were changed; None outside of git.
+    """Return the commit of a folder of code, with the suffix `-dirty` if tracked files were changed; None without git.
 
-    Code that lies in somebody else's repository, as an installed package may, is not that repository's.
+    Code that is not tracked by the repository around it, as an installed package may be, has no commit.
     """
     with suppress(InvalidGitRepositoryError, CommandError):
         git = Repo(folder, search_parent_directories=True).git(C=folder)
@@ -37,7 +38,7 @@ def code_commit(folder: Path) -> str | None:
 
 
 def find_checkout(folder: Path) -> Checkout | None:
-    """The git work tree that a folder lies in; None outside of one, without commits, or where git is missing."""
+    """Find the git work tree around a folder; None if there is none, or no commit, or no git."""
     with suppress(InvalidGitRepositoryError, CommandError):
         git = Repo(folder, search_parent_directories=True).git
         diff = git.diff("HEAD", no_ext_diff=True, no_color=True, stdout_as_string=False, strip_newline_in_stdout=False)

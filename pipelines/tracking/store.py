@@ -1,4 +1,4 @@
-"""The MLflow store of a configuration: its address, and the checks that it can be used."""
+"""The MLflow store of a configuration: its URI, and checks that it can be used."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ FIRST_CONTACT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_R
 
 
 def resolve_uri(settings: TrackingConfig) -> str:
-    """The tracking URI: MLFLOW_TRACKING_URI if set, else the configuration's; SQLite files by absolute path.
+    """Return the tracking URI: MLFLOW_TRACKING_URI if set, else the configuration's; SQLite files by absolute path.
+
+    A server's credentials in MLFLOW_TRACKING_URI are moved to MLflow's variables for them, since MLflow prints the URI.
 
     Raises:
-        TrackingError: it is an address without its scheme.
-
-    A server's credentials in MLFLOW_TRACKING_URI move to the variables that MLflow has for them: it would print them.
+        TrackingError: the URI is an address without a scheme.
     """
     uri = _without_credentials(os.environ.get(URI, "")) or settings.uri
     if HOST_AND_PORT.match(uri):
         where = URI if os.environ.get(URI) else "tracking.uri"
-        raise TrackingError(f"{where}={uri}: MLflow would take that for a folder; write http://{uri}")
+        raise TrackingError(f"{where}={uri}: has no scheme, and MLflow would use it as a folder; write http://{uri}")
     path = sqlite_path(uri)
     return uri.replace(f":///{path}", f":///{path.resolve()}", 1) if path else uri
 
 
 def resolve_experiment(settings: TrackingConfig) -> str:
-    """The name of the experiment: the configuration's if it has one, else MLFLOW_EXPERIMENT_NAME, as for MLflow itself.
+    """Return the name of the experiment: the configuration's, else MLFLOW_EXPERIMENT_NAME, else the default.
 
-    A variable that says something else than the configuration is passed over, which is told once.
+    A variable that differs from the configuration is ignored with one warning.
     """
     named = os.environ.get(EXPERIMENT)
     if settings.experiment is None:
         return named or DEFAULT_EXPERIMENT
     if named and named != settings.experiment:
         _warn_once(
-            f"{EXPERIMENT}={named} is passed over: the configuration says tracking.experiment={settings.experiment}"
+            f"{EXPERIMENT}={named} is ignored: the configuration sets tracking.experiment={settings.experiment}"
         )
     return settings.experiment
 
@@ -69,10 +69,10 @@ def _warn_once(text: str) -> None:
 
 @contextmanager
 def first_contact(uri: str) -> Iterator[None]:
-    """Fail within seconds, and clearly, if nothing usable is at a URI; later requests are retried patiently.
+    """Use short time limits for the first requests to a store, and explain its errors.
 
     Raises:
-        TrackingError: the store cannot be used; `UnreachableError` if that may pass.
+        TrackingError: the store cannot be used; `UnreachableError` if that may be temporary.
     """
     before = {name: os.environ.get(name) for name in FIRST_CONTACT}
     os.environ.update(FIRST_CONTACT)
@@ -94,20 +94,32 @@ def first_contact(uri: str) -> Iterator[None]:
 
 
 def find_experiment(client: Client, name: str, uri: str) -> str:
-    """Id of the experiment of that name, made if there is none; `TrackingError` if it is deleted."""
+    """Find an experiment, or create it.
+
+    Args:
+        client: client of the MLflow store.
+        name: name of the experiment.
+        uri: URI of the store.
+
+    Returns:
+        Id of the experiment.
+
+    Raises:
+        TrackingError: the experiment is deleted.
+    """
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         path = sqlite_path(uri)
-        # A file store keeps artifacts beside its database, wherever the command is run.
+        # A file store keeps artifacts beside its database, whatever the working directory.
         return client.create_experiment(name, (path.parent / "mlruns").absolute().as_uri() if path else None)
     require_active(experiment, uri)
     return experiment.experiment_id
 
 
 def require_experiment(settings: TrackingConfig) -> None:
-    """Find out whether a run can be made in the experiment, before anything starts.
+    """Check that a run can be created in the experiment, before anything starts.
 
-    A SQLite file that is not there yet is made when a run begins: a command that is refused leaves none.
+    A missing SQLite file is created only when a run begins, so that a refused command leaves none.
 
     Raises:
         TrackingError: the store cannot be used.
@@ -122,17 +134,25 @@ def require_experiment(settings: TrackingConfig) -> None:
 
 
 def _require_place(uri: str, database: Path) -> None:
-    """Find out whether a SQLite file can be made, and make nothing."""
+    """Check that a SQLite file can be created, without creating it."""
     folder = next(parent for parent in database.absolute().parents if parent.exists())
     if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
         raise TrackingError(
-            f"MLflow at {redact(uri)} cannot be used: {folder} is no folder that can be written; set tracking.uri to "
-            "another place"
+            f"MLflow at {redact(uri)} cannot be used: {folder} is not a writable folder; set tracking.uri to another "
+            "store"
         )
 
 
 def require_active(experiment: Experiment, uri: str) -> None:
-    """`TrackingError` if an experiment is deleted: no run can be made in it, and no other of its name."""
+    """Check that an experiment is not deleted: no run can be created in it, nor another experiment of its name.
+
+    Args:
+        experiment: experiment of MLflow.
+        uri: URI of the store.
+
+    Raises:
+        TrackingError: the experiment is deleted.
+    """
     if experiment.lifecycle_stage != "active":
         raise TrackingError(
             f"experiment {experiment.name!r} at {redact(uri)} is deleted; restore it with `mlflow experiments restore "
@@ -141,12 +161,12 @@ def require_active(experiment: Experiment, uri: str) -> None:
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The database file of a SQLite URI."""
+    """Return the database file of a SQLite URI; None for other URIs."""
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
 
 
 def _without_credentials(uri: str) -> str:
-    """MLFLOW_TRACKING_URI without the user and password of a server, which move to variables of their own."""
+    """Remove user and password from MLFLOW_TRACKING_URI and set MLflow's variables for them."""
     parts = urlsplit(uri)
     if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
         return uri
@@ -159,7 +179,7 @@ def _without_credentials(uri: str) -> str:
 
 @contextmanager
 def _alone_with(database: Path | None) -> Iterator[None]:
-    """Keep other commands of this machine from a SQLite file meanwhile: two that make its tables at once spoil them."""
+    """Lock a SQLite file against other commands of this machine, which must not create its tables at the same time."""
     if database is None:
         yield
         return
@@ -169,7 +189,7 @@ def _alone_with(database: Path | None) -> Iterator[None]:
 
 
 def _connect_database(uri: str) -> None:
-    """Connect to a database once: MLflow itself would try for minutes."""
+    """Connect to a database once, since MLflow itself would retry for minutes."""
     if uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
         engine = sqlalchemy.create_engine(uri)
         engine.connect().close()

@@ -1,8 +1,8 @@
 """The MLflow run of one training.
 
-One process writes, the driver: workers report to it through `pipelines.compute.messages`, so that a local SQLite file
-is enough for any number of workers and a server's credentials never leave it. Only a new run is made at once; all that
-follows goes through `pipelines.tracking.event_log`. Run ids are explicit; no ambient run exists.
+Only the driver writes: workers report to it through `pipelines.compute.messages`, so that a local SQLite file is enough
+for any number of workers and a server's credentials stay in the driver. Only a new run is created at once; all reports
+go through `pipelines.tracking.event_log`. Run ids are explicit; there is no active run.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from pipelines.tracking.store import find_experiment, first_contact, require_exp
 from pipelines.tracking.uploader import Uploader
 
 PATIENCE = 60.0
-"""Seconds for what is left to send when a training has ended well."""
+"""Seconds to wait for the last reports after a successful training."""
 SHORT_PATIENCE = 5.0
-"""The same when it was stopped or failed, or MLflow is known to be away."""
+"""Seconds to wait for the last reports after a stop or failure, or while MLflow does not answer."""
 
 logger = logging.getLogger(__name__)
 
@@ -42,21 +42,21 @@ logger = logging.getLogger(__name__)
 class Tracker:
     """The MLflow run of one training; leaving its context ends the run as FINISHED, FAILED or KILLED.
 
-    Nothing here waits for MLflow but the beginning of a new run, and the end.
+    Only the beginning of a new run, and the end, wait for MLflow.
 
     Args:
-        config: of the training.
-        folder: of the run, which remembers the MLflow run, so that a continued run goes on in it.
-        parent: id of the run that this one is part of, as a sweep's trial is.
+        config: training configuration.
+        folder: folder of the run, which stores the MLflow run's id for a resumed run.
+        parent: id of the parent run, as a sweep's trial has one.
         tags: further tags of the run.
-        patience: seconds for what is left to send when the training has ended well.
+        patience: seconds to wait for the last reports after a successful training.
 
     Attributes:
-        uri: of the store.
-        shown_uri: the same without a password.
-        client: of the store.
-        run_id: of the MLflow run.
-        pending: reports that had not arrived when the context was left.
+        uri: URI of the store.
+        shown_uri: URI of the store without a password.
+        client: client of the store.
+        run_id: id of the MLflow run.
+        pending: number of reports not yet sent when the context was left.
 
     Raises:
         TrackingError: the store cannot be used.
@@ -84,12 +84,12 @@ class Tracker:
         except UnreachableError as error:
             if not self.run_id:
                 raise
-            logger.warning("%s; until it answers, what the run reports is kept in %s", error, folder.path)
+            logger.warning("%s; until it answers, reports are kept in %s", error, folder.path)
         folder.write_mlflow_run(self.shown_uri, self.run_id)
         self._folder = folder
         self._journal = Journal(folder.path)
         self._journal.add(Status(time=now(), status="RUNNING"))
-        self._delivery = Uploader(self._journal, self.client, self.run_id)
+        self._uploader = Uploader(self._journal, self.client, self.run_id)
 
     def __enter__(self) -> Self:
         return self
@@ -105,65 +105,77 @@ class Tracker:
         self._journal.add(Status(time=now(), status=status))
         if kind is None:
             write_patiently(self._journal.flush, self._journal.path.name, logger.warning)
-        patient = kind is None and self._delivery.answers
-        self.pending = self._delivery.close(self._patience if patient else SHORT_PATIENCE)
+        patient = kind is None and self._uploader.answers
+        self.pending = self._uploader.close(self._patience if patient else SHORT_PATIENCE)
         if kind is not None and self.pending:
-            logger.warning("%d reports wait in %s; the same command sends them", self.pending, self._journal.path)
+            path = self._journal.path
+            logger.warning("%d reports are kept in %s; repeat the command to send them", self.pending, path)
 
     def arrived(self) -> bool:
-        """Wait until MLflow has all that was reported, a minute at most, or seconds if it is away; whether it has."""
-        return self._delivery.flush(PATIENCE if self._delivery.answers else SHORT_PATIENCE) == 0
+        """Wait until MLflow has all reports: a minute at most, or seconds if it is away; return true if it has."""
+        return self._uploader.flush(PATIENCE if self._uploader.answers else SHORT_PATIENCE) == 0
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Set tags of the run."""
         self._journal.add(Tags(values=dict(tags)))
 
     def log_dataset(self, used: DatasetUsed) -> None:
-        """Note data that the run uses, once for training and once for validation."""
+        """Log data that the run uses, once for training and once for validation."""
         if not self._journal.has_dataset(used.context):
             self._journal.add(used)
 
     def log_step(self, report: StepReport) -> None:
-        """Note losses and pace."""
+        """Log the losses, the learning rate and the speed of a step."""
         metrics = {f"train/{name}": value for name, value in report.losses.items()}
         metrics |= {"train/lr": report.lr, "train/images_per_second": report.images_per_second}
         self.log_metrics(metrics, report.step)
 
     def log_epoch(self, report: EpochReport, pictures: Mapping[str, Path]) -> None:
-        """Note an epoch's mean loss and its validation, at the step it was made, and its pictures.
+        """Log an epoch's mean loss, validation metrics and pictures, at the step of the epoch's end.
 
         Args:
-            report: of the epoch.
-            pictures: files of the run's folder by the artifact folder they go into.
+            report: report of the epoch.
+            pictures: files of the run's folder by artifact folder.
         """
         validation = {name: value for name, value in report.metrics.items() if name.startswith(f"{PROTOCOL}/")}
         own = {"epoch": report.epoch, "train/epoch_loss": report.metrics["train/loss"]}
         self.log_metrics(own | validation, report.step)
         for folder, path in pictures.items():
             self.log_file(path, folder)
-        self._delivery.wake()
+        self._uploader.wake()
 
     def log_system(self, sample: SystemSample) -> None:
-        """Note how busy a machine is."""
+        """Log the utilisation of a machine."""
         values = {f"system/node_{sample.node}/{name}": value for name, value in sample.values.items()}
         self._journal.add(Metrics(time=now(), step=sample.step, values=values))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Note the finite ones of some metrics; what was noted at this step or a later one is not noted again."""
+        """Log the finite metrics among some, except those already logged at this step or a later one.
+
+        Args:
+            metrics: metrics by name.
+            step: optimizer steps of the run.
+        """
         finite = {metric_name(name): value for name, value in metrics.items() if math.isfinite(value)}
         self._journal.add_metrics(finite, step)
 
     def log_divergence(self, fault: StepSkipped) -> None:
-        """Note a step that taught nothing, by name, and how many there were."""
+        """Log a skipped step, by number, and the count of skipped steps."""
         self.tag({f"fault.step_{fault.step:06d}": f"{fault.what}; kept in {fault.folder}"})
         self.log_metrics({"skipped_steps": fault.steps}, fault.step)
 
     def log_interruptions(self, number: int, seconds: float, step: int) -> None:
-        """Note how many there were until now and what they cost; several may end at the same step."""
+        """Log the interruptions until now; several may end at the same step.
+
+        Args:
+            number: number of interruptions.
+            seconds: seconds lost by them.
+            step: optimizer steps of the run.
+        """
         self._journal.add(Metrics(time=now(), step=step, values={"restarts": number, "seconds_lost": seconds}))
 
     def metrics(self) -> dict[str, list[tuple[int, float]]]:
-        """Everything noted since the run began: steps and values by name."""
+        """Read all metrics logged since the run began: steps and values by name."""
         history: dict[str, list[tuple[int, float]]] = {}
         for entry, _ in self._journal.read():
             if isinstance(entry, Metrics):
@@ -172,12 +184,21 @@ class Tracker:
         return history
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
-        """Note a file of the run's folder, which goes into an artifact folder."""
+        """Log a file as an artifact.
+
+        Args:
+            path: file in the run's folder.
+            folder: artifact folder; None for the top folder.
+        """
         self._journal.add(Artifact(file=path.relative_to(self._folder.path).as_posix(), folder=folder))
 
 
 def require_store(config: Config, folder: RunFolder) -> None:
-    """Find out whether a new run can be made, before anything starts; a run that has one needs no store.
+    """Check that a new MLflow run can be created, before anything starts; a run that has one needs no store.
+
+    Args:
+        config: training configuration.
+        folder: folder of the run.
 
     Raises:
         TrackingError: the store cannot be used.
@@ -187,7 +208,7 @@ def require_store(config: Config, folder: RunFolder) -> None:
 
 
 def metric_name(name: str) -> str:
-    """A name that MLflow allows: class names, whatever characters they have, are part of some."""
+    """Make a metric name that MLflow allows, for names with class names of any characters."""
     parts = re.sub(r"[^\w.\- :/]", "_", name).split("/")
     return "/".join(part if part.strip(".") else "_" for part in parts)[:MAX_ENTITY_KEY_LENGTH]  # no `a//b`, no `a/..`
 

@@ -1,8 +1,8 @@
-"""Sends a run's journal to MLflow, from a thread of its own and for as long as it takes.
+"""Upload of a run's journal to MLflow, from a separate thread that retries until it succeeds.
 
-What arrived is remembered beside the journal, by MLflow run, so that another process goes on from there and a run that
-moves to another store arrives there whole. A process that is killed between sending and remembering sends the last
-request again; MLflow keeps metrics of equal name, step, time and value once.
+The uploaded position is stored beside the journal, with the MLflow run's id, so that another process continues from it,
+and a run that moves to another store is sent there completely. A process killed before it stores the position sends
+the last request again; MLflow keeps metrics of equal name, step, time and value once.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 
 
 class Uploader:
-    """Sends what a journal says, also what it said before, until it is closed.
+    """Sends the entries of a journal, earlier ones included, until it is closed.
 
     Args:
-        journal: of the run.
-        client: of the MLflow store.
-        run_id: of the MLflow run.
+        journal: journal of the run.
+        client: client of the MLflow store.
+        run_id: id of the MLflow run.
     """
 
     def __init__(self, journal: Journal, client: Client, run_id: str) -> None:
@@ -47,7 +47,7 @@ class Uploader:
 
     @property
     def pending(self) -> int:
-        """Entries that have not arrived."""
+        """Number of entries that are not yet sent."""
         return sum(1 for _ in self._journal.read(self._sent))
 
     @property
@@ -56,13 +56,13 @@ class Uploader:
         return self._answers
 
     def wake(self) -> None:
-        """Send now, not with the next few seconds'."""
-        if not self._thread.is_alive():  # an error that nobody foresaw, and Python printed, ended it
+        """Send now instead of after the usual interval."""
+        if not self._thread.is_alive():  # an unexpected error, which Python printed, ended it
             self._thread = self._start()
         self._due.set()
 
     def flush(self, patience: float) -> int:
-        """Wait until everything has arrived or is refused, or so many seconds; returns how many entries have not."""
+        """Wait until all entries are sent or refused, for at most `patience` seconds; return the number of the others."""
         self._refused = False
         self.wake()
         with self._tried:
@@ -70,11 +70,11 @@ class Uploader:
         return self.pending
 
     def close(self, patience: float) -> int:
-        """`flush`, and send nothing more."""
+        """Flush, then stop the thread; return the number of unsent entries."""
         pending = self.flush(patience)
         self._closed = True
         self._due.set()
-        self._thread.join(0 if pending else None)  # it may be waiting for a server that is away
+        self._thread.join(0 if pending else None)  # it may be waiting for an unreachable server
         return pending
 
     def _start(self) -> threading.Thread:
@@ -92,20 +92,20 @@ class Uploader:
 
     def _send_all(self) -> None:
         try:
-            for parcel, position in _batches(self._journal.read(self._sent)):
-                self._send(parcel)
+            for batch, position in _batches(self._journal.read(self._sent)):
+                self._send(batch)
                 self._sent = position
                 self._write_receipt()
                 if not self._answers:
                     self._answers = True
-                    logger.warning("MLflow answers again; sending what was kept in %s", self._journal.path)
+                    logger.warning("MLflow answers again; sending the reports kept in %s", self._journal.path)
         except STORE_ERRORS as error:
             self._refused = is_refusal(error)
             if self._answers:
                 self._answers = False
                 logger.warning(
                     "MLflow does not %s (%s); reports are kept in %s and sent when it does",
-                    "answer" if is_away(error) else "take them",
+                    "answer" if is_away(error) else "accept reports",
                     explain(error)[0],
                     self._journal.path,
                 )
@@ -114,18 +114,18 @@ class Uploader:
         try:
             write_whole(self._receipt, json.dumps({"run_id": self._run_id, "bytes": self._sent}))
         except OSError as error:
-            logger.warning("%s: %s; what has arrived may be sent again by the next command", self._receipt, error)
+            logger.warning("%s: %s; the next command may send some reports again", self._receipt, error)
 
-    def _send(self, parcel: list[Entry]) -> None:
+    def _send(self, batch: list[Entry]) -> None:
         metrics = [
             Metric(name, value, entry.time, entry.step)
-            for entry in parcel
+            for entry in batch
             if isinstance(entry, Metrics)
             for name, value in entry.values.items()
         ]
         for first in range(0, len(metrics), MAX_METRICS_PER_BATCH):
             self._client.log_batch(self._run_id, metrics=metrics[first : first + MAX_METRICS_PER_BATCH])
-        match parcel[0]:
+        match batch[0]:
             case Tags(values=values):
                 self._client.log_batch(self._run_id, tags=[RunTag(name, value) for name, value in values.items()])
             case Artifact() as artifact:
@@ -146,7 +146,7 @@ class Uploader:
 
 
 def _read_receipt(path: Path, run_id: str) -> int:
-    """Bytes of the journal that have arrived in an MLflow run."""
+    """Read the number of bytes of the journal that were sent to an MLflow run."""
     if not path.is_file():
         return 0
     receipt = json.loads(path.read_text())
@@ -154,22 +154,22 @@ def _read_receipt(path: Path, run_id: str) -> int:
 
 
 def _batches(entries: Iterable[tuple[Entry, int]]) -> Iterator[tuple[list[Entry], int]]:
-    """Entries for one request each, metrics together and all else alone, with the position after them."""
-    parcel: list[Entry] = []
+    """Group entries by request, metrics together and all others alone, with the position after them."""
+    batch: list[Entry] = []
     size = end = 0
     for entry, position in entries:
         weight = len(entry.values) if isinstance(entry, Metrics) else MAX_METRICS_PER_BATCH
-        if parcel and size + weight > MAX_METRICS_PER_BATCH:
-            yield parcel, end
-            parcel, size = [], 0
-        parcel.append(entry)
+        if batch and size + weight > MAX_METRICS_PER_BATCH:
+            yield batch, end
+            batch, size = [], 0
+        batch.append(entry)
         size, end = size + weight, position
-    if parcel:
-        yield parcel, end
+    if batch:
+        yield batch, end
 
 
 def dataset_input(used: DatasetUsed) -> DatasetInput:
-    """Data that a run uses, as MLflow keeps it."""
+    """Convert the data of a run to MLflow's dataset input."""
     dataset = Dataset(
         name=used.name,
         digest=used.digest[:MAX_DATASET_DIGEST_SIZE],

@@ -37,7 +37,7 @@ def test_a_large_image_is_followed_while_it_is_looked_at(now: list[float], log: 
         now[0] = 30
         progress.show_share(0.25)
     assert log.getvalue().splitlines() == [
-        "1 of 2 images are done already",
+        "1 of 2 images are already done",
         "1/2 images and 25% of another · 120.0 s/img · ETA 01:30",
     ]
 

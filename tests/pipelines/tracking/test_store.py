@@ -73,7 +73,7 @@ def test_nothing_that_listens_is_unreachable_and_may_come_back() -> None:
 @pytest.mark.parametrize("status", [200, 404])
 def test_a_server_of_something_else_is_named_so(website: str, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_Website, "status", status)
-    with pytest.raises(TrackingError, match="what answers there is no MLflow server; correct the address"):
+    with pytest.raises(TrackingError, match="the server there is no MLflow server; correct the address"):
         contact(website)
 
 
@@ -214,7 +214,7 @@ def test_a_certificate_that_nobody_trusts_is_asked_for(
     with pytest.raises(TrackingError, match=said):
         contact(uri)
     monkeypatch.setenv("MLFLOW_TRACKING_SERVER_CERT_PATH", str(certificate))
-    with pytest.raises(TrackingError, match="what answers there is no MLflow server"):
+    with pytest.raises(TrackingError, match="the server there is no MLflow server"):
         contact(uri)
 
 
@@ -249,7 +249,7 @@ def test_an_experiment_that_the_configuration_names_wins_over_the_environment_an
     copies = [config, make_config(config.model_dump())]  # as a trial and a checkpoint have it
     assert [resolve_experiment(copy.tracking) for copy in copies] == [experiment] * 2
     assert caplog.messages == [
-        f"MLFLOW_EXPERIMENT_NAME=shared is passed over: the configuration says tracking.experiment={experiment}"
+        f"MLFLOW_EXPERIMENT_NAME=shared is ignored: the configuration sets tracking.experiment={experiment}"
     ]
 
 

@@ -164,8 +164,8 @@ def test_a_continued_run_needs_no_store(
         raise KeyboardInterrupt
     assert second.run_id == first.run_id
     assert second.pending == 3  # it runs, it has a loss, it was stopped
-    assert "until it answers, what the run reports is kept in" in caplog.text
-    assert "the same command sends them" in caplog.text
+    assert "until it answers, reports are kept in" in caplog.text
+    assert "repeat the command to send them" in caplog.text
     mortal_server.start()
     with Tracker(config, folder) as third:
         pass
