@@ -1,4 +1,4 @@
-"""`mrqm registry`: thin commands over the registry; as everywhere, imports wait in their bodies."""
+"""The commands of `mrqm registry`; as in all commands, imports are in their bodies."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from pipelines.registry.client import Registry
 
 app = typer.Typer(
-    help="Look at registered models, compare, promote and fetch them.", no_args_is_help=True, rich_markup_mode=None
+    help="List, compare, promote and download registered models.", no_args_is_help=True, rich_markup_mode=None
 )
 Model = Annotated[
     str,
     typer.Argument(help="NAME/VERSION, NAME@ALIAS, NAME for its latest version, or runs:/RUN_ID.", show_default=False),
 ]
-Alias = Annotated[str, typer.Option(help="That points at the version in use.")]
+Alias = Annotated[str, typer.Option(help="Alias of the version in use.")]
 File = Annotated[
-    Path | None, typer.Option("--config", "-c", help="A YAML file whose tracking section names the store.")
+    Path | None, typer.Option("--config", "-c", help="YAML file whose tracking section names the MLflow store.")
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Such as tracking.uri=URI.", show_default=False),
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as tracking.uri=URI.", show_default=False),
 ]
 SETTING = "tracking."
 
@@ -34,11 +34,13 @@ SETTING = "tracking."
 def list_models(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME] [KEY=VALUE]...", help="Only this model; settings such as tracking.uri=URI."),
+        typer.Argument(
+            metavar="[NAME] [KEY=VALUE]...", help="Model to list instead of all; settings, such as tracking.uri=URI."
+        ),
     ] = None,
     config: File = None,
 ) -> None:
-    """Models, their versions, and what they score."""
+    """List models, their versions and metrics."""
     from rich.console import Console
 
     from mrqm.redaction import redact
@@ -58,7 +60,7 @@ def list_models(
 
 @app.command()
 def show(model: Model, settings: Settings = None, config: File = None) -> None:
-    """Everything about a version: metrics, data, configuration, code, run."""
+    """Show a version: metrics, data, configuration, code and run."""
     from rich.console import Console
 
     from pipelines.registry.report import print_version
@@ -69,7 +71,7 @@ def show(model: Model, settings: Settings = None, config: File = None) -> None:
 
 @app.command()
 def compare(first: Model, second: Model, settings: Settings = None, config: File = None) -> None:
-    """Two versions side by side: metrics, if they are comparable, and settings that differ."""
+    """Compare two versions: metrics, with differences if comparable, and settings that differ."""
     from rich.console import Console
 
     from pipelines.registry.report import print_comparison
@@ -84,16 +86,16 @@ def promote(
     settings: Settings = None,
     config: File = None,
     alias: Alias = "champion",
-    margin: Annotated[float, typer.Option(min=0, help="How much better it has to be.")] = 0.0,
-    metric: Annotated[str, typer.Option(help="That decides.")] = "coco/AP",
+    margin: Annotated[float, typer.Option(min=0, help="Minimum improvement of the metric.")] = 0.0,
+    metric: Annotated[str, typer.Option(help="Metric to compare.")] = "coco/AP",
 ) -> None:
-    """Let the alias point at a version, if it is better by comparable figures, loads and predicts."""
+    """Move the alias to a version if its metric is better and comparable, and it loads and predicts."""
     from rich.console import Console
 
     from pipelines.registry.promotion import promote as move
 
     console = Console(highlight=False)
-    with _opened(config, settings) as registry, console.status("trying the model"):
+    with _opened(config, settings) as registry, console.status("testing the model"):
         version = registry.find(model)
         former = move(registry, version, alias, metric, margin)
     instead = f", instead of version {former.number}" if former else ""
@@ -102,12 +104,12 @@ def promote(
 
 @app.command()
 def rollback(
-    name: Annotated[str, typer.Argument(help="Of the model.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="Name of the model.", show_default=False)],
     settings: Settings = None,
     config: File = None,
     alias: Alias = "champion",
 ) -> None:
-    """Let the alias point at the version that it pointed at before."""
+    """Move the alias back to its previous version."""
     from pipelines.registry.promotion import roll_back
 
     with _opened(config, settings) as registry:
@@ -118,11 +120,11 @@ def rollback(
 @app.command()
 def download(
     model: Model,
-    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the checkpoint.", show_default=False)],
     settings: Settings = None,
     config: File = None,
 ) -> None:
-    """Fetch a version's checkpoint, which mrqm evaluate, mrqm predict and mrqm.load take."""
+    """Download a version's checkpoint, for mrqm evaluate, mrqm predict and mrqm.load."""
     from pipelines.registry.model_files import download as fetch
 
     with _opened(config, settings) as registry:
@@ -133,12 +135,12 @@ def download(
 
 @contextmanager
 def _opened(config: Path | None, settings: Sequence[str] | None) -> Iterator[Registry]:
-    """The registry that a file, settings and the environment name."""
+    """Open the registry that a file, settings and the environment name."""
     from pipelines.registry.client import open_registry
     from pipelines.registry.model_uri import read_tracking
 
     if others := [word for word in settings or () if not word.startswith(SETTING)]:
-        raise typer.BadParameter(f"{others[0]}: expected tracking.KEY=VALUE: only these concern the registry")
+        raise typer.BadParameter(f"{others[0]}: expected tracking.KEY=VALUE: no other settings concern the registry")
 
     with open_registry(read_tracking(config, settings or ())) as registry:
         yield registry

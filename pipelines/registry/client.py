@@ -3,7 +3,7 @@
 with open_registry() as registry:
     version = registry.find("mrqm@champion")
 
-A store is shared: names, tags and versions are whatever others wrote, and none of that keeps a command from its work.
+A store is shared: other programs may write any names, tags and versions, and no command may fail because of them.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from pipelines.tracking.errors import explain
 from pipelines.tracking.store import first_contact, resolve_uri, sqlite_path
 
 SHOWN = 10
-"""Names, or versions, newest first, that an error lists."""
+"""Maximum number of names, or of versions, newest first, in an error message."""
 RUN = "runs:/"
 
 
 class RegistryError(UserError):
-    """Something that the registry does not have, or refuses."""
+    """A model, version or alias that does not exist, or a request that the registry refuses."""
 
 
 @contextmanager
 def open_registry(settings: TrackingConfig | None = None) -> Iterator[Registry]:
-    """Open the registry at MLFLOW_TRACKING_URI or, without it, where the settings say.
+    """Open the registry at MLFLOW_TRACKING_URI or, without it, at the URI of the settings.
 
     Args:
-        settings: None takes the default store of this folder.
+        settings: `tracking` section of a configuration; None for the default store in the working directory.
 
     Raises:
         TrackingError: the store cannot be used.
-        RegistryError: there is no database, or MLflow refused something while the context was open.
+        RegistryError: there is no database, or MLflow refused a request while the context was open.
     """
     uri = resolve_uri(settings or TrackingConfig())
     database = sqlite_path(uri)
     if database and not database.is_file():
         raise RegistryError(
-            f"{database}: no such database; name the store that has the models: MLFLOW_TRACKING_URI, tracking.uri=URI"
+            f"{database}: no such database; set the store that has the models: MLFLOW_TRACKING_URI or tracking.uri=URI"
         )
     with first_contact(uri):
         client = Client(uri)
@@ -65,27 +65,27 @@ class Registry:
     """Reads the models of a store.
 
     Attributes:
-        client: of MLflow.
-        uri: of the store.
+        client: MLflow client.
+        uri: URI of the store.
     """
 
     def __init__(self, client: Client, uri: str) -> None:
         self.client, self.uri = client, uri
 
     def models(self) -> dict[str, list[Version]]:
-        """Every registered model with its versions, newest first, in alphabetical order."""
+        """List all registered models, in alphabetical order, with their versions, the newest first."""
         models = {model.name: model for model in self.client.models()}
         found: dict[str, list[ModelVersion]] = {name: [] for name in sorted(models)}
         for made in self.client.versions():
-            if made.name in found:  # and not of a prompt, which MLflow keeps as a model of another kind
+            if made.name in found:  # else it is a prompt, which MLflow stores as a model of another kind
                 found[made.name].append(made)
         return {name: _versions(models[name], made) for name, made in found.items()}
 
     def model(self, name: str) -> RegisteredModel:
-        """A registered model.
+        """Find a registered model.
 
         Raises:
-            RegistryError: there is none of that name; the message says which there are.
+            RegistryError: there is no model of that name; the message lists the models.
         """
         found = self.client.model(name)
         if found is None:
@@ -93,19 +93,23 @@ class Registry:
         return found
 
     def versions(self, name: str) -> list[Version]:
-        """The versions of a model, newest first; `RegistryError` if there is no such model."""
+        """List the versions of a model, the newest first.
+
+        Raises:
+            RegistryError: there is no model of that name.
+        """
         made = [made for made in self.client.versions(equals("name", name)) if made.name == name]
         return _versions(self.model(name), made)
 
     def find(self, word: str) -> Version:
-        """The version that a word stands for.
+        """Find a version.
 
         Args:
-            word: NAME/VERSION, NAME@ALIAS, or NAME for its latest version, each with or without `models:/` before it;
-                runs:/RUN_ID for what a run registered, whatever the model is called now.
+            word: NAME/VERSION, NAME@ALIAS, or NAME for its latest version, each with or without the prefix `models:/`;
+                runs:/RUN_ID for the version that a run registered, also after the model was renamed.
 
         Raises:
-            RegistryError: there is none; the message says what there is.
+            RegistryError: there is no such version; the message lists those that exist.
         """
         if word.startswith(RUN):
             return self._of_run(word.removeprefix(RUN).partition("/")[0])
@@ -126,10 +130,10 @@ class Registry:
         raise RegistryError(self._no_model(name))
 
     def run(self, version: Version) -> Run:
-        """The run that trained a version.
+        """Read the run that trained a version.
 
         Raises:
-            RegistryError: it has none, or MLflow does not give it; the message says why, as `deleted`.
+            RegistryError: it has no run, or MLflow does not provide it, for instance because it is deleted.
         """
         if version.run_id is None:
             raise RegistryError("none")
@@ -155,11 +159,11 @@ class Registry:
         renamed = {printable(made.name) for made in self.client.versions(equals(f"tags.`{REGISTERED_AS}`", name))}
         if not renamed:
             return said
-        return f"{said}; what was registered by that name is called {', '.join(sorted(renamed))} now"
+        return f"{said}; the model registered by that name is called {', '.join(sorted(renamed))} now"
 
 
 def _readings(word: str) -> Iterator[tuple[str, str, str]]:
-    """Ways to take a word apart into name, mark and what follows: names may hold `@` and, in old stores, `/`."""
+    """Iterate over the ways to split a word into name, separator and version: names may contain `@` and `/`."""
     for mark in "/@":
         name, found, which = word.rpartition(mark)
         if found and which:
@@ -168,7 +172,7 @@ def _readings(word: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _choose(name: str, versions: list[Version], mark: str, which: str) -> Version:
-    """The version with a number or an alias, or the latest; `RegistryError` if there is none."""
+    """Return the version with a number or an alias, or the latest; raise `RegistryError` if there is none."""
     if not versions:
         raise RegistryError(f"{name} has no versions")
     if mark == "@":

@@ -15,15 +15,18 @@ ABOUT = (
 
 
 def describe_version(tags: Mapping[str, str], metrics: Mapping[str, float]) -> str:
-    """Describe a version and the conditions of its figures.
+    """Describe a version and the conditions of its metrics.
 
     Args:
-        tags: of the version.
-        metrics: as `coco/AP`.
+        tags: tags of the version.
+        metrics: metrics by name, such as `coco/AP`.
+
+    Returns:
+        Text in Markdown.
     """
     parts = [f"Trained by run {tags['run.name']}."]
-    conditions = {"data": tags.get(DATA, "")[:DIGEST_DIGITS], "looked at": tags.get(VIEW, "")}
+    conditions = {"data": tags.get(DATA, "")[:DIGEST_DIGITS], "view": tags.get(VIEW, "")}
     known = [f"{name} `{value}`" for name, value in conditions.items() if value]
     if known:
-        parts.append(f"Measured on {', '.join(known)}; figures under other conditions are not comparable.")
+        parts.append(f"Measured on {', '.join(known)}; metrics under other conditions are not comparable.")
     return "\n\n".join([*parts, metrics_tables(metrics)])

@@ -1,4 +1,4 @@
-"""The origin of a checkpoint as tags for the registry: enough to know code, configuration and weights again."""
+"""The origin of a checkpoint as tags for the registry, which identify code, configuration and weights."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ VIEW = "evaluation.view"
 
 
 def describe_lineage(checkpoint: Path) -> dict[str, str]:
-    """Tags of a checkpoint.
+    """Make the tags of a checkpoint.
 
     Returns:
-        `checkpoint.sha256` of the weights' file, `config.digest` of the configuration's, `evaluation.view`,
+        `checkpoint.sha256` of the weights' file, `config.digest` of the configuration's file, `evaluation.view`,
         `mrqm.version` and, where `mrqm` runs from a git checkout, `code.commit`.
     """
     tags = {
@@ -33,9 +33,9 @@ def describe_lineage(checkpoint: Path) -> dict[str, str]:
 
 
 def describe_view(data: DataConfig) -> str:
-    """The view of images under which a model was scored: what is cut differently is scored on other objects."""
+    """Describe the view of images in an evaluation, full or tiled, since other tiles contain other objects."""
     if data.tile is None:
         return "full"
-    cut = data.tile.model_dump(exclude={"empty_fraction"})  # empty tiles: of training only
+    cut = data.tile.model_dump(exclude={"empty_fraction"})  # concerns training only
     cut |= {"scale": data.scale} if data.resize is None else data.resize.model_dump()
     return " ".join(["tiles", *(f"{key}={value}" for key, value in cut.items())])

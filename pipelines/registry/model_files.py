@@ -1,7 +1,7 @@
 """The files of registered models: their checkpoints, and the configurations in them.
 
-A version's files are asked for by their place, never by a `models:/` URI: in that, names with `@`, `?` or `#` mean
-something else.
+A version's files are downloaded from their storage location, never by a `models:/` URI, in which `@`, `?` and `#` in
+names have other meanings.
 """
 
 from __future__ import annotations
@@ -31,45 +31,61 @@ except ImportError:
     _STORES_ERRORS = ()
 
 FETCH_ERRORS = (MlflowException, OSError, ImportError, ValueError, *_STORES_ERRORS)
-"""Errors of a place that gives no files: the store is away, the scheme is unknown, rights are missing."""
+"""Errors of a failed download: the store is unreachable, the scheme unknown, or permissions are missing."""
 
 
 def place_of(registry: Registry, version: Version) -> str:
-    """The URI of the folder in which MLflow keeps the files of a version."""
+    """Find the folder in which MLflow keeps the files of a version.
+
+    Args:
+        registry: registry that has the version.
+        version: version of a model.
+
+    Returns:
+        URI of the folder.
+    """
     try:
         return str(registry.client.get_model_version_download_uri(version.name, version.number))
-    except MlflowException:  # a name that this MLflow would not take, in a store that an older one made
+    except MlflowException:  # a name from an older MLflow, which this one does not allow
         return version.source
 
 
 def fetch_checkpoint(place: str, folder: Path) -> Path:
-    """Download a model into a folder; returns the folder of its checkpoint.
+    """Download a model into a folder.
 
     Args:
         place: URI of the model's folder.
-        folder: that exists.
+        folder: existing folder for the download.
+
+    Returns:
+        Folder of the model's checkpoint.
 
     Raises:
-        RegistryError: MLflow does not give it, or it is not one of this project's.
+        RegistryError: MLflow does not provide the model, or mrqm did not register it.
     """
     try:
         path = Path(mlflow.artifacts.download_artifacts(artifact_uri=place, dst_path=str(folder)))
     except FETCH_ERRORS as error:
-        raise RegistryError(f"MLflow does not give it: {redact(str(error))}") from error
+        raise RegistryError(f"MLflow does not provide it: {redact(str(error))}") from error
     if not (path / "artifacts/checkpoint").is_dir():
-        raise RegistryError("not a model that mrqm registered: it holds no artifacts/checkpoint")
+        raise RegistryError("not a model that mrqm registered: it has no artifacts/checkpoint")
     return path / "artifacts/checkpoint"
 
 
 def download(registry: Registry, version: Version, folder: Path) -> None:
-    """Write a version's checkpoint into a new folder, whole or not at all.
+    """Download a version's checkpoint into a new folder, completely or not at all.
+
+    Args:
+        registry: registry that has the version.
+        version: version of a model.
+        folder: folder to create.
 
     Raises:
-        RegistryError: the folder is not empty, MLflow does not give the model, or the weights are not those that were
-            registered.
+        RegistryError: the folder is not empty, MLflow does not provide the model, or its weights are not the
+            registered ones.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RegistryError(f"{folder}: exists already; choose another --out or remove it")
+        raise RegistryError(f"{folder}: already exists; choose another --out or remove it")
     with tempfile.TemporaryDirectory(prefix="mrqm-") as temporary:
         try:
             found = fetch_checkpoint(place_of(registry, version), Path(temporary))
@@ -82,7 +98,18 @@ def download(registry: Registry, version: Version, folder: Path) -> None:
 
 
 def read_config(registry: Registry, version: Version) -> dict[str, Any]:
-    """The configuration a version was trained with, by dotted keys; `RegistryError` if the store has none."""
+    """Read the training configuration of a version.
+
+    Args:
+        registry: registry that has the version.
+        version: version of a model.
+
+    Returns:
+        Values by dotted key.
+
+    Raises:
+        RegistryError: the store has no configuration, or it is not mrqm's.
+    """
     with tempfile.TemporaryDirectory(prefix="mrqm-") as folder:
         uri = f"{place_of(registry, version)}/artifacts/checkpoint/{CONFIG}"
         try:
@@ -90,9 +117,9 @@ def read_config(registry: Registry, version: Version) -> dict[str, Any]:
             values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except (*FETCH_ERRORS, yaml.YAMLError) as error:
             reason = redact(str(error)).partition("\n")[0]
-            raise RegistryError(f"{version}: the store does not give its {CONFIG}: {reason}") from error
+            raise RegistryError(f"{version}: the store does not provide its {CONFIG}: {reason}") from error
     if not isinstance(values, Mapping):
-        raise RegistryError(f"{version}: its {CONFIG} is none of mrqm's: it holds no sections")
+        raise RegistryError(f"{version}: its {CONFIG} is not a configuration of mrqm: it has no sections")
     return flatten(values)
 
 
@@ -101,6 +128,6 @@ def _require_registered(version: Version, weights: Path) -> None:
     digest = file_digest(weights) if weights.is_file() else "of no file"
     if registered not in (None, digest):
         raise RegistryError(
-            f"{version}: the weights in the store are not those that were registered: SHA-256 {digest} instead of "
+            f"{version}: the weights in the store are not the registered ones: SHA-256 {digest} instead of "
             f"{registered}; the stored file is damaged or was replaced"
         )

@@ -1,4 +1,4 @@
-"""The model that a command's word stands for: a checkpoint's folder, here or at a URI, or a model in MLflow."""
+"""Resolution of a command's MODEL argument: a checkpoint's folder or URI, or a model in MLflow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipelines.storage.filesystem import Storage, is_uri, open_storage
 
 SCHEMES = ("models:/", "runs:/")
 LOGGED = re.compile(r"runs:/.+/|models:/m-[0-9a-f]{32}$")
-"""Models that MLflow finds without the registry: of a run, and one that was logged and not registered."""
+"""URIs of logged models, which MLflow resolves without the registry."""
 
 
 class ModelSourceError(UserError):
@@ -27,25 +27,28 @@ class ModelSourceError(UserError):
 
 @contextmanager
 def checkpoint_folder(model: str, tracking: TrackingConfig | None = None) -> Iterator[Path]:
-    """The checkpoint of a model, for as long as the context is open.
+    """Provide the checkpoint of a model while the context is open.
 
     Args:
-        model: a folder, or its URI such as s3://bucket/runs/demo/epoch_0012; a run's folder or its URI, which stands
-            for the run's best checkpoint, or with `/last` for its newest; `models:/NAME/VERSION`, `models:/NAME@ALIAS`,
+        model: a checkpoint's folder or URI, such as s3://bucket/runs/demo/epoch_0012; a run's folder or URI, for its
+            best checkpoint, or with `/last` for its newest; `models:/NAME/VERSION`, `models:/NAME@ALIAS`,
             `models:/NAME` or `runs:/RUN_ID/model`.
-        tracking: settings that name the MLflow store of the latter; None takes the default store of this folder.
-            MLFLOW_TRACKING_URI wins over both.
+        tracking: settings that name the MLflow store of the latter; None for the default store in the working
+            directory. MLFLOW_TRACKING_URI takes precedence over both.
+
+    Yields:
+        Folder of the checkpoint on this machine.
 
     Raises:
-        CheckpointError: there is no checkpoint; the message says which there are.
-        ModelSourceError: the store or MLflow does not have the model, or it is not one of this project's.
+        CheckpointError: there is no checkpoint; the message lists those that exist.
+        ModelSourceError: the store or MLflow does not have the model, or mrqm did not register it.
         StorageError: the URI cannot be used.
         TrackingError: the MLflow store cannot be used.
     """
     if holds_secret(model):
         raise ModelSourceError(
-            f"{redact(model)}: holds a password or token, which would be shown and kept; leave it to the environment: "
-            f"{Section.place_of_secrets}"
+            f"{redact(model)}: has a password or token, which would be displayed and stored; set it in the "
+            f"environment: {Section.place_of_secrets}"
         )
     if model.startswith(SCHEMES):
         with TemporaryDirectory() as folder:
@@ -59,37 +62,44 @@ def checkpoint_folder(model: str, tracking: TrackingConfig | None = None) -> Ite
 
 
 def describe_model(model: str) -> str:
-    """The model of `checkpoint_folder` for people: of a run on this machine, the checkpoint that it stands for."""
+    """Describe the model of `checkpoint_folder`: for a local run, the path of the chosen checkpoint."""
     return model if model.startswith(SCHEMES) or is_uri(model) else str(find_checkpoint(model))
 
 
 def read_tracking(config: Path | None, overrides: Sequence[str]) -> TrackingConfig:
-    """The tracking section of a file or, without one, of the defaults, with overrides.
+    """Read the `tracking` section of a file or, without one, of the defaults, with overrides.
+
+    Args:
+        config: YAML file; None for the defaults.
+        overrides: words `key=value`.
+
+    Returns:
+        The section.
 
     Raises:
         ConfigError: the file or an override cannot be used.
     """
     if config is not None:
         return load_config(config, overrides).tracking
-    own = [override for override in overrides if override.startswith("tracking.")]  # others may be of a checkpoint only
+    own = [override for override in overrides if override.startswith("tracking.")]  # others concern the checkpoint
     return make_config({}, own, source="the command line").tracking
 
 
 def _fetch(model: str, folder: Path) -> None:
-    """Copy what evaluating and predicting need of a checkpoint."""
+    """Download the files of a checkpoint that evaluation and prediction need."""
     try:
         storage, checkpoint = _find_at_uri(model.rstrip("/"))
         for file in (WEIGHTS, CONFIG, METRICS):
             content = storage.read(f"{checkpoint}{file}")
             if content is None:
-                raise ModelSourceError(f"{model}: not a whole checkpoint: {checkpoint} has no {file}")
+                raise ModelSourceError(f"{model}: not a complete checkpoint: {checkpoint} has no {file}")
             (folder / file).write_bytes(content)
     except OSError as error:
         raise ModelSourceError(f"{model}: cannot be read: {error}; set AWS_ENDPOINT_URL and credentials") from error
 
 
 def _find_at_uri(model: str) -> tuple[Storage, str]:
-    """The storage of a checkpoint, or of a run, and the beginning of its files' paths there."""
+    """Find the storage of a checkpoint, or of a run, and the prefix of the checkpoint's files in it."""
     base, _, name = model.rpartition("/")
     storage = open_storage(base, name)
     if {CONFIG, WEIGHTS} <= set(storage.list_files()):

@@ -1,4 +1,4 @@
-"""A version of a registered model, as the tags tell it that `pipelines.registry.register` wrote."""
+"""A version of a registered model, read from the tags that `pipelines.registry.register` wrote."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from pipelines.registry.lineage import VIEW
 
 DATA = "data.digest"
 REGISTERED_AS = "registered.as"
-"""Tag of a version: the name that its model had when it was registered."""
+"""Tag of a version with its model's name at registration."""
 PROTOCOLS = tuple(f"{name}/" for name in get_args(ProtocolName))
 DIGEST_DIGITS = 12
-"""Digits of a digest that people are shown."""
+"""Number of displayed digits of a digest."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """One version.
+    """One version of a registered model.
 
     Attributes:
-        name: of the registered model.
-        number: of the version.
-        aliases: that point at it.
-        created: when it was registered, local time.
-        run_id: of the MLflow run that trained it.
-        source: URI of what was registered.
-        tags: all of them.
+        name: name of the registered model.
+        number: number of the version.
+        aliases: aliases that point at the version.
+        created: time of registration, local time.
+        run_id: id of the MLflow run that trained it.
+        source: URI of the logged model.
+        tags: all tags of the version.
     """
 
     name: str
@@ -46,22 +46,31 @@ class Version:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """As `coco/AP`, in alphabetical order; see `not_numbers`."""
+        """Metrics by name, such as `coco/AP`, in alphabetical order; see `not_numbers`."""
         numbers = {key: _number(self.tags[key]) for key in sorted(self.tags) if key.startswith(PROTOCOLS)}
         return {key: value for key, value in numbers.items() if value is not None}
 
     @property
     def not_numbers(self) -> list[str]:
-        """Tags of others that are called as metrics are, such as `coco/note`, and hold no number."""
+        """Tags that are named like metrics, such as `coco/note`, but have no number as value."""
         return sorted(key for key in self.tags if key.startswith(PROTOCOLS) and _number(self.tags[key]) is None)
 
     def conditions(self, protocol: str) -> dict[str, str | None]:
-        """Conditions of the figures under a protocol, beside the model; None for one that is not known."""
+        """Return the conditions of the metrics under a protocol, besides the model; None for an unknown one."""
         return {key: self.tags.get(key) for key in (f"protocol.{protocol}", DATA, VIEW)}
 
 
 def differences(first: Version, second: Version, protocol: str) -> list[str]:
-    """Reasons, a line for each, that make figures of two versions under a protocol incomparable."""
+    """List the reasons why metrics of two versions are not comparable.
+
+    Args:
+        first: a version.
+        second: another version.
+        protocol: name of the evaluation protocol.
+
+    Returns:
+        One line for each reason; empty if the metrics are comparable.
+    """
     ours, theirs = first.conditions(protocol), second.conditions(protocol)
     return [
         f"{key}: {_shown(key, ours[key])} (version {first.number}), "
@@ -72,7 +81,7 @@ def differences(first: Version, second: Version, protocol: str) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """A stranger's text in one line, without characters that steer a terminal."""
+    """Escape control characters of untrusted text, so that it is one line and does not control the terminal."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 

@@ -1,10 +1,9 @@
-"""Aliases move only through a gate, and back.
+"""Promotion: an alias moves only to a better version that works, and can be moved back.
 
-MLflow has no lock: two promotions at one moment both write, and the later one stays. A candidate is therefore measured
-again by the version that has the alias once it has been tried, which takes seconds, and a promotion that was overtaken
-says so.
+MLflow has no lock: of two concurrent promotions, the later write stays. A candidate is therefore compared again with
+the version that has the alias after its smoke test, which takes seconds, and a promotion that was overwritten fails.
 
-A registered model remembers in the tag `former.ALIAS` where the alias pointed before: version numbers, oldest first.
+A registered model stores the former versions of an alias in the tag `former.ALIAS`: version numbers, the oldest first.
 """
 
 from __future__ import annotations
@@ -17,24 +16,24 @@ from pipelines.registry.model_version import Version, differences
 from pipelines.registry.smoke_test import try_model
 
 ROUNDING = 1e-9
-"""Figures have four decimals; their differences are those of binary fractions."""
+"""Tolerance for differences of metrics, which are stored with four decimals."""
 
 
 def promote(registry: Registry, version: Version, alias: str, metric: str, margin: float) -> Version | None:
-    """Let an alias point at a version that is better, by comparable figures, and works.
+    """Move an alias to a version that is better, by comparable metrics, and works.
 
     Args:
-        registry: that has the version.
-        version: the candidate.
-        alias: such as `champion`.
-        metric: that decides, such as `coco/AP`.
-        margin: how much better it has to be.
+        registry: registry that has the version.
+        version: candidate.
+        alias: name of the alias, such as `champion`.
+        metric: metric to compare, such as `coco/AP`.
+        margin: minimum improvement of the metric.
 
     Returns:
-        The version that the alias pointed at before.
+        The previous version of the alias; None if there was none.
 
     Raises:
-        RegistryError: the gate is closed; the message says why.
+        RegistryError: the version is not better, not comparable or does not work, or the alias changed meanwhile.
     """
     _measure(registry, version, alias, metric, margin)
     if fault := try_model(registry.uri, place_of(registry, version)):
@@ -47,26 +46,31 @@ def promote(registry: Registry, version: Version, alias: str, metric: str, margi
     winner = _holder(registry, version.name, alias)
     if winner is None or winner.number != version.number:
         raise RegistryError(
-            f"{version} was {alias} for a moment only: at the same time somebody made "
-            f"{f'version {winner.number} {alias}' if winner else f'the alias {alias} point at nothing'}; "
-            f"compare the two, and promote again if this one is to stay"
+            f"{version} was {alias} only briefly: another process "
+            f"{f'made version {winner.number} {alias}' if winner else f'removed the alias {alias}'} at the same time; "
+            f"compare the two, and promote again to keep this one"
         )
     return present
 
 
 def roll_back(registry: Registry, name: str, alias: str) -> tuple[Version, Version]:
-    """Let an alias point at the version that it pointed at before.
+    """Move an alias back to its previous version.
+
+    Args:
+        registry: registry that has the model.
+        name: name of the model.
+        alias: name of the alias.
 
     Returns:
-        The version it pointed at, and the one it points at now.
+        The version that had the alias, and the one that has it now.
 
     Raises:
-        RegistryError: no such model or alias, no former version, or one that is deleted.
+        RegistryError: there is no such model or alias, or no former version, or it is deleted.
     """
     present = registry.find(f"{name}@{alias}")
     formers = _formers(registry, name, alias, present)
     if not formers:
-        raise RegistryError(f"{present} is the first {alias}: there is no former one to go back to")
+        raise RegistryError(f"{present} is the first {alias}: there is no former one to return to")
     former = next((version for version in registry.versions(name) if version.number == formers[-1]), None)
     if former is None:
         raise RegistryError(f"{name} version {formers[-1]}, the former {alias}, is deleted; promote another version")
@@ -76,23 +80,23 @@ def roll_back(registry: Registry, name: str, alias: str) -> tuple[Version, Versi
 
 
 def _measure(registry: Registry, version: Version, alias: str, metric: str, margin: float) -> Version | None:
-    """The version that has the alias now; `RegistryError` if the candidate's figures do not let it take its place."""
+    """Return the version that has the alias; raise `RegistryError` if the candidate is not measurably better."""
     present = _holder(registry, version.name, alias)
     if present and present.number == version.number:
-        raise RegistryError(f"{version} is {alias} already")
-    if violation := _objection(version, present, alias, metric, margin):
+        raise RegistryError(f"{version} is already {alias}")
+    if violation := _violation(version, present, alias, metric, margin):
         raise RegistryError(f"{version} does not become {alias}: {violation}")
     return present
 
 
-def _objection(version: Version, present: Version | None, alias: str, metric: str, margin: float) -> str | None:
-    """The reason for which the figures of a version do not let it pass; None if they do."""
+def _violation(version: Version, present: Version | None, alias: str, metric: str, margin: float) -> str | None:
+    """Return the reason why the metrics of a version do not allow its promotion; None if they do."""
     value, protocol = version.metrics.get(metric, math.nan), metric.partition("/")[0]
     if math.isnan(value):
         others = [name for name, other in version.metrics.items() if name.count("/") == 1 and not math.isnan(other)]
         return f"it has no {metric}; it has {', '.join(others) or 'no metrics'}"
     if unknown := [key for key, condition in version.conditions(protocol).items() if condition is None]:
-        return f"it does not say under which {' and '.join(unknown)} its {metric} was measured"
+        return f"its {metric} was measured under unknown {' and '.join(unknown)}"
     if present is None:
         return None
     if reasons := differences(version, present, protocol):
@@ -108,7 +112,7 @@ def _objection(version: Version, present: Version | None, alias: str, metric: st
     if gain < margin - ROUNDING:
         return (
             f"its {metric} is {value:.4f}, that of the {alias}, version {present.number}, {bar:.4f}: "
-            f"{gain:+.4f}, and at least {margin:+.4f} is asked for"
+            f"{gain:+.4f}, and at least {margin:+.4f} is required"
         )
     return None
 
@@ -118,7 +122,7 @@ def _holder(registry: Registry, name: str, alias: str) -> Version | None:
 
 
 def _formers(registry: Registry, name: str, alias: str, present: Version) -> list[str]:
-    """Numbers of former versions, without the present one: a command may have been stopped between its two writes."""
+    """Read the numbers of former versions, without the present one, which an interrupted command may have added."""
     formers = registry.model(name).tags.get(_tag(alias), "").split()
     while formers and formers[-1] == present.number:
         formers.pop()

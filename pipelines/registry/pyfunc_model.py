@@ -1,4 +1,4 @@
-"""The model as MLflow loads and serves it; MLflow keeps this file and the package `mrqm` with the weights.
+"""The model as MLflow loads and serves it; MLflow stores this file and the package `mrqm` with the weights.
 
 model = mlflow.pyfunc.load_model("models:/mrqm@champion")
 detections = model.predict([Path("street.jpg"), jpeg_bytes, array])
@@ -25,9 +25,9 @@ EXPECTED = "the content of an image file as bytes or base64 text, a pathlib.Path
 
 
 class RefusedImageError(MlflowException):
-    """An image that is none; a server answers it with 400 and the message.
+    """An invalid image; a server answers with status 400 and the message.
 
-    MLflow's server writes the whole request before the message, which would be megabytes of base64: it stays as it was.
+    The message cannot be set again: MLflow's server would prepend the whole request, megabytes of base64.
     """
 
     def __init__(self, message: str) -> None:
@@ -36,7 +36,7 @@ class RefusedImageError(MlflowException):
 
     @property
     def message(self) -> str:
-        """Why the image is refused."""
+        """Reason why the image is refused."""
         return self._message
 
     @message.setter
@@ -51,11 +51,11 @@ class DetectorModel(PythonModel):
         self.detector = mrqm.load(context.artifacts["checkpoint"], "cuda" if torch.cuda.is_available() else "cpu")
 
     def predict(self, model_input: list[Any]) -> list[dict[str, list[Any]]]:
-        """Detections of every image: `boxes` xyxy in its px, `scores`, `labels` and `class_names`, best first.
+        """Detect objects: for each image `boxes` (xyxy, px), `scores`, `labels` and `class_names`, best first.
 
         Args:
-            model_input: images; for each the content of a file as bytes or base64 text, a `pathlib.Path`, or a uint8
-                array (H, W, 3), RGB. Plain text is never a path: a server's clients are not to name its files.
+            model_input: images, each as the content of a file in bytes or base64 text, a `pathlib.Path`, or a uint8
+                array (H, W, 3), RGB. Plain text is never a path, since a server's clients must not access its files.
         """
         images = (self._open(number, image) for number, image in enumerate(model_input))
         return [self._answer(found) for found in self.detector.detect_open(images)]
@@ -72,10 +72,10 @@ class DetectorModel(PythonModel):
 
 
 def as_picture(image: object) -> bytes | Path | NDArray[np.uint8]:
-    """What `Detector` takes of what came in.
+    """Convert an input of the model to an image for `Detector`.
 
     Raises:
-        ValueError: it cannot be an image; the message says what could.
+        ValueError: it cannot be an image; the message lists the supported inputs.
     """
     match image:
         case bytes() | Path():
@@ -98,14 +98,14 @@ def _from_base64(text: str) -> bytes:
 
 
 def _from_lists(rows: list[Any]) -> NDArray[np.uint8]:
-    """A uint8 array that went through JSON."""
+    """Convert nested lists, from JSON, to a uint8 array."""
     try:
         pixels = np.array(rows)
         fits = np.issubdtype(pixels.dtype, np.integer) and 0 <= pixels.min(initial=0) <= pixels.max(initial=0) <= 255
     except ValueError:  # rows of different lengths
         fits = False
     if not fits:
-        raise ValueError("nested lists are to be an image's px: (height, width, 3) whole numbers from 0 to 255")
+        raise ValueError("nested lists must be an image's pixels: (height, width, 3) whole numbers from 0 to 255")
     return pixels.astype(np.uint8)
 
 

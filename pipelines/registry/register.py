@@ -1,4 +1,4 @@
-"""A trained checkpoint becomes an MLflow model: code and weights without pickles, for hosts without `mrqm`."""
+"""Registration of a checkpoint as an MLflow model: code and weights without pickles, for hosts without `mrqm`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REQUIREMENTS = (
     "numpy", "pillow", "pydantic", "pyyaml", "safetensors", "scipy", "timm", "torch", "torchvision",
     "typing-extensions",
 )  # fmt: skip
-"""Packages that a model imports, beside MLflow itself, which states its own version."""
+"""Packages that a model imports, besides MLflow, which adds its own version."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,9 @@ class RegisteredModel:
     """A model in MLflow.
 
     Attributes:
-        uri: what `mlflow.pyfunc.load_model` takes.
-        name, version: in the registry; None if it was only logged.
+        uri: URI for `mlflow.pyfunc.load_model`.
+        name: name in the registry; None if it was only logged.
+        version: number of the version; None if it was only logged.
     """
 
     uri: str
@@ -51,15 +52,15 @@ class RegisteredModel:
 def register(
     tracker: Tracker, checkpoint: Path, metrics: Mapping[str, float], name: str | None, stamp: Mapping[str, str]
 ) -> RegisteredModel:
-    """Log a checkpoint as a model of the tracker's run and, under a name, register it with metrics and origin as tags.
+    """Log a checkpoint as a model of the tracker's run and, with a name, register it with metrics and origin as tags.
 
-    A run that registered its model before gets that model again, also if the model was renamed meanwhile.
+    For a run that already registered its model, return that model, also if the model was renamed meanwhile.
 
     Args:
         tracker: tracker of the run.
-        checkpoint: a folder as `mrqm.checkpoint.folder` describes.
-        metrics: metrics of the checkpoint.
-        name: name in the registry; None registers nothing.
+        checkpoint: folder of the checkpoint, see `mrqm.checkpoint.folder`.
+        metrics: metrics of the checkpoint by name.
+        name: name in the registry; None to log the model without registering it.
         stamp: further tags: the protocol's version and the data's digest.
 
     Returns:
@@ -91,14 +92,14 @@ def register(
 
 
 def _registered_before(tracker: Tracker, name: str) -> ModelVersion | None:
-    """The version that the tracker's run registered under a name, whatever that model is called now."""
+    """Find the version that the tracker's run registered under a name, also after a rename; None if there is none."""
     versions = tracker.client.versions(equals("run_id", tracker.run_id))
     return next((made for made in versions if made.tags.get(REGISTERED_AS, made.name) == name), None)
 
 
 def _log_model(tracker: Tracker, checkpoint: Path) -> mlflow.models.model.ModelInfo:
     mlflow.set_tracking_uri(tracker.uri)
-    # MLflow warns, three times, that it does not validate images of any form: the model itself does.
+    # MLflow warns three times that it does not validate images; the model itself does.
     unheard = warnings.catch_warnings(record=True)
     with tempfile.TemporaryDirectory() as temporary, mlflow.start_run(run_id=tracker.run_id), unheard:
         folder = Path(temporary) / "checkpoint"
@@ -118,7 +119,7 @@ def _log_model(tracker: Tracker, checkpoint: Path) -> mlflow.models.model.ModelI
 
 
 def _example_image() -> str:
-    """A tiny image as a request holds it."""
+    """Make a tiny image, encoded as in a request."""
     content = io.BytesIO()
     Image.new("RGB", (32, 32), "gray").save(content, "png")
     return base64.b64encode(content.getvalue()).decode()
@@ -130,11 +131,22 @@ logger = logging.getLogger(__name__)
 def register_if_possible(
     config: Config, tracker: Tracker, checkpoint: Path, metrics: Mapping[str, float], stamp: Mapping[str, str]
 ) -> RegisteredModel | None:
-    """Register a checkpoint; None if MLflow does not take it, which costs a finished training nothing."""
+    """Register a checkpoint; a failure is only logged, since the training has already finished.
+
+    Args:
+        config: training configuration.
+        tracker: tracker of the run.
+        checkpoint: folder of the checkpoint.
+        metrics: metrics of the checkpoint by name.
+        stamp: further tags: the protocol's version and the data's digest.
+
+    Returns:
+        The model in MLflow; None if MLflow does not answer or refuses it.
+    """
     if not tracker.arrived():
         return None
     try:
         return register(tracker, checkpoint, metrics, config.tracking.registered_model_name, stamp)
     except STORE_ERRORS as error:
-        logger.warning("MLflow at %s did not take the model: %s", tracker.shown_uri, explain(error)[0])
+        logger.warning("MLflow at %s did not accept the model: %s", tracker.shown_uri, explain(error)[0])
         return None

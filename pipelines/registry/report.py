@@ -1,4 +1,4 @@
-"""Models and versions of the registry as text for people."""
+"""The output of the `mrqm registry` commands."""
 
 from __future__ import annotations
 
@@ -20,13 +20,18 @@ from pipelines.registry.model_version import DATA, DIGEST_DIGITS, Version, diffe
 HEADLINE = ("coco/AP", "coco/AP50")
 ABSENT = "–"
 NAMED = 5
-"""Versions that a note names, at most."""
+"""Maximum number of versions in a note."""
 WIDEST = 40
-"""Characters of a tag's name that the values of others make room for."""
+"""Maximum width of the column of tag names, in characters."""
 
 
 def print_models(models: Mapping[str, Sequence[Version]], console: Console) -> None:
-    """Print a line for each version of each model, and which figures were passed over."""
+    """Print a line for each version of each model, and a note about skipped metrics.
+
+    Args:
+        models: versions by model, the newest first.
+        console: terminal or log.
+    """
     table = _table("model", "aliases", "data", "created", right=("version", *HEADLINE))
     for name, versions in models.items():
         if not versions:
@@ -45,11 +50,17 @@ def print_models(models: Mapping[str, Sequence[Version]], console: Console) -> N
     if odd:
         named = ", ".join(f"{version} ({printable(', '.join(version.not_numbers))})" for version in odd[:NAMED])
         more = f" and {len(odd) - NAMED} more" if len(odd) > NAMED else ""
-        _line(console, f"passed over, because no numbers are there: figures of {named}{more}")
+        _line(console, f"skipped metrics without a number: {named}{more}")
 
 
 def print_version(version: Version, registry: Registry, console: Console) -> None:
-    """Print everything that is known of a version."""
+    """Print the metrics, tags and run of a version.
+
+    Args:
+        version: version of a model.
+        registry: registry that has the version.
+        console: terminal or log.
+    """
     aliases = printable("".join(f" @{alias}" for alias in version.aliases))
     _line(console, f"{version}{aliases}, registered {version.created:%Y-%m-%d %H:%M}")
     for table in metrics_tables(version.metrics):
@@ -65,7 +76,14 @@ def print_version(version: Version, registry: Registry, console: Console) -> Non
 
 
 def print_comparison(first: Version, second: Version, registry: Registry, console: Console) -> None:
-    """Print figures side by side, with differences where they are comparable, and the settings that differ."""
+    """Print metrics side by side, with differences where they are comparable, and the settings that differ.
+
+    Args:
+        first: a version.
+        second: another version.
+        registry: registry that has both.
+        console: terminal or log.
+    """
     names = printable(f"{first.name}/{first.number}"), printable(f"{second.name}/{second.number}")
     metrics = sorted(first.metrics.keys() | second.metrics.keys())
     for protocol in dict.fromkeys(metric.partition("/")[0] for metric in metrics):
@@ -79,7 +97,8 @@ def print_comparison(first: Version, second: Version, registry: Registry, consol
         console.print()
     for version in (first, second):
         if version.not_numbers:
-            _line(console, f"passed over of {version}, no numbers: {printable(', '.join(version.not_numbers))}")
+            names_skipped = printable(", ".join(version.not_numbers))
+            _line(console, f"skipped metrics of {version} without a number: {names_skipped}")
     try:
         settings = differing_settings(read_config(registry, first), read_config(registry, second))
     except RegistryError as error:
@@ -92,7 +111,15 @@ def print_comparison(first: Version, second: Version, registry: Registry, consol
 
 
 def differing_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Keys of two flat configurations that differ, with both values."""
+    """List the keys of two configurations that differ.
+
+    Args:
+        first: values by dotted key.
+        second: values by dotted key.
+
+    Returns:
+        Key, first value and second value of each difference.
+    """
     return [
         (key, str(first.get(key, ABSENT)), str(second.get(key, ABSENT)))
         for key in sorted(first.keys() | second.keys())
@@ -104,7 +131,7 @@ def _way_to_run(version: Version, registry: Registry) -> dict[str, str]:
     try:
         run = registry.run(version)
     except RegistryError as error:
-        return {"look at the run": str(error)}
+        return {"view the run": str(error)}
     return ui_lines(redact(registry.uri), run.info.run_id)
 
 
@@ -125,7 +152,7 @@ def _metrics_table(
 
 
 def _table(first: str, *columns: str, right: Sequence[str] = ()) -> Table:
-    """A plain table: a first column, columns of figures, and others."""
+    """Make a table without borders: a first column, right-aligned columns, and others."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column(first, overflow="fold")
     for name in right:

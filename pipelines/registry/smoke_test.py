@@ -1,9 +1,9 @@
-"""Try a registered model: load it with the code that was registered with it, and predict once.
+"""Smoke test of a registered model: load it with the code registered with it, and predict once.
 
     fault = try_model("sqlite:///mlflow.db", "models:/mrqm/3")
 
-The trial is a process of its own (`python -m pipelines.registry.smoke_test models:/mrqm/3`): this one has its own
-`mrqm` loaded, which is not what a host without it would run.
+The test runs in a separate process (`python -m pipelines.registry.smoke_test models:/mrqm/3`), since this process has
+its own `mrqm` loaded instead of the model's.
 """
 
 from __future__ import annotations
@@ -22,8 +22,12 @@ SIZE = (96, 128)
 def try_model(tracking_uri: str, model_uri: str) -> str | None:
     """Load a model and predict on a generated image, in another process.
 
+    Args:
+        tracking_uri: URI of the MLflow store.
+        model_uri: URI of the model.
+
     Returns:
-        What went wrong; None if nothing did.
+        The error; None if the model works.
     """
     ended = subprocess.run(
         [sys.executable, "-m", "pipelines.registry.smoke_test", model_uri],
@@ -39,15 +43,15 @@ def try_model(tracking_uri: str, model_uri: str) -> str | None:
 
 
 def main(model_uri: str) -> None:
-    """Load and predict; an exception or a message on stderr says what is wrong."""
+    """Load a model and predict; end with an exception or a message on stderr if it does not work."""
     image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
     found = mlflow.pyfunc.load_model(model_uri).predict([image])
     if fault := find_fault(found):
-        sys.exit(f"its answer to one image is not usable: {fault}")
+        sys.exit(f"its prediction for one image is invalid: {fault}")
 
 
 def find_fault(answer: object) -> str | None:
-    """What is wrong with a model's answer to one image: boxes, scores, labels and class names are expected."""
+    """Describe the fault of a prediction for one image; None for valid boxes, scores, labels and class names."""
     if not isinstance(answer, list) or len(answer) != 1:
         return f"expected a list of one, got {str(answer)[:80]}"
     missing = [key for key in ("boxes", "scores", "labels", "class_names") if key not in answer[0]]

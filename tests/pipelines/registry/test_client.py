@@ -1,4 +1,4 @@
-"""What is in the registry, against a real SQLite store."""
+"""The registry's client, against a real SQLite store."""
 
 from __future__ import annotations
 
@@ -115,10 +115,10 @@ def test_a_downloaded_checkpoint_is_the_registered_one(spotter_checkpoint: Path,
         path.name: path.read_bytes() for path in spotter_checkpoint.iterdir() if path.name != "training.pt"
     }
     assert load(folder).classes == ("a", "b", "c")
-    assert "exists already" in refuse("download", "spotter", "--out", "deep/er")
+    assert "already exists" in refuse("download", "spotter", "--out", "deep/er")
 
 
 def test_weights_that_are_not_the_registered_ones_are_refused(add_version: AddVersion, tmp_path: Path) -> None:
     version = add_version(**{"checkpoint.sha256": "0" * 64})
-    assert "not those that were registered" in refuse("download", version, "--out", "out")
+    assert "not the registered ones" in refuse("download", version, "--out", "out")
     assert not list(tmp_path.iterdir())

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("away_from_the_run")]
 
 @pytest.fixture
 def trap(tmp_path: Path) -> Path:
-    """What is there once the model's code was executed."""
+    """Path of a file that exists once the model's code was executed."""
     return tmp_path / "executed"
 
 

@@ -1,4 +1,4 @@
-"""Which versions pass the gate, and the way back; against a real SQLite store."""
+"""Promotion and rollback of versions, against a real SQLite store."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_candidate_passes_if_it_is_better_by_the_margin(
         ({"coco/AP": None}, [], "it has no coco/AP; it has coco/AP50"),
         ({"coco/AP": "nan"}, [], "it has no coco/AP;"),
         ({}, ["--metric", "visdrone/AP"], "it has no visdrone/AP; it has coco/AP, coco/AP50"),
-        ({"data.digest": None}, [], "does not say under which data.digest"),
+        ({"data.digest": None}, [], "was measured under unknown data.digest"),
         ({"data.digest": "cd34" * 16}, [], "data.digest: cd34cd34cd34 (version 2), ab12ab12ab12 (version 1)"),
         ({"protocol.coco": "2"}, [], "protocol.coco: 2 (version 2), 1 maxDets=1,10,100 (version 1)"),
         ({"evaluation.view": "tiles size=64"}, [], "evaluation.view: tiles size=64 (version 2), full (version 1)"),
@@ -81,7 +81,7 @@ def test_a_better_figure_that_proves_nothing_does_not_pass(
 def test_a_champion_is_not_promoted_again(add_version: AddVersion) -> None:
     version = add_version()
     succeed("promote", version)
-    assert "is champion already" in refuse("promote", version)
+    assert "is already champion" in refuse("promote", version)
 
 
 def test_a_model_that_does_not_load_does_not_pass(
@@ -180,7 +180,7 @@ def test_a_promotion_that_is_overtaken_says_who_won(
         write(self, name, alias, "2")
 
     monkeypatch.setattr(MlflowClient, "set_registered_model_alias", overtaken)
-    assert "somebody made version 2 champion" in refuse("promote", first)
+    assert "another process made version 2 champion" in refuse("promote", first)
     assert holder(client, name) == second.partition("/")[2]
 
 

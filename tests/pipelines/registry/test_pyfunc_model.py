@@ -1,4 +1,4 @@
-"""What the registered model takes for an image, and how it refuses what is none."""
+"""The inputs of the registered model: supported images, and the refusal of others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `mrqm registry list`, `show` and `compare` print."""
+"""The output of `mrqm registry list`, `show` and `compare`."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def served(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
 
 
 def ask(url: str, *images: Any) -> Any:
-    """What `/invocations` answers, and how."""
+    """Send images to `/invocations`; return status and answer."""
     body = json.dumps({"inputs": images}).encode()
     request = urllib.request.Request(f"{url}/invocations", body, {"Content-Type": "application/json"})
     try:
@@ -109,7 +109,7 @@ def as_text(path: Path) -> str:
 
 
 def predicted(store: str, image: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What `mrqm predict` writes of an image."""
+    """Return the detections of an image by `mrqm predict`."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     result = CliRunner().invoke(app, ["predict", MODEL, str(image), "--out", str(out), "--no-draw", "--device", "cpu"])
     assert result.exit_code == 0, result.output
