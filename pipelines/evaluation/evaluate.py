@@ -1,4 +1,4 @@
-"""Score a model, or anybody's result files, under one or several protocols.
+"""Evaluation of a model, or of result files, under one or several protocols.
 
 assessment = evaluate(Request(model="runs/demo/epoch_0012", protocols=("coco", "visdrone")), ImageProgress(console))
 """
@@ -36,23 +36,24 @@ from pipelines.storage.data_cache import data_cache
 
 
 class EvaluationError(UserError):
-    """An evaluation that makes no sense as asked for."""
+    """A request for an evaluation that cannot be carried out."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to score, on what, by which rules.
+    """Request for an evaluation of a model or of predictions.
 
     Attributes:
-        model: a checkpoint's folder or an MLflow model's URI; or
-        predictions: a COCO result file, a folder of VisDrone or YOLO texts, or the folder that `mrqm predict` wrote.
-        config: a file whose `data` and `evaluation` replace the checkpoint's; needed for predictions.
-        overrides: `key=value` settings that win over both.
-        view: how a model looks at the images; None looks as training does.
-        protocols: names.
-        device: such as `cuda:1`; None takes the GPU if there is one.
-        track: whether the outcome goes to MLflow, which then has to answer before anything is looked at.
-        sizes: a list of the images' sizes, for predictions where neither annotations nor images say them.
+        model: a checkpoint's folder or an MLflow model's URI; None to evaluate predictions.
+        predictions: a COCO result file, a folder of VisDrone or YOLO texts, or the folder that `mrqm predict` wrote;
+            None to evaluate a model.
+        config: YAML file whose `data` and `evaluation` replace the checkpoint's; required for predictions.
+        overrides: `key=value` settings that take precedence over both.
+        view: view of the images for a model; None for that of training.
+        protocols: names of the evaluation protocols.
+        device: device, such as `cuda:1`; None for the GPU if there is one.
+        track: true to log the result to MLflow, which must then answer before the evaluation begins.
+        sizes: list of the images' sizes, for predictions where neither annotations nor images have them.
     """
 
     model: str | None = None
@@ -68,21 +69,21 @@ class Request:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What came of an evaluation.
+    """Result of an evaluation.
 
     Attributes:
-        subject: what was scored, for people.
-        view: how the model looked at the images; None for predictions.
-        found: the detections beside the annotations.
-        metrics: as `coco/AP`.
-        versions: of each protocol's rules, by its name.
-        limit: the detections that the first protocol's AP counts.
-        comparable: what else counts like each protocol, by its name.
-        data_digest: of the images and annotations; see `mrqm.data.formats.digest`.
-        config: of the evaluation; its `tracking` says where the outcome goes.
+        subject: name of the evaluated model or predictions, for display.
+        view: view of the images for the model; None for predictions.
+        found: detections with the annotations.
+        metrics: metrics by name, such as `coco/AP`.
+        versions: version of each protocol, by its name.
+        limit: limit of the detections that the first protocol's AP counts.
+        comparable: tool with comparable metrics for each protocol, by its name.
+        data_digest: digest of the images and annotations; see `mrqm.data.formats.digest`.
+        config: configuration of the evaluation; its `tracking` section names the MLflow store.
         weights: SHA-256 of the model's weights; None for predictions.
-        notes: what a reader of the metrics should know, each a sentence.
-        diagnosis: of predictions that score next to nothing.
+        notes: notes for readers of the metrics, each a sentence.
+        diagnosis: diagnosis of predictions with an AP near 0.
     """
 
     subject: str
@@ -100,7 +101,7 @@ class EvaluationResult:
 
 
 class _Source(NamedTuple):
-    """What is scored, beside what it is held against."""
+    """Detections to score, with the annotations."""
 
     name: str
     config: Config
@@ -112,20 +113,31 @@ class _Source(NamedTuple):
 
 
 def evaluate(request: Request, progress: ImageProgress) -> EvaluationResult:
-    """Detect or read detections, and score them.
+    """Predict or read detections, and score them.
+
+    Args:
+        request: model or predictions to evaluate, and the protocols.
+        progress: display of the progress over images.
+
+    Returns:
+        The result, with metrics and detections.
 
     Raises:
-        EvaluationError, ConfigError, DataError, CheckpointError, ModelSourceError: what was named cannot be used.
+        EvaluationError: the request contradicts itself or the data.
+        ConfigError: the configuration is invalid.
+        DataError: the data or the predictions cannot be read.
+        CheckpointError: there is no such checkpoint.
+        ModelSourceError: the model cannot be fetched.
     """
     if (request.model is None) == (request.predictions is None):
-        raise EvaluationError("name a model or --predictions, one of the two")
+        raise EvaluationError("give either a model or --predictions")
     for name in request.protocols:
         _checked_protocol(name)
     with ExitStack() as data:
         if request.predictions is not None:
             subject = _read_predictions(request, request.predictions, data)
         else:
-            subject = _look(request, progress, data)
+            subject = _predict(request, progress, data)
         return _score(subject, request.protocols)
 
 
@@ -148,7 +160,7 @@ def _score(subject: _Source, names: Sequence[str]) -> EvaluationResult:
 
 
 def _explain(assessment: EvaluationResult, results: Results, annotations: AnnotationSet) -> EvaluationResult:
-    """An assessment of predictions with all that there is to say about them."""
+    """Add notes and a diagnosis to the result of predictions."""
     path, metrics = Path(assessment.subject), assessment.metrics
     doubts = (*note_doubts(path, results), *note_order(path, results, annotations, metrics))
     return replace(
@@ -159,23 +171,23 @@ def _explain(assessment: EvaluationResult, results: Results, annotations: Annota
 
 
 def _digest(annotations: AnnotationSet) -> tuple[str, tuple[str, ...]]:
-    """The digest, and a note where there are no images that could be part of it."""
+    """Compute the digest, and a note where images are missing and not part of it."""
     if all(record.path.is_file() for record in annotations.records):
         return data_digest(annotations), ()
     digest = data_digest(annotations, [""] * len(annotations.records))
-    return digest, ("the images are not there: the digest is of the annotations alone, another than with images",)
+    return digest, ("images are missing: the digest covers the annotations alone, and differs from that with images",)
 
 
-def _look(request: Request, progress: ImageProgress, data: ExitStack) -> _Source:
+def _predict(request: Request, progress: ImageProgress, data: ExitStack) -> _Source:
     assert request.model is not None
     if request.sizes is not None:
-        raise EvaluationError("--sizes is for --predictions; a model looks at the images themselves")
+        raise EvaluationError("--sizes is for --predictions; a model reads the images themselves")
     tracking = read_tracking(request.config, request.overrides)
     with checkpoint_folder(request.model, tracking) as checkpoint:
         trained = load_checkpoint_config(checkpoint, tuple(request.overrides))
         data_config = _with_data_of(request, trained, checkpoint)
         config = data_config.with_classes(trained.data.classes)
-        if request.model.startswith(SCHEMES):  # the outcome goes where the model came from
+        if request.model.startswith(SCHEMES):  # the result is logged to the store that has the model
             config = config.model_copy(update={"tracking": tracking})
         _require_store(request, config)
         view = _checked_view(request.view, config)
@@ -190,7 +202,7 @@ def _look(request: Request, progress: ImageProgress, data: ExitStack) -> _Source
 
 
 def _require_store(request: Request, config: Config) -> None:
-    """Find out, before minutes of work, whether MLflow can be told of it."""
+    """Check, before minutes of work, that the result can be logged to MLflow."""
     if request.track:
         from pipelines.tracking.store import require_experiment
 
@@ -198,10 +210,10 @@ def _require_store(request: Request, config: Config) -> None:
 
 
 def _with_data_of(request: Request, trained: Config, checkpoint: Path) -> Config:
-    """The checkpoint's configuration with the sections of the file, if one is named, and the data's own classes.
+    """Merge the checkpoint's configuration with the sections of the file, if there is one, and the data's classes.
 
     Raises:
-        EvaluationError: these are not the names of the model's classes.
+        EvaluationError: the data's classes are not the model's.
     """
     settings = load_config(request.config or checkpoint / CONFIG, request.overrides)
     known, named = trained.data.classes or (), settings.data.classes
@@ -216,9 +228,9 @@ def _with_data_of(request: Request, trained: Config, checkpoint: Path) -> Config
 
 def _read_predictions(request: Request, path: Path, data: ExitStack) -> _Source:
     if request.config is None:
-        raise EvaluationError("predictions are held against annotations: give -c FILE whose data section names them")
+        raise EvaluationError("predictions need annotations: give -c FILE whose data section names them")
     if request.view is not None:
-        raise EvaluationError("--view is how a model looks at images; predictions have been made")
+        raise EvaluationError("--view is for a model, not for --predictions; remove it")
     config = load_config(request.config, request.overrides)
     _require_store(request, config)
     data.enter_context(data_cache(config.data))
@@ -234,16 +246,16 @@ def _read_predictions(request: Request, path: Path, data: ExitStack) -> _Source:
 
 def _checked_protocol(name: str) -> ProtocolName:
     if name not in get_args(ProtocolName):
-        raise EvaluationError(f"--protocol {name}: known are {', '.join(get_args(ProtocolName))}")
+        raise EvaluationError(f"--protocol {name}: choose one of {', '.join(get_args(ProtocolName))}")
     return name  # type: ignore[return-value]
 
 
 def _checked_view(view: str | None, config: Config) -> View:
-    """The view that was asked for; by default that of training."""
+    """Return the requested view, by default that of training; raise `EvaluationError` if it is impossible."""
     if view is None:
         return "tiles" if config.data.tile else "full"
     if view not in get_args(View):
-        raise EvaluationError(f"--view {view}: known are {', '.join(get_args(View))}")
+        raise EvaluationError(f"--view {view}: choose one of {', '.join(get_args(View))}")
     if view != "full" and config.data.tile is None:
-        raise EvaluationError(f"--view {view}: data.tile says how to cut images, and it is null; set data.tile.size")
+        raise EvaluationError(f"--view {view}: needs tiles, but data.tile is null; set data.tile.size")
     return view  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: precision over recall, recall over size, and what errors cost at each size."""
+"""Plots of an evaluation: precision over recall, recall by size, and the AP50 lost to each error by size."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def plot_precision_recall(
     """Draw precision over recall of every class that has objects, the best first in the legend.
 
     Args:
-        path: the png.
-        curves: (C, P) precision at P recalls from 0 to 1, as from `precision_over_recall`.
-        ap50: (C,) for the legend.
+        path: PNG file to write.
+        curves: (C, P) precision at P recalls from 0 to 1, from `precision_over_recall`.
+        ap50: (C,) AP50 of each class, for the legend.
         classes: names in label order.
     """
     figure, axes = _figure("Precision over recall at IoU 0.5", "recall", "precision", width=8.5)
@@ -45,7 +45,12 @@ def plot_precision_recall(
 
 
 def plot_recall_by_size(path: Path, curve: RecallBySize) -> None:
-    """Draw the share of objects found in each range of sizes, above how many objects there are."""
+    """Draw the recall in each range of object sizes, with the number of objects.
+
+    Args:
+        path: PNG file to write.
+        curve: recall by size, from `recall_by_size`.
+    """
     figure, axes = _figure("Recall by size of object at IoU 0.5", "square root of the object's area in px", "recall", 9)
     there = np.flatnonzero(curve.objects)
     places = np.arange(len(there))
@@ -68,7 +73,12 @@ def plot_recall_by_size(path: Path, curve: RecallBySize) -> None:
 
 
 def plot_errors(path: Path, analysis: ErrorAnalysis) -> None:
-    """Draw the AP50 that each error costs, over all sizes and in each size bin, as groups of bars."""
+    """Draw the AP50 lost to each kind of error, over all sizes and in each size bin, as groups of bars.
+
+    Args:
+        path: PNG file to write.
+        analysis: lost AP50 by error and size.
+    """
     figure, axes = _figure("AP50 lost to each error, by size of object", "", "AP50 lost", width=10)
     there = np.flatnonzero(~np.isnan(analysis.mean_ap50))
     rows = ("all sizes", *(f"{name} px" for name in SIZE_BINS))

@@ -1,8 +1,8 @@
-"""What an evaluation says: on the console, and as a folder to keep.
+"""The report of an evaluation: on the console, and as a folder.
 
 folder/
-  metrics.json            metrics by protocol, the protocols' versions, the data's digest, the cost of errors
-  report.md               the same for people
+  metrics.json            metrics by protocol, the protocols' versions, the data's digest, the AP50 lost to errors
+  report.md               the same as text
   precision_recall.png    recall_by_size.png    errors.png    worst_images.jpg
 """
 
@@ -35,20 +35,20 @@ from pipelines.evaluation.evaluate import EvaluationResult
 from pipelines.evaluation.plots import plot_errors, plot_precision_recall, plot_recall_by_size
 
 CONFIDENT = 0.3
-"""Least score of what the picture of the worst images shows and counts."""
+"""Minimum score of detections in the picture of the worst images."""
 WORST = 6
-"""Images in that picture."""
+"""Number of images in that picture."""
 ALL_SIZES = "all sizes"
-DIAGNOSIS = "AP is near 0. The best IoU that each object has with a detection, on average:"
+DIAGNOSIS = "AP is near 0. Mean over the objects of the best IoU with a detection:"
 
 
 class Analysis(NamedTuple):
-    """What became of every detection and object, and where AP50 is lost.
+    """Outcome of every detection and object, and the AP50 lost to each kind of error.
 
     Attributes:
-        outcomes: under the first protocol's limit of detections.
-        errors: what they cost.
-        notes: what a reader of the table should know, each a sentence.
+        outcomes: outcomes under the first protocol's limit of detections.
+        errors: AP50 lost to each kind of error.
+        notes: sentences that qualify the table.
     """
 
     outcomes: Outcomes
@@ -57,7 +57,7 @@ class Analysis(NamedTuple):
 
 
 def analyse(assessment: EvaluationResult) -> Analysis:
-    """Judge every detection once, for the console and the report."""
+    """Classify every detection and decompose the lost AP50, for the console and the report."""
     found = assessment.found
     outcomes = find_outcomes(found.records, found.detections, len(found.classes), assessment.limit)
     errors = decompose(outcomes)
@@ -66,7 +66,13 @@ def analyse(assessment: EvaluationResult) -> Analysis:
 
 
 def print_evaluation(assessment: EvaluationResult, analysis: Analysis, console: Console) -> None:
-    """Metrics of every protocol, and what each kind of error costs at each size."""
+    """Print the metrics of every protocol, and the AP50 lost to each kind of error by size.
+
+    Args:
+        assessment: result of the evaluation.
+        analysis: analysis of that result.
+        console: terminal or log.
+    """
     for table in metrics_tables(assessment.metrics):
         console.print()
         console.print(table)
@@ -96,7 +102,16 @@ def _print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
 
 
 def write_report(assessment: EvaluationResult, analysis: Analysis, folder: Path) -> tuple[Path, ...]:
-    """Write the folder, where files of the same names are replaced; returns the files."""
+    """Write the report's folder; existing files of the same names are replaced.
+
+    Args:
+        assessment: result of the evaluation.
+        analysis: analysis of that result.
+        folder: folder to write.
+
+    Returns:
+        Paths of the files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     outcomes, errors, _ = analysis
     report, metrics, worst = (folder / name for name in ("report.md", "metrics.json", "worst_images.jpg"))
@@ -111,7 +126,7 @@ def write_report(assessment: EvaluationResult, analysis: Analysis, folder: Path)
 
 
 def draw_worst(assessment: EvaluationResult) -> Image.Image:
-    """The images with most objects missed and most confident detections wrong, beside their annotations."""
+    """Draw the images with most missed objects and confident wrong detections, beside their annotations."""
     found = assessment.found
     faults = []
     for record, detections in zip(found.records, found.detections, strict=True):
@@ -143,7 +158,7 @@ def draw_worst(assessment: EvaluationResult) -> Image.Image:
 
 
 def _normalised(boxes: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """(N, 4) xyxy px → normalised cxcywh."""
+    """Convert boxes (N, 4) from xyxy in px to normalised cxcywh."""
     return to_cxcywh(torch.from_numpy(boxes)) / torch.tensor(size).flip(0).repeat(2)
 
 
@@ -158,7 +173,7 @@ def _errors_table(analysis: ErrorAnalysis) -> Table:
 
 
 def _error_rows(analysis: ErrorAnalysis) -> list[list[str]]:
-    """One row for all sizes and for each size that objects have."""
+    """Make one row for all sizes, and one for each size bin with objects."""
     names = (ALL_SIZES, *(f"{name} px" for name in SIZE_BINS))
     return [
         [name, number(ap50), *map(number, lost)]
@@ -168,7 +183,7 @@ def _error_rows(analysis: ErrorAnalysis) -> list[list[str]]:
 
 
 def _describe_cut(assessment: EvaluationResult) -> str:
-    """The detections that the table does not count because AP does not; empty if it counts all."""
+    """Describe the detections beyond the limit of AP, which the table leaves out; empty if there are none."""
     limit, detections = assessment.limit, assessment.found.detections
     beyond = [len(found.labels) - int(limit.keep(found.labels).sum()) for found in detections]
     total = sum(len(found.labels) for found in detections)
@@ -181,10 +196,10 @@ def _describe_cut(assessment: EvaluationResult) -> str:
 
 
 def _describe_left_out(analysis: ErrorAnalysis) -> str:
-    """The classes that misses cost nothing, because nothing of them is found; empty if there are none."""
+    """Describe the classes without any true positive, which count 0 under FN; empty if there are none."""
     counts = zip((ALL_SIZES, *SIZE_BINS), analysis.without_find.tolist(), analysis.with_objects.tolist(), strict=True)
     parts = [f"{name}: {missed} of {classes}" for name, missed, classes in counts if missed]
-    return f"classes of which nothing is found count 0 under FN, and under Miss ({', '.join(parts)})" if parts else ""
+    return f"classes without any detected object count 0 under FN and Miss ({', '.join(parts)})" if parts else ""
 
 
 def _document(assessment: EvaluationResult, analysis: Analysis) -> dict[str, object]:
@@ -225,7 +240,7 @@ def _markdown(assessment: EvaluationResult, analysis: Analysis) -> str:
     parts = [
         f"# {assessment.subject}",
         f"{len(assessment.found.records)} images, data `{assessment.data_digest[:16]}`"
-        + (f", looked at as {assessment.view}" if assessment.view else ""),
+        + (f", view {assessment.view}" if assessment.view else ""),
         *(f"Note: {note}" for note in assessment.notes),
     ]
     if assessment.diagnosis is not None:
@@ -244,7 +259,7 @@ def _markdown(assessment: EvaluationResult, analysis: Analysis) -> str:
         ]
     parts += [
         "## Where AP50 is lost",
-        "What mending each kind of error alone would add (TIDE, Bolya et al., 2020), by size of object.",
+        "AP50 gained by correcting each kind of error alone (TIDE, Bolya et al., 2020), by size of object.",
         markdown_table(["", "AP50", *ERRORS], _error_rows(analysis.errors)),
         *analysis.notes,
         "![Precision over recall](precision_recall.png)",

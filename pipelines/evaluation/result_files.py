@@ -1,4 +1,4 @@
-"""Anybody's result files as detections beside the annotations they are scored against."""
+"""Result files of any detector, read as detections of annotated images."""
 
 from __future__ import annotations
 
@@ -24,18 +24,21 @@ from mrqm.data.results.writer import Results
 from mrqm.structures.annotations import AnnotationSet, DataError, ImageRecord
 
 BLANK = 1000
-"""Longer side in px of what stands for an image that is not there."""
+"""Longer side in px of the placeholder for a missing image."""
 
 
 def read_scored(data: DataConfig, sizes: Path | None = None) -> AnnotationSet:
-    """Read the validation annotations, for which neither images nor training data are needed.
+    """Read the validation annotations; neither images nor training data are needed.
 
     Args:
-        data: whose `val` they are; without `classes`, all that the annotations list are taken.
-        sizes: a list of the images' sizes; see `KnownSizes`.
+        data: `data` section of a configuration; without `classes`, all classes of the annotations are used.
+        sizes: list of the images' sizes; see `KnownSizes`.
+
+    Returns:
+        Annotations of all images.
 
     Raises:
-        DataError: they cannot be read, no size is known, or nothing is to be found.
+        DataError: the annotations cannot be read or have no objects, or the size of an image is unknown.
     """
     folder = data.folder / data.val
     classes = data.classes or read_scored_classes(data.format, folder)
@@ -46,15 +49,18 @@ def read_scored(data: DataConfig, sizes: Path | None = None) -> AnnotationSet:
 
 
 def read_result_files(path: Path, annotations: AnnotationSet, data: DataConfig) -> Results:
-    """Read results of any form.
+    """Read results in any supported format.
 
     Args:
         path: a COCO result file, a folder of VisDrone or YOLO texts, or the folder that `mrqm predict` wrote.
-        annotations: what they are held against.
-        data: that names the annotations.
+        annotations: annotations of the same images.
+        data: `data` section of the configuration that names the annotations.
+
+    Returns:
+        Detections of every annotated image, with notes.
 
     Raises:
-        DataError: the results do not parse or are not of these annotations.
+        DataError: the results do not parse or do not match the annotations.
     """
     records, classes = annotations.records, annotations.classes
     if _is_of_predict(path):
@@ -68,12 +74,12 @@ def read_result_files(path: Path, annotations: AnnotationSet, data: DataConfig) 
 
 
 def listed_sizes(results: Path) -> Path | None:
-    """The list of sizes in the folder that `mrqm predict` wrote; None for other results."""
+    """Find the list of image sizes in the folder that `mrqm predict` wrote; None for other results."""
     return results / "images.json" if _is_of_predict(results) else None
 
 
 def read_or_blank(record: ImageRecord) -> torch.Tensor:
-    """The image of a record, uint8 (3, H, W), or a grey one of its proportions where it is not there."""
+    """Read the image of a record, uint8 (3, H, W); a missing image becomes a grey one of the same aspect ratio."""
     if record.path.is_file():
         return torch.from_numpy(decode(record.path, record.size)).permute(2, 0, 1)
     zoom = min(1.0, BLANK / max(record.size))
@@ -86,14 +92,14 @@ def _is_of_predict(path: Path) -> bool:
 
 
 def _read_predicted(folder: Path, records: Sequence[ImageRecord], classes: tuple[str, ...]) -> Results:
-    """The results of `mrqm predict`, whose images and classes go by their names."""
+    """Read the results of `mrqm predict`, with images and classes matched by name."""
     listing = folder / "images.json"
     content = json.loads(listing.read_text())
     labels, notes = _match_classes(listing, content["categories"], classes)
     renumbered = _renumbered(listing, content["images"], records)
     others = {image["id"] for image in content["images"]} - {record.image_id for record in renumbered}
     if others:
-        notes.append(f"{listing}: {len(others)} predicted images have no annotations and are passed over")
+        notes.append(f"{listing}: {len(others)} predicted images have no annotations and are skipped")
     results = read_coco_results(folder / "detections.json", renumbered, labels, covers_all=True, other_images=others)
     return replace(results, notes=(*notes, *results.notes))
 
@@ -101,7 +107,7 @@ def _read_predicted(folder: Path, records: Sequence[ImageRecord], classes: tuple
 def _match_classes(
     listing: Path, categories: Sequence[dict[str, Any]], classes: tuple[str, ...]
 ) -> tuple[dict[Id, int | None], list[str]]:
-    """Label of each of the model's categories by name, and a note where model and annotations do not have the same."""
+    """Match the model's categories with the labels by name, with a note where the names differ."""
     names = {category["id"]: category["name"] for category in categories}
     ours, theirs = f"those of the annotations {list(classes)}", f"the model's classes are {list(names.values())}"
     if not set(names.values()) & set(classes):
@@ -114,10 +120,13 @@ def _match_classes(
 def _renumbered(
     listing: Path, images: Sequence[dict[str, Any]], records: Sequence[ImageRecord]
 ) -> tuple[ImageRecord, ...]:
-    """Records with the image ids that `mrqm predict` gave to files of their names."""
+    """Replace the image ids of records by those that `mrqm predict` assigned to files of the same names."""
     stems = Counter(record.path.stem for record in records)
     if repeated := [stem for stem, times in stems.items() if times > 1]:
-        raise DataError(f"{listing}: several annotated images are named {repeated[0]}; predictions go by that name")
+        raise DataError(
+            f"{listing}: several annotated images are named {repeated[0]}; predictions are matched by name: give "
+            "unique names"
+        )
     ids = {Path(image["file_name"]).stem: image["id"] for image in images}
     missing = [record.path for record in records if record.path.stem not in ids]
     if missing:

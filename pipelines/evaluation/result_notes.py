@@ -1,4 +1,4 @@
-"""What a reader should know of figures that come from anybody's result files."""
+"""Notes on the metrics of result files: unusual scores, duplicates, unsorted rows, wrong formats."""
 
 from __future__ import annotations
 
@@ -14,40 +14,51 @@ from mrqm.evaluation.protocols.file_order import score_as_written
 from mrqm.structures.annotations import AnnotationSet
 
 NEAR_ZERO = 0.05
-"""AP50 of every protocol below which results are suspected to be read wrongly."""
+"""Maximum AP50 under which results are suspected to be in another format."""
 REPEATED = 0.01
-"""Share of detections that are there twice from which on it is said."""
+"""Minimum share of duplicate detections for a note."""
 
 
 def note_doubts(path: Path, results: Results) -> tuple[str, ...]:
-    """Note scores that are no shares of 1, and detections that are listed twice."""
+    """Note scores outside [0, 1], and duplicate detections.
+
+    Args:
+        path: path of the results.
+        results: detections read from it.
+
+    Returns:
+        Notes, each a sentence.
+    """
     scores = np.concatenate([found.scores for found in results.detections])
     if not len(scores):
-        return (f"{path}: holds no detection",)
+        return (f"{path}: has no detection",)
     notes = []
     if scores.max() > 1 or scores.min() < 0:
         percent = "percentages? " if scores.min() >= 0 and scores.max() <= 100 else ""
         notes.append(
-            f"{path}: scores go from {scores.min():.4g} to {scores.max():.4g}, not from 0 to 1: {percent}"
-            "AP counts only their order, pictures and thresholds take them as they are"
+            f"{path}: scores range from {scores.min():.4g} to {scores.max():.4g}, not from 0 to 1: {percent}"
+            "AP depends only on their order; pictures and thresholds use them unchanged"
         )
     rows = (np.column_stack([found.boxes_xywh, found.scores, found.labels]) for found in results.detections)
     repeated = sum(len(row) - len(np.unique(row, axis=0)) for row in rows)
     if repeated >= REPEATED * len(scores):
-        notes.append(f"{path}: {repeated:,} of {len(scores):,} detections are there twice; the second counts as wrong")
+        notes.append(f"{path}: {repeated:,} of {len(scores):,} detections are duplicates, which count as wrong")
     return tuple(notes)
 
 
 def note_order(
     path: Path, results: Results, annotations: AnnotationSet, metrics: Mapping[str, float]
 ) -> tuple[str, ...]:
-    """Note what VisDrone's toolkit would say of texts whose rows are not sorted by score.
+    """Note the metrics of VisDrone's toolkit for texts whose rows are not sorted by score.
 
     Args:
-        path: of the texts.
-        results: read from them.
-        annotations: they are scored against.
-        metrics: of the sorted rows; without VisDrone's among them nothing is noted.
+        path: folder of the texts.
+        results: detections read from it.
+        annotations: annotations of the images.
+        metrics: metrics of the sorted rows; a note is made only if VisDrone's are among them.
+
+    Returns:
+        One note, or none.
     """
     if results.as_written is None or "visdrone/AP" not in metrics:
         return ()
@@ -64,12 +75,21 @@ def note_order(
     )
     return (
         f"{path}: the rows of {unsorted} texts are not sorted by score; sorted here. The official toolkit counts the "
-        f"first rows as they stand: {figures}",
+        f"first rows in file order: {figures}",
     )
 
 
 def diagnose_near_zero(results: Results, annotations: AnnotationSet, metrics: Mapping[str, float]) -> Diagnosis | None:
-    """Look for a reading under which results fit that score next to nothing; None where they score more."""
+    """Find the format under which results with an AP50 near 0 fit the annotations.
+
+    Args:
+        results: detections.
+        annotations: annotations of the images.
+        metrics: metrics of the detections by name.
+
+    Returns:
+        The diagnosis; None where AP50 is not near 0 or there are no detections.
+    """
     figures = [value for name, value in metrics.items() if name.endswith("/AP50") and not math.isnan(value)]
     found_any = any(len(found.scores) for found in results.detections)
     if not figures or max(figures) >= NEAR_ZERO or not found_any:

@@ -1,4 +1,4 @@
-"""An evaluation as a run in MLflow, with its report and with what it is an evaluation of."""
+"""Logging of an evaluation as an MLflow run, with its report and a link to the evaluated model."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from pipelines.tracking.uploader import dataset_input
 SOURCE = "mrqm evaluate"
 LOGGED_MODEL = re.compile("models:/(m-[0-9a-f]{32})")
 OF_PREDICTIONS = ("data.", "evaluation.")
-"""Settings on which the figures of somebody's predictions depend."""
+"""Prefixes of the settings on which the metrics of predictions depend."""
 
 
 @dataclass(frozen=True)
 class _Origin:
-    """The training and the version in MLflow that an evaluated model comes from.
+    """Training run and registered version of an evaluated model.
 
     Attributes:
-        run_id: of its training.
-        version: that it is in the registry.
+        run_id: id of its training's MLflow run.
+        version: version in the registry.
     """
 
     run_id: str | None = None
@@ -47,7 +47,7 @@ class _Origin:
 
     @property
     def model_id(self) -> str | None:
-        """Of the logged model that was registered."""
+        """Id of the logged model of the version."""
         logged = LOGGED_MODEL.fullmatch(self.version.source) if self.version else None
         return logged and logged[1]
 
@@ -59,12 +59,19 @@ class _Origin:
 
 
 def track_evaluation(assessment: EvaluationResult, report: Sequence[Path]) -> str:
-    """Log metrics, parameters, data, model and the report's files; returns how to look at them.
+    """Log metrics, parameters, data, model and the report's files as an MLflow run.
 
-    The model is found in MLflow by its weights, whatever folder or name it was evaluated by.
+    The model is found in MLflow by its weights, whatever the path or name by which it was evaluated.
+
+    Args:
+        assessment: result of the evaluation.
+        report: files of the report.
+
+    Returns:
+        Text for the user that tells where the run is displayed.
 
     Raises:
-        TrackingError: the store cannot be used, or took a part only.
+        TrackingError: the store cannot be used, or accepted only a part.
     """
     settings = assessment.config.tracking
     uri = resolve_uri(settings)
@@ -78,18 +85,18 @@ def track_evaluation(assessment: EvaluationResult, report: Sequence[Path]) -> st
         client.set_terminated(run_id)
     except STORE_ERRORS as error:
         reason, remedy = explain(error)
-        raise TrackingError(f"MLflow at {redact(uri)} did not take the evaluation: {reason}; {remedy}") from error
+        raise TrackingError(f"MLflow at {redact(uri)} did not accept the evaluation: {reason}; {remedy}") from error
     return "\n".join(f"{name:<17}{text}" for name, text in ui_lines(redact(uri), run_id).items())
 
 
 def _find_origin(client: Client, assessment: EvaluationResult, shown_uri: str) -> _Origin:
-    """The version whose weights these are; for what was never registered, the run that a run's folder names."""
+    """Find the registered version with the same weights; for others, the MLflow run that the run's folder names."""
     if assessment.weights is None:
         return _Origin()
     versions = client.versions(equals("tags.`checkpoint.sha256`", assessment.weights))
     if version := next(versions, None):
         return _Origin(version.run_id or None, version)
-    for folder in (Path(assessment.subject), Path(assessment.subject).parent):  # a run's own, or a checkpoint's in it
+    for folder in (Path(assessment.subject), Path(assessment.subject).parent):  # a run's folder, or a checkpoint in it
         if (known := folder / "mlflow.json").is_file():
             return _Origin(json.loads(known.read_text()).get(shown_uri))
     return _Origin()

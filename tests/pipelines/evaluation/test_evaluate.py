@@ -155,7 +155,7 @@ def test_predicted_images_without_annotations_are_passed_over_aloud(
             file.unlink()
     scored = evaluate(Request(predictions=path, config=config_file), progress)
     assert (len(scored.found.records), scored.metrics["coco/AP"]) == (3, pytest.approx(1))
-    assert "1 predicted images have no annotations and are passed over" in scored.notes[0]
+    assert "1 predicted images have no annotations and are skipped" in scored.notes[0]
 
 
 def test_classes_of_predictions_go_by_their_names(root: Path, config_file: Path, progress: ImageProgress) -> None:
@@ -193,15 +193,15 @@ def test_the_data_of_a_file_replace_the_models(
 @pytest.mark.parametrize(
     ("request_", "error", "words"),
     [
-        (Request(), EvaluationError, "name a model or --predictions"),
-        (Request(model="a", predictions=Path("b")), EvaluationError, "one of the two"),
+        (Request(), EvaluationError, "give either a model or --predictions"),
+        (Request(model="a", predictions=Path("b")), EvaluationError, "give either a model or --predictions"),
         (Request(predictions=Path("b")), EvaluationError, "give -c FILE"),
         (
             Request(model="CHECKPOINT", protocols=("voc",)),
             EvaluationError,
-            "--protocol voc: known are coco, coco-drop-ignored",
+            "--protocol voc: choose one of coco, coco-drop-ignored",
         ),
-        (Request(model="CHECKPOINT", view="half"), EvaluationError, "--view half: known are tiles, sliced, full"),
+        (Request(model="CHECKPOINT", view="half"), EvaluationError, "--view half: choose one of tiles, sliced, full"),
         (Request(model="CHECKPOINT", view="sliced", overrides=["data.tile=null"]), EvaluationError, "data.tile.size"),
         (Request(model="CHECKPOINT", overrides=["data.root=/nowhere"]), DataError, "/nowhere"),
         (Request(model="CHECKPOINT", overrides=["optim.lr=high"]), ConfigError, "optim.lr"),
@@ -340,7 +340,7 @@ def test_classes_without_a_find_are_left_out_under_misses_and_counted(root: Path
     path.write_text("[]")
     scored = evaluate(Request(predictions=path, config=config_file), ImageProgress(console))
     print_evaluation(scored, analyse(scored), console)
-    assert "count 0 under FN, and under Miss (all sizes: 2 of 2" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "count 0 under FN and Miss (all sizes: 2 of 2" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.fixture

@@ -134,7 +134,7 @@ def test_scores_need_no_images_and_no_training_data(data: Data) -> None:
     assert scored.metrics["coco/AP"] == pytest.approx(expected, abs=1e-9)
     assert scored.metrics == pytest.approx(with_images.metrics, nan_ok=True)
     assert scored.data_digest != with_images.data_digest
-    assert "the digest is of the annotations alone" in scored.notes[0]
+    assert "the digest covers the annotations alone" in scored.notes[0]
 
 
 def test_a_report_without_images_shows_boxes_on_grey(data: Data, tmp_path: Path) -> None:
@@ -204,11 +204,11 @@ def test_scores_in_percent_are_noted_and_change_no_figure(data: Data) -> None:
 
 def test_detections_that_are_listed_twice_are_noted(data: Data) -> None:
     scored = data.score([*data.results, *data.results])
-    assert "24 of 48 detections are there twice; the second counts as wrong" in scored.notes[0]
+    assert "24 of 48 detections are duplicates, which count as wrong" in scored.notes[0]
 
 
 def test_results_without_any_detection_say_so(data: Data) -> None:
-    assert "holds no detection" in data.score([]).notes[-1]
+    assert "has no detection" in data.score([]).notes[-1]
 
 
 # ------------------------------------------------------------------------------------------------- VisDrone's order
