@@ -1,4 +1,4 @@
-"""A trained model as an ONNX file that was checked against it: `mrqm export`.
+"""Export of a trained model to a verified ONNX file: `mrqm export`.
 
 exported = export(Request("models:/mrqm@champion", Path("mrqm.onnx")), print)
 """
@@ -33,27 +33,27 @@ if TYPE_CHECKING:
     from pipelines.export.verify import Agreement
 
 EXTRA = ("onnx", "onnxruntime", "onnxscript")
-LOOKED_AT = 6
-"""Windows that the file is checked on."""
+NUM_WINDOWS = 6
+"""Number of image windows on which the file is verified."""
 AS_EXPORTED = ("train.precision=float32", "model.compile=false", "model.channels_last=false")
-"""What changes how PyTorch computes, and no weight."""
+"""Settings for the export, which change PyTorch's computation but no weight."""
 
 
 class ExportError(UserError):
-    """An export that cannot be done as asked for, or whose result is not the model."""
+    """An export that cannot be carried out, or whose result does not agree with the model."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to export.
+    """Request for an export.
 
     Attributes:
         model: a checkpoint's folder or an MLflow model's URI; see `pipelines.registry.model_uri`.
-        out: the file.
-        size: (height, width) in px of all batches; None takes the training's tiles or longest side.
-        images: files, folders and patterns of images to check with; without any, validation images of the training or,
-            where they are not at hand, generated scenes.
-        overrides: `key=value` settings that win over the model's, such as `evaluation.max_detections=100`.
+        out: ONNX file to write.
+        size: (height, width) of all batches in px; None for the training's tiles or longest side.
+        images: files, folders and patterns of images for the verification; empty for the training's validation images
+            or, if these are missing, generated scenes.
+        overrides: `key=value` settings that take precedence over the model's, such as `evaluation.max_detections=100`.
     """
 
     model: str
@@ -64,18 +64,22 @@ class Request:
 
 
 def export(request: Request, say: Callable[[str], None]) -> Agreement:
-    """Write an ONNX file and compare it with the model; only a file that agrees takes its name.
+    """Write an ONNX file and compare it with the model; only a file that agrees is kept.
 
     Args:
-        request: what.
-        say: told what is being done.
+        request: model, file and options.
+        say: callback for progress messages.
 
     Returns:
-        How far ONNX Runtime and PyTorch are apart.
+        Differences between ONNX Runtime and PyTorch.
 
     Raises:
-        ExportError, OnnxError, ModelSourceError, CheckpointError, ConfigError, DataError: what was named cannot be
-            used, or the file is not the model.
+        ExportError: the request is impossible, or the file does not agree with the model.
+        OnnxError: ONNX refuses the file or cannot run it.
+        ModelSourceError: the model cannot be fetched.
+        CheckpointError: there is no such checkpoint.
+        ConfigError: an override is invalid.
+        DataError: an image cannot be read.
     """
     _check(request)
     from pipelines.export.onnx import describe_input, write_onnx
@@ -95,7 +99,7 @@ def export(request: Request, say: Callable[[str], None]) -> Agreement:
         say("exporting, which takes a minute or two")
         data = detector.config.data.model_dump(mode="json")
         write_onnx(deployed, part, size, metadata | describe_input(size, data))
-        say(f"checking on {len(windows)} windows of {origin}")
+        say(f"verifying on {len(windows)} windows of {origin}")
         agreement = compare(detector, OnnxDetector(part, size), windows)
         _require_close(agreement, origin)
         part.replace(request.out)
@@ -105,7 +109,15 @@ def export(request: Request, say: Callable[[str], None]) -> Agreement:
 
 
 def describe(folder: Path, detector: Detector) -> dict[str, str]:
-    """Metadata of a checkpoint: its classes, what it scored under which protocol, and where it comes from."""
+    """Make the metadata of a checkpoint: its classes, its metrics with their protocols, and its origin.
+
+    Args:
+        folder: folder of the checkpoint.
+        detector: detector made from it.
+
+    Returns:
+        Metadata by name.
+    """
     scores: dict[str, float] = json.loads((folder / METRICS).read_text())
     tags = {"classes": json.dumps(detector.classes)} | describe_lineage(folder)
     for name in get_args(ProtocolName):
@@ -115,39 +127,47 @@ def describe(folder: Path, detector: Detector) -> dict[str, str]:
 
 
 def default_size(config: Config) -> tuple[int, int]:
-    """Height and width that hold whatever the model looks at.
+    """Return the maximum (height, width) of the model's input images in px.
 
     Raises:
-        ExportError: the configuration does not bound them.
+        ExportError: the configuration does not limit them.
     """
     data = config.data
     side = data.tile.size if data.tile and config.evaluation.view == "sliced" else data.longest_side
     if side is None:
-        raise ExportError("images of any size were trained on (data.tile, max_side and resize are null): give --size")
+        raise ExportError("the model takes images of any size (data.tile, max_side and resize are null): give --size")
     return side, side
 
 
 def cut_windows(detector: Detector, pictures: Sequence[Picture], size: tuple[int, int]) -> list[Tensor]:
-    """What the model would see of some images: uint8 (3, H, W) each, `LOOKED_AT` of them.
+    """Cut windows from images as for a prediction.
+
+    Args:
+        detector: detector with the model's settings.
+        pictures: images.
+        size: (height, width) of the exported batches in px.
+
+    Returns:
+        `NUM_WINDOWS` windows, uint8 (3, H, W) each.
 
     Raises:
-        ExportError: it would not fit into batches of `size`.
+        ExportError: a window does not fit into batches of `size`.
     """
-    opened = [detector.open(picture) for picture in pictures[:LOOKED_AT]]
-    turns = [(opened[turn % len(opened)], turn) for turn in range(LOOKED_AT)]
-    windows = [image.cut(image.windows[turn * len(image.windows) // LOOKED_AT]) for image, turn in turns]
+    opened = [detector.open(picture) for picture in pictures[:NUM_WINDOWS]]
+    turns = [(opened[turn % len(opened)], turn) for turn in range(NUM_WINDOWS)]
+    windows = [image.cut(image.windows[turn * len(image.windows) // NUM_WINDOWS]) for image, turn in turns]
     for window in windows:
         height, width = window.shape[1:]
         if height > size[0] or width > size[1]:
             raise ExportError(
-                f"--size {size[0]} {size[1]}: the model looks at images of {height} x {width} px here (data.scale, "
-                "data.max_side, data.resize, data.tile); give a size that they fit into"
+                f"--size {size[0]} {size[1]}: the model's input images have {height} x {width} px here (data.scale, "
+                "data.max_side, data.resize, data.tile); give a size of at least that"
             )
     return windows
 
 
 def _check(request: Request) -> None:
-    """Find out before minutes of work what cannot be done."""
+    """Check the request before minutes of work."""
     if missing := [name for name in EXTRA if find_spec(name) is None]:
         raise ExportError(f"mrqm export needs {', '.join(missing)}: pip install 'mrqm[export]'")
     if request.out.suffix != ".onnx" or request.out.is_dir():
@@ -156,20 +176,20 @@ def _check(request: Request) -> None:
     if file is not None:
         raise ExportError(f"{request.out}: {file} is a file, not a folder")
     if request.size is not None and min(request.size) < 1:
-        raise ExportError(f"--size {request.size[0]} {request.size[1]}: expected px")
+        raise ExportError(f"--size {request.size[0]} {request.size[1]}: expected height and width of at least 1 px")
 
 
 def _pictures(words: Sequence[str], config: Config) -> tuple[str, Sequence[Picture]]:
-    """Images to check with, and where they come from."""
+    """Choose the images for the verification, and describe their origin."""
     if words:
         return ", ".join(words), find_images(words)
     data = config.data
     try:
         records = read_annotations(data.format, data.folder / data.val, data.classes).records
     except DataError:
-        scenes = [make_scene((320, 320), (0, number)).image for number in range(LOOKED_AT)]
-        return "generated scenes (the training's data are not here; --images names others)", scenes
-    every = max(1, len(records) // LOOKED_AT)
+        scenes = [make_scene((320, 320), (0, number)).image for number in range(NUM_WINDOWS)]
+        return "generated scenes (the training's data are missing; --images takes others)", scenes
+    every = max(1, len(records) // NUM_WINDOWS)
     return str(data.folder / data.val), [record.path for record in records[::every]]
 
 
@@ -179,9 +199,9 @@ def _require_close(agreement: Agreement, origin: str) -> None:
     if agreement.close:
         return
     if not agreement.detections:
-        raise ExportError(f"the model finds nothing in {origin}, which checks nothing; name --images with objects")
+        raise ExportError(f"the model detects nothing in {origin}, so nothing is verified; give --images with objects")
     raise ExportError(
-        f"the exported graph is not the model: of {agreement.detections} detections {agreement.unmatched} have no "
-        f"counterpart, scores differ by up to {agreement.scores:.2g} (allowed {SCORE_TOLERANCE}), boxes by "
+        f"the exported graph differs from the model: of {agreement.detections} detections {agreement.unmatched} have "
+        f"no counterpart, scores differ by up to {agreement.scores:.2g} (allowed {SCORE_TOLERANCE}), boxes by "
         f"{agreement.boxes:.2g} px (allowed {BOX_TOLERANCE}); nothing was written"
     )

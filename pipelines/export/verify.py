@@ -1,6 +1,6 @@
-"""An exported file against PyTorch: the same windows of the same images through both.
+"""Verification of an exported file against PyTorch, on the same windows of the same images.
 
-Detections are paired by class and place, not by rank: those that score nearly alike may change places.
+Detections are paired by class and position, not by rank, since nearly equal scores may change their order.
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ from mrqm.structures.detections import Detections
 BATCH_SIZES = (1, 3)
 SCORE_TOLERANCE = 1e-3
 BOX_TOLERANCE = 0.1
-"""Px of the model's input."""
+"""Maximum difference of box coordinates, in px of the model's input."""
 FAR = 2.0
-"""Px; what is further apart is not the same detection."""
+"""Distance in px from which on two boxes are different detections."""
 
 
 class OnnxError(UserError):
-    """A file that ONNX does not accept, or that does not do what the model does."""
+    """A file that ONNX refuses, or that ONNX Runtime cannot run."""
 
 
 @dataclass
 class Agreement:
-    """How far ONNX Runtime and PyTorch are apart.
+    """Differences between ONNX Runtime and PyTorch.
 
     Attributes:
-        images: looked at, those of every batch size counted.
-        detections: of PyTorch that were compared.
-        unmatched: detections of either that the other does not have.
-        scores, boxes: largest differences of the others; boxes in px of the model's input.
+        images: number of compared images, over all batch sizes.
+        detections: number of compared detections of PyTorch.
+        unmatched: number of detections of either without a counterpart.
+        scores: largest difference of scores of matched detections.
+        boxes: largest difference of their box coordinates, in px of the model's input.
     """
 
     images: int = 0
@@ -53,14 +54,19 @@ class Agreement:
 
     @property
     def close(self) -> bool:
-        """Whether the two agree, on something."""
+        """True if the two agree on at least one detection."""
         near = self.scores <= SCORE_TOLERANCE and self.boxes <= BOX_TOLERANCE
         return self.detections > 0 and not self.unmatched and near
 
     def add(self, expected: Detections, found: Detections) -> None:
         """Compare the detections of one image.
 
-        What scores no more than the last that found room is left out: which of equals gets it is chance.
+        Detections with no higher score than the last of PyTorch's are skipped, since their selection among equals is
+        arbitrary.
+
+        Args:
+            expected: detections of PyTorch.
+            found: detections of ONNX Runtime.
         """
         floor = SCORE_TOLERANCE + (float(expected["scores"][-1]) if len(expected["scores"]) else 0.0)
         self.images += 1
@@ -75,7 +81,7 @@ class Agreement:
 
 
 def _pairs(expected: Detections, found: Detections) -> Iterator[tuple[int, int]]:
-    """Indices of detections that are the same, each in one pair: of a class, nearest first."""
+    """Yield pairs of indices of equal detections: of the same class, nearest first, each in one pair."""
     apart = (expected["boxes"].unsqueeze(1) - found["boxes"]).abs().amax(-1)
     apart = apart + 100 * (expected["scores"].unsqueeze(1) - found["scores"]).abs()
     apart = apart.masked_fill(expected["labels"].unsqueeze(1) != found["labels"], torch.inf)
@@ -93,11 +99,11 @@ class OnnxDetector:
     """An exported file in ONNX Runtime, on the CPU.
 
     Args:
-        path: of the file.
-        size: (height, width) of its batches.
+        path: ONNX file.
+        size: (height, width) of its batches in px.
 
     Raises:
-        OnnxError: ONNX's checker or ONNX Runtime does not take the file.
+        OnnxError: ONNX's checker or ONNX Runtime refuses the file.
     """
 
     def __init__(self, path: Path, size: tuple[int, int]) -> None:
@@ -109,10 +115,10 @@ class OnnxDetector:
         self._size = size
 
     def __call__(self, batch: Batch) -> list[Detections]:
-        """Detections of each image of a batch, in its px.
+        """Detect the objects of each image of a batch, with boxes in px of the image.
 
         Raises:
-            OnnxError: ONNX Runtime cannot run the graph on it.
+            OnnxError: ONNX Runtime cannot run the graph on the batch.
         """
         padded, _, targets = batch
         sizes = torch.stack([target["orig_size"] for target in targets])
@@ -131,12 +137,15 @@ class OnnxDetector:
 
 
 def compare(detector: Detector, exported: OnnxDetector, windows: Sequence[Tensor]) -> Agreement:
-    """Look at windows, uint8 (3, H, W), through both, in batches of one and of three.
+    """Predict the same windows with both, in batches of one and of three, and compare the detections.
 
     Args:
-        detector: on the CPU, in full precision.
-        exported: the same model in ONNX.
-        windows: at least three.
+        detector: detector on the CPU, in full precision.
+        exported: the same model in ONNX Runtime.
+        windows: at least three images, uint8 (3, H, W) each.
+
+    Returns:
+        Differences between the two.
     """
     agreement = Agreement()
     for size in BATCH_SIZES:

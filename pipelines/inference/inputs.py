@@ -1,4 +1,4 @@
-"""Which images a command's words stand for, and what their results are called."""
+"""The images that a command names, and the names of their results."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mrqm.errors import UserError
 
 
 class ImageListError(UserError):
-    """Words that stand for no image."""
+    """A path or pattern without images."""
 
 
 def find_images(words: Iterable[str]) -> list[Path]:
-    """The images among files, folders with all below them, and glob patterns; each once, as absolute paths.
+    """Find the images in files, folders with their subfolders, and glob patterns; each once, as absolute paths.
 
     Raises:
-        ImageListError: a word stands for no image, or there are no words.
+        ImageListError: a path or pattern has no images, or none is given.
     """
     images: dict[Path, None] = {}
     for word in words:
@@ -37,7 +37,7 @@ def _expand(word: str) -> list[Path]:
     if path.is_dir():
         return sorted(file for file in path.rglob("*") if _is_image(file))
     if path.is_file():
-        return [path]  # whatever it is called: it was named
+        return [path]  # named explicitly, so with any suffix
     if has_magic(word):
         return sorted(file for file in Path(path.anchor).glob(word.removeprefix(path.anchor)) if _is_image(file))
     raise ImageListError(f"{word}: no such file or folder")
@@ -48,17 +48,17 @@ def _is_image(path: Path) -> bool:
 
 
 def name_results(paths: Sequence[Path]) -> list[str]:
-    """A name for each image's results, no two the same: its stem, and as many folders before it as that takes.
+    """Make a unique name for each image's results: its stem, with as many parent folders as needed.
 
     Args:
-        paths: absolute and different. Images that differ in their suffix alone keep it in their names.
+        paths: absolute, distinct paths. Images that differ only in their suffix keep it in their names.
     """
     stems = Counter(path.with_suffix("") for path in paths)
     parts = [(path if stems[path.with_suffix("")] > 1 else path.with_suffix("")).parts[1:] for path in paths]
     depths = [1] * len(paths)
     while True:
         names = ["__".join(part[-depth:]) for part, depth in zip(parts, depths, strict=True)]
-        taken = Counter(name.casefold() for name in names)  # some file systems do not tell case
+        taken = Counter(name.casefold() for name in names)  # some file systems ignore case
         longer = [taken[name.casefold()] > 1 and d < len(p) for name, d, p in zip(names, depths, parts, strict=True)]
         if not any(longer):
             return names

@@ -1,4 +1,4 @@
-"""Detections of many images into a folder: in this process, or by Ray Data with one actor per worker.
+"""Prediction of many images into a folder: in this process, or by Ray Data with one actor per worker.
 
 summary = predict("runs/demo/epoch_0012", ["flight/"], Path("out"))
 """
@@ -28,13 +28,13 @@ from pipelines.storage.filesystem import is_uri
 
 @dataclass(frozen=True)
 class Options:
-    """How to predict.
+    """Options of a prediction.
 
     Attributes:
-        overrides: `key=value` settings that win over the model's.
-        device: such as `cuda:1`; None takes the GPU if there is one.
-        workers: Ray actors; 0 predicts in this process.
-        draw_from: least score of what pictures show; None draws none.
+        overrides: `key=value` settings that take precedence over the model's.
+        device: device, such as `cuda:1`; None for the GPU if there is one.
+        workers: number of Ray actors; 0 to predict in this process.
+        draw_from: minimum score of drawn detections; None for no pictures.
     """
 
     overrides: Sequence[str] = ()
@@ -45,14 +45,14 @@ class Options:
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of a prediction.
+    """Outcome of a prediction.
 
     Attributes:
-        folder: of the results.
-        images: all of them.
-        done_before: of these, done when the command began.
-        detections: in all images.
-        faults: why images were skipped, each naming its file.
+        folder: folder of the results.
+        images: number of images.
+        done_before: number of images that were done when the command began.
+        detections: number of detections in all images.
+        faults: reasons why images were skipped, each with the name of the file.
     """
 
     folder: Path
@@ -63,18 +63,25 @@ class Summary:
 
 
 def predict(model: str, images: Sequence[str], out: Path, options: Options, progress: ImageProgress) -> Summary:
-    """Detect in all images, draw, and write results as they come; the same call continues what was interrupted.
+    """Predict all images, and write results and pictures as they arrive; the same call resumes after an interruption.
 
     Args:
         model: a checkpoint's folder or an MLflow model's URI; see `pipelines.registry.model_uri`.
-        images: files, folders and glob patterns, and URIs of folders, of which every node makes a copy.
+        images: files, folders and glob patterns, and URIs of folders, which every node copies.
         out: folder of the results; see `pipelines.inference.results_dir`.
-        options: how.
-        progress: told about every image.
+        options: options of the prediction.
+        progress: display of the progress over images.
+
+    Returns:
+        Counts of images and detections.
 
     Raises:
-        ModelSourceError, CheckpointError, ConfigError, ImageListError, PredictionFolderError, ResourceError: what was
-            named cannot be used.
+        ModelSourceError: the model cannot be fetched.
+        CheckpointError: there is no such checkpoint.
+        ConfigError: an override is invalid.
+        ImageListError: there are no images.
+        PredictionFolderError: `out` has results of another prediction.
+        ResourceError: the Ray cluster does not answer or is too small.
     """
     with local_folders(images, progress.line) as words:
         return _predict(model, find_images(words), tuple(filter(is_uri, images)), out, options, progress)
@@ -86,7 +93,7 @@ def _predict(
     with checkpoint_folder(model, read_tracking(None, options.overrides)) as checkpoint:
         detector = mrqm.load(checkpoint, "cpu", options.overrides)
         weights = hashlib.sha256((checkpoint / WEIGHTS).read_bytes()).hexdigest()
-    settings = {"weights": weights, "draw_from": options.draw_from, **_deciding(detector.config)}
+    settings = {"weights": weights, "draw_from": options.draw_from, **_inference_settings(detector.config)}
     folder = PredictionFolder(out, paths, name_results(paths), detector.classes, settings)
     missing = [(index, paths[index]) for index in folder.missing()]
     faults = []
@@ -115,7 +122,7 @@ def _predict_everywhere(
     uris: tuple[str, ...],
     on_share: Callable[[float], None],
 ) -> Iterator[Result]:
-    """Results of (index, path) pairs, here or by Ray's actors, in any order."""
+    """Yield the results of (index, path) pairs, from this process or from Ray's actors, in any order."""
     if not images:
         return
     if options.workers:
@@ -127,7 +134,7 @@ def _predict_everywhere(
     yield from predict_images(here, images, options.draw_from, on_share)
 
 
-def _deciding(config: Config) -> dict[str, Any]:
-    """The settings that change what is found."""
+def _inference_settings(config: Config) -> dict[str, Any]:
+    """Select the settings that change the detections."""
     flat = flatten(config.model_dump(mode="json"))
     return {key: value for key, value in flat.items() if has_role(key, Role.INFERENCE)}

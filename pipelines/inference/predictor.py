@@ -1,4 +1,4 @@
-"""From image files to results: the part of a prediction that runs wherever the model is."""
+"""Prediction of image files, in the process that has the model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mrqm.visualization.detections import draw_detections
 from pipelines.inference.results_dir import Result, pack
 
 LARGEST_PICTURE = 4000
-"""Longer side of drawn pictures in px: lines of two px stay visible when one fills a screen."""
+"""Maximum longer side of drawn pictures in px, so that lines of two px stay visible on a screen."""
 
 
 def predict_images(
@@ -26,13 +26,16 @@ def predict_images(
     draw_from: float | None,
     on_share: Callable[[float], None] = lambda _: None,
 ) -> Iterator[Result]:
-    """Results of (index, path) pairs, each image's as soon as it is known.
+    """Predict images, read no earlier than the next batch needs them.
 
     Args:
-        detector: on its device.
-        images: read no earlier than the next batch needs; files that do not decode give a fault each.
-        draw_from: least score of what the pictures show; None draws none.
-        on_share: told again and again how much of the newest image is done, of 1.
+        detector: detector on its device.
+        images: pairs of index and path; a file that does not decode gives a result with a fault.
+        draw_from: minimum score of drawn detections; None for no pictures.
+        on_share: callback for the completed share of the current image, in [0, 1].
+
+    Yields:
+        The result of each image as soon as it is complete.
     """
     faults: list[Result] = []
     left_out: list[int] = []
@@ -59,7 +62,7 @@ def predict_images(
 
 
 class _Opened(NamedTuple):
-    """What is kept of an image until its detections are known."""
+    """An image that waits for its detections."""
 
     number: int
     path: Path
@@ -67,7 +70,7 @@ class _Opened(NamedTuple):
 
 
 def _draw(image: _Opened, detections: Detections, classes: Sequence[str], draw_from: float) -> bytes:
-    """JPEG of the detections on the image at its own size, whatever the scale at which the model looked."""
+    """Draw the detections on the image at its native size, limited to `LARGEST_PICTURE`, as JPEG."""
     zoom = min(1.0, LARGEST_PICTURE / max(image.size))
     height, width = (round(side * zoom) for side in image.size)
     pixels = torch.from_numpy(decode(image.path, (height, width))).permute(2, 0, 1)

@@ -1,7 +1,7 @@
-"""`predict_images` by Ray Data: one actor per worker holds the model, results stream back as they are ready.
+"""`predict_images` on Ray Data: one actor per worker has the model, and results are streamed back.
 
-Images are read where the actors are, by the same paths as here: on several nodes they lie on shared storage, or in
-the copies that each node makes of what is at a URI.
+Images are read by the actors, by the same paths as here: on several nodes they must be on shared storage, or in the
+copies that each node makes of the data at a URI.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipelines.inference.results_dir import Result
 from pipelines.storage.data_cache import keep_copies
 
 IMAGES_PER_TASK = 16
-"""Results travel this many at a time: few enough to lose little, enough to fill batches."""
+"""Images per Ray task: few enough to lose little work, enough to fill batches."""
 
 
 def predict_on_ray(
@@ -37,15 +37,18 @@ def predict_on_ray(
     device: str | None,
     uris: tuple[str, ...] = (),
 ) -> Iterator[Result]:
-    """Results of (index, path) pairs in any order; one GPU for each worker where the cluster has any.
+    """Predict images on a Ray cluster, with one GPU for each worker where the cluster has any.
 
     Args:
-        detector: that looks.
-        images: paths of which may lie in copies of `uris`.
-        draw_from: least score of what pictures show; None draws none.
-        workers: how many actors.
-        device: `cpu` leaves GPUs alone.
-        uris: of which every node needs its copy.
+        detector: detector on the CPU.
+        images: pairs of index and path; paths may be in the copies of `uris`.
+        draw_from: minimum score of drawn detections; None for no pictures.
+        workers: number of actors.
+        device: `cpu` to use no GPUs.
+        uris: URIs of folders that every node copies.
+
+    Yields:
+        The result of each image, in any order.
 
     Raises:
         ResourceError: the cluster does not answer or is too small for the workers.
@@ -70,7 +73,7 @@ def predict_on_ray(
 
 
 class _Predictor:
-    """The actor: a detector on its device."""
+    """Ray actor with a detector on its device."""
 
     def __init__(
         self, detector: Sequence[ray.ObjectRef], device: str, draw_from: float | None, uris: tuple[str, ...]

@@ -1,10 +1,10 @@
-"""The folder of a prediction, and what makes the same command continue it.
+"""The folder of a prediction, from which the same command resumes it.
 
 out/
-  predict.json       what is being predicted: the same folder with another model, settings or images is refused
-  .parts/*.npz       what was found in each image, written last: an image that has its part is done
-  visdrone/*.txt     the same as texts
-  pictures/*.jpg     the same as pictures
+  predict.json       model, settings and images: a command with others is refused in the same folder
+  .parts/*.npz       detections of each image, written last: an image with this file is done
+  visdrone/*.txt     detections as texts
+  pictures/*.jpg     detections drawn on the images
   images.json        images (id, file name, size) and categories as COCO lists them
   detections.json    COCO results of all images, written at the end
 """
@@ -27,19 +27,19 @@ from mrqm.structures.detections import ImageDetections
 
 
 class PredictionFolderError(UserError):
-    """A folder that holds the results of something else."""
+    """A folder with results of another prediction."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one image.
+    """Result of one image.
 
     Attributes:
-        index: of the image.
-        part: detections and native size as `pack` writes them; empty if the image does not decode.
-        picture: JPEG of what was found; empty if none was asked for.
-        fault: why the image does not decode; empty if it does.
-        left_out: detections beyond `evaluation.max_detections_per_image`.
+        index: index of the image.
+        part: detections and native size, encoded by `pack`; empty if the image does not decode.
+        picture: JPEG with drawn detections; empty if not requested.
+        fault: reason why the image does not decode; empty if it does.
+        left_out: number of detections beyond `evaluation.max_detections_per_image`.
     """
 
     index: int
@@ -53,11 +53,11 @@ class PredictionFolder:
     """Reads and writes the results of one prediction.
 
     Args:
-        path: of the folder, which is made.
-        images: absolute paths.
-        names: of their results, all different.
+        path: folder to create or continue.
+        images: absolute paths of the images.
+        names: unique names of their results.
         classes: names in label order.
-        settings: whatever changes the results, as JSON values.
+        settings: settings that change the results, as JSON values.
 
     Raises:
         PredictionFolderError: the folder holds results of other images or settings.
@@ -87,16 +87,16 @@ class PredictionFolder:
         if differing:
             lines = [f"  {key}: {_shown(kept.get(key))} there, {_shown(asked.get(key))} now" for key in differing]
             raise PredictionFolderError(
-                "\n".join([f"{self.path} holds results of other settings:", *lines])
+                "\n".join([f"{self.path} has results of other settings:", *lines])
                 + f"\nchoose another --out, or remove {self.path} to start afresh"
             )
 
     def missing(self) -> list[int]:
-        """Indices of the images that are not done."""
+        """List the indices of the images that are not done."""
         return [index for index, name in enumerate(self._names) if not self._part(name).is_file()]
 
     def write(self, result: Result) -> None:
-        """Keep what was found in one image; nothing half-written looks whole."""
+        """Write the result of one image; the file that marks it as done comes last."""
         name = self._names[result.index]
         found, _ = unpack(result.part)
         write_visdrone_results(self.path / ".parts", {name: found}, self._classes)
@@ -106,7 +106,7 @@ class PredictionFolder:
         write_whole(self._part(name), result.part)
 
     def finish(self) -> int:
-        """Write the listing and the COCO results of every image that is done; returns the number of detections."""
+        """Write the listing and the COCO results of all completed images; return the number of detections."""
         detections, images = {}, []
         for index, (image, name) in enumerate(zip(self._images, self._names, strict=True)):
             if self._part(name).is_file():
@@ -123,14 +123,22 @@ class PredictionFolder:
 
 
 def pack(found: ImageDetections, size: tuple[int, int]) -> bytes:
-    """Detections and the native (height, width) of an image as the bytes of a .npz file."""
+    """Encode detections and size of an image as a .npz file.
+
+    Args:
+        found: detections in px of the image.
+        size: native (height, width) of the image in px.
+
+    Returns:
+        Content of the file.
+    """
     buffer = io.BytesIO()
     np.savez(buffer, boxes_xywh=found.boxes_xywh, scores=found.scores, labels=found.labels, size=np.array(size))
     return buffer.getvalue()
 
 
 def unpack(part: bytes) -> tuple[ImageDetections, tuple[int, int]]:
-    """What `pack` was given."""
+    """Decode detections and size of an image from the output of `pack`."""
     with np.load(io.BytesIO(part), allow_pickle=False) as arrays:
         height, width = arrays["size"].tolist()
         return ImageDetections(arrays["boxes_xywh"], arrays["scores"], arrays["labels"]), (height, width)

@@ -93,7 +93,7 @@ def windows() -> list[Tensor]:
 
 def test_the_command_says_how_far_the_file_is_from_pytorch(exported: tuple[Path, str]) -> None:
     out, said = exported
-    assert "generated scenes (the training's data are not here" in said
+    assert "generated scenes (the training's data are missing" in said
     assert f"{out}: " in said and "in batches of 1 and 3; largest difference from PyTorch" in said
     assert [path.name for path in out.parent.iterdir()] == [out.name]
 
@@ -253,7 +253,7 @@ def test_a_file_that_is_not_the_model_is_not_written(
     monkeypatch.setattr("pipelines.export.onnx.write_onnx", lambda _, path, *others: shutil.copy(exported[0], path))
     code, said = run(str(tmp_path / "other"), str(tmp_path / "kept.onnx"))
     assert code == 2
-    assert "error: the exported graph is not the model: of " in said and "nothing was written" in said
+    assert "error: the exported graph differs from the model: of " in said and "nothing was written" in said
     assert {path.name for path in tmp_path.iterdir()} == {"kept.onnx", "other"}
     assert (tmp_path / "kept.onnx").read_bytes() == b"the former one"
 
@@ -274,7 +274,7 @@ def test_a_missing_extra_is_named_with_the_command(
 
 def test_a_size_that_images_do_not_fit_into_is_refused(checkpoint: Path, unwritten: str) -> None:
     said = refuse(str(checkpoint), unwritten, "--size", "32", "64")
-    assert "--size 32 64: the model looks at images of 64 x 64 px here" in said
+    assert "--size 32 64: the model's input images have 64 x 64 px here" in said
 
 
 def test_a_model_of_images_of_any_size_wants_a_size(checkpoint: Path, unwritten: str) -> None:
