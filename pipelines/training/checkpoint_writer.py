@@ -1,4 +1,4 @@
-"""Writes checkpoints beside the training: only copying the weights takes the training's time."""
+"""Asynchronous writing of checkpoints: the training waits only for the copy of the weights."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ logger = logging.getLogger(__name__)
 
 
 class CheckpointWriter:
-    """Writes to a store in a thread, one thing after another.
+    """Writes checkpoints and scores to a store in a thread, in order.
 
-    A checkpoint that cannot be written is said and does not end the training: an older one is there, and the next may
-    succeed. Only the last one has to be written, and is waited for. Scores are kept until they can be written.
+    A failed write is logged and does not end the training, since an older checkpoint exists and the next one may
+    succeed. Only the last one must be written, and is retried. Scores are kept in memory until they can be written.
 
     Args:
-        store: of the run.
-        saved: called in the thread with the name of each checkpoint that is written.
-        patience: seconds that the storage is waited for in the end.
+        store: checkpoints of the run.
+        saved: callback, in the thread, with the name of each written checkpoint.
+        patience: seconds to wait for the storage at the end.
     """
 
     def __init__(self, store: CheckpointStore, saved: Callable[[str], None], patience: float = PATIENCE) -> None:
@@ -35,7 +35,12 @@ class CheckpointWriter:
         self._scores: dict[str, Mapping[str, float]] = {}
 
     def write(self, name: str, take: Callable[[], Snapshot]) -> None:
-        """Take a snapshot and write it; waits first for the one before, so that only one is in memory."""
+        """Take a snapshot and write it, after the previous one, so that only one is in memory.
+
+        Args:
+            name: name of the checkpoint's folder.
+            take: function that copies the state of the training.
+        """
         if self._latest is not None:
             self._latest.result()
         if self._unwritten is not None:
@@ -44,14 +49,19 @@ class CheckpointWriter:
         self._latest = self._pool.submit(self._write, name, take())
 
     def score(self, name: str, metrics: Mapping[str, float]) -> None:
-        """Add what a checkpoint scored."""
+        """Add evaluation metrics to a checkpoint.
+
+        Args:
+            name: name of the checkpoint's folder.
+            metrics: metrics by name, such as `coco/AP`.
+        """
         self._latest = self._pool.submit(self._score, name, metrics)
 
     def close(self) -> None:
         """Wait until everything is written.
 
         Raises:
-            StorageError: the last checkpoint or a score could not be, for as long as anybody waits.
+            StorageError: the last checkpoint or its scores could not be written within `patience` seconds.
         """
         self._pool.shutdown()
         if self._latest is not None:
@@ -62,14 +72,14 @@ class CheckpointWriter:
             write_patiently(write, f"the last checkpoint, {name},", logger.warning, self._patience)
             self._unwritten = None
             self._saved(name)
-        write_patiently(self._write_scores, "what checkpoints scored", logger.warning, self._patience)
+        write_patiently(self._write_scores, "the metrics of checkpoints", logger.warning, self._patience)
 
     def _write(self, name: str, snapshot: Snapshot) -> None:
         try:
             self._store.write(name, snapshot)
         except OSError as failure:
             self._unwritten = name, snapshot
-            logger.warning("checkpoint %s could not be written, the training goes on without it: %s", name, failure)
+            logger.warning("checkpoint %s could not be written, the training continues without it: %s", name, failure)
             return
         self._saved(name)
 
@@ -80,7 +90,7 @@ class CheckpointWriter:
         try:
             self._write_scores()
         except OSError as failure:
-            logger.warning("the scores of checkpoint %s are kept until they can be written: %s", name, failure)
+            logger.warning("the metrics of checkpoint %s are kept until they can be written: %s", name, failure)
 
     def _write_scores(self) -> None:
         for name in list(self._scores):

@@ -1,7 +1,7 @@
-"""Train a configuration on Ray: `mrqm train -c configs/demo.yaml`.
+"""Training of a configuration on Ray: `mrqm train -c configs/demo.yaml`.
 
-The driver checks everything that can be checked in seconds, starts Ray Train, shows what its workers report, writes it
-to MLflow, and registers the best checkpoint. The same command again continues where the run stopped.
+The driver checks everything that can be checked in seconds, starts Ray Train, displays the reports of its workers, logs
+them to MLflow, and registers the best checkpoint. The same command resumes a stopped run.
 """
 
 from __future__ import annotations
@@ -66,19 +66,26 @@ def train(
     parent_run: str | None = None,
     tags: Mapping[str, str] = MappingProxyType({}),
 ) -> Summary:
-    """Train, evaluate, track and register; a finished run is only looked up.
+    """Train, evaluate, track and register; for a finished run, only read its summary.
 
     Args:
-        config: of the run; `name` and `output` say which run it is.
-        console: where progress is shown.
-        parent_run: id of the MLflow run that this one is part of, as a sweep's trial is.
+        config: training configuration; `name` and `output_dir` identify the run.
+        console: console for the progress; None for the standard output.
+        parent_run: id of the parent MLflow run, as a sweep's trial has one.
         tags: further tags of the MLflow run.
 
+    Returns:
+        Summary of the finished run.
+
     Raises:
-        ConfigError, DataError, RunError, StorageError, ResourceError, TrackingError: what has to change before this can
-            run.
-        TrainingError: workers failed, and starting them again is no use.
-        KeyboardInterrupt: the user or the system ended it; the same call continues.
+        ConfigError: the configuration is invalid.
+        DataError: the data cannot be used.
+        RunError: the folder has another run, or another process trains in it.
+        StorageError: the storage cannot be written or is full.
+        ResourceError: the Ray cluster does not answer or is too small.
+        TrackingError: the MLflow store cannot be used.
+        TrainingError: workers failed, and a restart is useless.
+        KeyboardInterrupt: the user or the system stopped the training; the same call resumes it.
     """
     config = with_absolute_paths(config)
     folder, fingerprint = RunFolder(config), fingerprint_of(config)
@@ -121,7 +128,7 @@ def train(
 
 
 def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display, stop: Stop) -> None:
-    """Run Ray Train here and, in a thread, listen to its workers, who may stop it."""
+    """Run Ray Train and, in a thread, handle the messages of its workers, on which it may be stopped."""
     line, ended = MessageQueue(), threading.Event()
     beside = config.evaluation.asynchronous
     for shortage in shortages(config.scaling, beside=beside):
@@ -141,10 +148,10 @@ def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display, 
                 validation.finish()
         except (KeyboardInterrupt, TrainingFailedError) as failure:
             ended.set()
-            if stop.requested:  # what else fails now fails because of it
+            if stop.requested:  # any other failure is a consequence
                 raise KeyboardInterrupt from failure
-            listening.result()  # raises what made the listener stop the training, if it did
-            if isinstance(failure, ControllerError):  # what the callback raised
+            listening.result()  # raises the error for which the handler stopped the training, if it did
+            if isinstance(failure, ControllerError):  # raised by the callback
                 raise failure.controller_failure from failure
             raise
         finally:
@@ -176,14 +183,14 @@ def _make_trainer(config: Config, line: MessageQueue) -> InterruptibleTrainer:
 
 
 def _conclude(config: Config, folder: RunFolder, tracker: Tracker, stamp: Mapping[str, str]) -> Summary:
-    """Draw the curves; register the best checkpoint with what its metrics depend on."""
+    """Draw the curves, and register the best checkpoint with the protocol and data of its metrics."""
     curves = folder.path / "curves.png"
     write_patiently(lambda: plot_training(curves, tracker.metrics()), curves.name, logger.warning)
     tracker.log_file(curves)
     store = CheckpointStore(folder.storage, config.train.num_checkpoints_to_keep)
     name = store.best()
     if name is None:
-        raise TrainingError(f"no checkpoint in {folder.storage.url} was evaluated; remove the run and train it anew")
+        raise TrainingError(f"no checkpoint in {folder.storage.url} was evaluated; remove the run and train again")
     scores = {key: value for key, value in store.metrics(name).items() if key.startswith(f"{PROTOCOL}/")}
     with store.open(name) as checkpoint:
         model = register_if_possible(config, tracker, checkpoint, scores, stamp)

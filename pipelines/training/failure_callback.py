@@ -1,4 +1,4 @@
-"""Applies the failure policy to a training: Ray Train calls it whenever workers fail."""
+"""The failure policy as a callback of Ray Train, called whenever workers fail."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from pipelines.storage.filesystem import StorageError, open_storage
 
 
 class FailureCallback(UserCallback):
-    """Tells the driver at once why workers failed, and ends the training when starting them again is of no use.
+    """Reports failures of workers to the driver, and ends the training if a restart is useless.
 
-    Ray Train itself would start them again after any error, a fixed number of times in the whole run.
+    Ray Train itself restarts workers after any error, a fixed number of times in the whole run.
 
     Args:
-        line: to the driver.
-        output, name: of the run.
+        line: message queue to the driver.
+        output: folder of all runs, `output_dir`.
+        name: name of the run.
     """
 
     def __init__(self, line: MessageQueue, output: str, name: str) -> None:
@@ -34,7 +35,15 @@ class FailureCallback(UserCallback):
         self._newest: list[str] = []
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Runs in Ray Train's controller; what it raises ends the training."""
+        """Decide between a restart and the end of the training; runs in Ray Train's controller.
+
+        Args:
+            run_context: context of Ray Train, unused.
+            worker_exceptions: errors of the failed workers by rank.
+
+        Raises:
+            UserError: the training ends; a worker's own error, `TrainingError` or `StorageError`.
+        """
         rank, failure = root_cause({rank: classify(error) for rank, error in worker_exceptions.items()})
         newest = self._newest_checkpoint()
         if newest != self._newest:
@@ -52,36 +61,36 @@ class FailureCallback(UserCallback):
             raise cause
         if failure.final:
             raise TrainingError(
-                f"worker {rank} failed with an error of the program: {_told(failure)}\n{failure.details}"
+                f"worker {rank} failed with an error of the program: {_located(failure)}\n{failure.details}"
             )
         since = f"checkpoint {self._newest[0]}" if self._newest else "the beginning"
         hint = f"{OUT_OF_MEMORY_REMEDY}; " if failure.kind is FailureKind.OUT_OF_MEMORY else ""
         kind = StorageError if failure.kind is FailureKind.STORAGE else TrainingError
         raise kind(
-            f"worker {rank} {reason} since {since}, so it is not started again: {_told(failure)}\n"
-            f"{hint}the same command goes on from {since}"
+            f"worker {rank} {reason} since {since}, so it is not restarted: {_located(failure)}\n"
+            f"{hint}repeat the command to resume from {since}"
         )
 
     def _newest_checkpoint(self) -> list[str]:
         try:
             return CheckpointStore(open_storage(self._output, self._name), keep=1).newest_first()[:1]
-        except OSError:  # the storage may be what is away
+        except OSError:  # the storage may be the cause of the failure
             return self._newest
 
 
 def _describe(rank: int, failure: Failure, delay: float) -> str:
-    """What the user is told of a failure; the same text for the same failure, since Ray may tell of it twice."""
+    """Describe a failure for the user, with the same text if Ray reports the same failure again."""
     match failure.kind:
         case FailureKind.PREEMPTED:
             return f"worker {rank} died with its node"
         case FailureKind.PROCESS_LOST:
             return f"worker {rank} died"
         case FailureKind.PEER_LOST:
-            return f"worker {rank} lost the others: {failure.message}"
-    again = f"; trying again in {delay:.0f} s" if delay else ""
-    return f"worker {rank} failed: {_told(failure)}{again}"
+            return f"worker {rank} lost its connection to the others: {failure.message}"
+    again = f"; retrying in {delay:.0f} s" if delay else ""
+    return f"worker {rank} failed: {_located(failure)}{again}"
 
 
-def _told(failure: Failure) -> str:
-    """The sentence of a failure, with the step after which it came."""
+def _located(failure: Failure) -> str:
+    """Describe a failure with the step after which it occurred."""
     return failure.message if failure.step is None else f"after step {failure.step}: {failure.message}"

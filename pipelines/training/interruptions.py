@@ -1,4 +1,4 @@
-"""What interrupted a training and what that cost, in incidents.jsonl of the run's folder: a line for each."""
+"""Interruptions of a training and their cost, one line each in incidents.jsonl of the run's folder."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Interruption:
-    """An interruption that is over.
+    """A completed interruption.
 
     Attributes:
-        time: when it began.
-        what: happened.
-        details: where in the code, if it was an error.
-        step: the last one before, which training has passed again.
-        seconds_stopped: from that step until the next one, of whatever number.
-        seconds_lost: from that step until it was passed again.
+        time: time of its beginning, ISO 8601, UTC.
+        what: description of the cause.
+        details: traceback, if the cause was an error.
+        step: last optimizer step before the interruption, which the training has reached again.
+        seconds_stopped: seconds from that step until the first step after the restart.
+        seconds_lost: seconds from that step until it was reached again.
     """
 
     time: str
@@ -40,7 +40,7 @@ class Interruption:
 
 @dataclass(frozen=True)
 class _Open:
-    """An interruption that is not over."""
+    """An interruption that is not completed."""
 
     begun: float
     cause: Interrupted
@@ -48,15 +48,16 @@ class _Open:
 
 
 class Interruptions:
-    """Counts the interruptions of a run and its seconds lost, over all the commands that continued it.
+    """Counts the interruptions of a run and the seconds lost, over all commands that resumed it.
 
     Args:
-        storage: the run's folder.
-        continued: whether an earlier command began the run, whose end is an interruption too.
+        storage: storage of the run.
+        continued: true if an earlier command began the run, whose end counts as an interruption.
 
     Attributes:
-        restarts, seconds_lost: until now.
-        stopped: whether workers failed and no others have begun yet.
+        restarts: number of interruptions until now.
+        seconds_lost: seconds lost until now.
+        stopped: true between a failure of workers and their restart.
     """
 
     def __init__(self, storage: Storage, continued: bool) -> None:
@@ -69,7 +70,7 @@ class Interruptions:
         self._running, self.stopped = continued, False
 
     def interrupted(self, event: Interrupted) -> bool:
-        """Workers failed; returns whether that is news: Ray says it again while it waits for the end of a node."""
+        """Record a failure of workers; return false if Ray only repeats it while it waits for the end of a node."""
         self.stopped = True
         if self._open is None:
             self._open = _Open(self._seen, event)
@@ -77,13 +78,13 @@ class Interruptions:
         return self._open.cause.text != event.text
 
     def started(self, event: Started) -> None:
-        """Workers begin; where nothing failed, Ray started others because the cluster changed."""
+        """Record a start of workers; without a failure before, Ray replaced them because the cluster changed."""
         if self._running and self._open is None:
             self._open = _Open(self._seen, Interrupted(f"workers were replaced, there are {event.workers} now"))
         self._running, self.stopped = True, False
 
     def passed(self, report: StepReport) -> Interruption | None:
-        """Take note of a step; returns the interruption that is over with it."""
+        """Record an optimizer step; return the interruption that it completes."""
         now = time.time()
         before = self._open
         if before is not None and before.resumed is None:

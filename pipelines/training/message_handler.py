@@ -1,4 +1,4 @@
-"""What the driver does with what its workers report: show it, track it, count it."""
+"""The driver's handling of its workers' messages: display, tracking, interruptions."""
 
 from __future__ import annotations
 
@@ -35,12 +35,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MessageHandler:
-    """Hears the workers of one training.
+    """Handles the messages of the workers of one training.
 
     Attributes:
-        folder, tracker, display, incidents: where what is heard goes.
-        scaling: of the workers.
-        validation: what evaluates checkpoints beside the training, if something does.
+        folder: folder of the run, for pictures.
+        tracker: tracker of the MLflow run.
+        display: display of the training.
+        incidents: interruptions of the run.
+        scaling: number and resources of the workers.
+        validation: asynchronous evaluator of checkpoints; None if the workers evaluate.
     """
 
     folder: RunFolder
@@ -51,12 +54,18 @@ class MessageHandler:
     validation: AsyncEvaluator | None
 
     def listen(self, line: MessageQueue, ended: threading.Event, stop: Callable[[], None]) -> None:
-        """Handle events until the training has ended; stop it when there is no use in going on."""
+        """Handle messages until the training has ended; stop it on an error.
+
+        Args:
+            line: message queue from the workers.
+            ended: event that is set at the end of the training.
+            stop: function that stops the training.
+        """
         try:
-            for event in line.receive(ended, self._tell_what_is_missing):
+            for event in line.receive(ended, self._show_missing_resources):
                 self._handle(event)
         except Exception:
-            if not ended.wait(1):  # unless it is ending anyway, everything at once
+            if not ended.wait(1):  # unless it is already ending
                 stop()
             raise
 
@@ -72,7 +81,7 @@ class MessageHandler:
             case EpochReport():
                 self._epoch(event)
             case EpochHistory(epochs=epochs):
-                for epoch in epochs:  # the tracker leaves out what it knows
+                for epoch in epochs:  # the tracker skips known epochs
                     self.tracker.log_epoch(epoch, {})
             case SystemSample():
                 self.tracker.log_system(event)
@@ -87,8 +96,8 @@ class MessageHandler:
             case Saved():
                 self._evaluate(event)
 
-    def _tell_what_is_missing(self) -> None:
-        """Ray Train waits in silence for a node that is gone."""
+    def _show_missing_resources(self) -> None:
+        """Show that the training waits for a lost node, since Ray Train does not report it."""
         if self.incidents.stopped and (missing := describe_missing(self.scaling, self.validation is not None)):
             self.display.phase(f"{missing}; Ctrl-C stops")
 
@@ -108,7 +117,7 @@ class MessageHandler:
                 try:
                     kept[kind] = self.folder.write_picture(event.epoch, png, kind)
                 except OSError as error:
-                    logger.warning("the %s of epoch %d could not be kept: %s", kind, event.epoch, error)
+                    logger.warning("the %s of epoch %d could not be written: %s", kind, event.epoch, error)
         self.tracker.log_epoch(event, kept)
 
     def _evaluate(self, event: Saved) -> None:

@@ -1,4 +1,4 @@
-"""Loss and AP over a whole run, as one picture."""
+"""The plot of loss and AP over a whole run."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from pipelines.console.plot_style import COLOURS, DPI, style_axes
 
 LOSSES = ("loss", "loss_class", "loss_bbox", "loss_giou")
 SMOOTHED = 60
-"""Points of a loss curve; each is the mean of what lies around it."""
+"""Maximum number of points of a loss curve; each is the mean of an interval of steps."""
 
 History = Mapping[str, Sequence[tuple[int, float]]]
 """Steps and values by metric."""
 
 
 def plot_training(path: Path, history: History) -> Path:
-    """Draw losses and, beside them, AP over optimizer steps; returns the png's path.
+    """Draw losses and, beside them, AP over optimizer steps.
 
     Args:
-        path: the png.
-        history: of a run, with names as in MLflow.
+        path: PNG file to write.
+        history: history of a run's metrics, by their names in MLflow.
+
+    Returns:
+        Path of the file.
     """
     figure = Figure(figsize=(12, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True)
@@ -54,7 +57,7 @@ def _draw_losses(axes: Axes, history: History) -> None:
 
 
 def _draw_precision(axes: Axes, history: History) -> None:
-    """AP over all classes: by IoU and by size."""
+    """Draw AP over all classes: by IoU and by size."""
     names = [name for name in history if name.startswith(f"{PROTOCOL}/AP") and name.count("/") == 1]
     for index, name in enumerate(names[: len(COLOURS)]):
         steps, values = np.array(history[name]).T

@@ -1,4 +1,4 @@
-"""Evaluation beside the training: an actor scores the checkpoints, one after another, while workers go on."""
+"""Asynchronous evaluation: an actor evaluates the checkpoints in order while the workers continue to train."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from pipelines.storage.filesystem import open_storage
 from pipelines.training.worker import report_epoch
 
 RETRIES = 3
-"""How often an evaluation begins again whose process or node died."""
+"""Number of retries of an evaluation whose process or node died."""
 
 
 class Validator:
-    """Evaluates checkpoints of one run, in a process of its own, with the resources of one worker.
+    """Ray actor that evaluates checkpoints of one run, with the resources of one worker.
 
     Args:
-        config: of the run; an actor that may be restarted can hold no handle of another one, as a line is.
+        config: training configuration. The message queue is an argument of each call instead, since a restartable
+            actor cannot keep a handle of another actor.
     """
 
     def __init__(self, config: Config) -> None:
@@ -43,7 +44,12 @@ class Validator:
         self._store = _open_store(config)
 
     def evaluate(self, name: str, line: MessageQueue) -> None:
-        """Score a checkpoint, keep the scores with it and report its epoch on a line."""
+        """Evaluate a checkpoint, add the metrics to it and report its epoch.
+
+        Args:
+            name: name of the checkpoint's folder.
+            line: message queue to the driver.
+        """
         trainer = self._trainer
         with self._store.open(name) as folder:
             trainer.load(folder)
@@ -54,11 +60,11 @@ class Validator:
 
 
 class AsyncEvaluator:
-    """The driver's side: asks for evaluations and sees to it that in the end all are done.
+    """The driver's side of asynchronous evaluation: requests evaluations, and completes all of them at the end.
 
     Args:
-        config: of the run.
-        line: on which the reports of epochs go.
+        config: training configuration.
+        line: message queue for the reports of epochs.
     """
 
     def __init__(self, config: Config, line: MessageQueue) -> None:
@@ -71,33 +77,37 @@ class AsyncEvaluator:
             self.begin(name)
 
     def begin(self, name: str) -> None:
-        """Evaluate a checkpoint when those before it are done."""
+        """Request the evaluation of a checkpoint, after those requested earlier."""
         if name in self._store.waiting():
             self._asked[name] = self._actor.evaluate.remote(name, self._line)
 
     def poll(self) -> list[str]:
-        """What went wrong since the last call, for the user; it is tried again at the end."""
+        """Return messages about evaluations that failed since the last call; they are retried at the end."""
         faults = []
         for name in [name for name, task in self._asked.items() if ray.wait([task], timeout=0)[0]]:
             try:
                 ray.get(self._asked.pop(name))
             except RayError as error:
                 why = classify(error).message
-                faults.append(f"checkpoint {name} could not be evaluated, which is tried again at the end: {why}")
+                faults.append(f"checkpoint {name} could not be evaluated, a retry follows at the end: {why}")
         return faults
 
     def finish(self) -> None:
-        """Wait until every epoch's checkpoint that is due, and the last one, is evaluated; raise what prevents that."""
+        """Wait until all checkpoints that are due, and the last one, are evaluated.
+
+        Raises:
+            TrainingError: a checkpoint cannot be evaluated.
+        """
         for task in self._asked.values():
             ray.wait([task])
         last = [name for name in self._store.newest_first()[:1] if SCORE not in self._store.metrics(name)]
         for name in dict.fromkeys([*self._store.waiting(), *last]):
             self._evaluate_at_last(name)
         self._store.prune()
-        ray.kill(self._actor)  # left to end by itself, a process of Ray may wait for ever while it takes itself apart
+        ray.kill(self._actor)  # a Ray process that ends by itself may hang in its destructors
 
     def _evaluate_at_last(self, name: str) -> None:
-        """Evaluate a checkpoint, again where that failed for a reason that may pass."""
+        """Evaluate a checkpoint, with retries after transient failures."""
         earlier: list[Failure] = []
         while True:
             try:

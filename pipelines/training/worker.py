@@ -1,4 +1,4 @@
-"""What runs on every worker: the loop of `mrqm.engine.trainer`, checkpoints, and a report after each epoch."""
+"""The training function of every worker: the loop of `mrqm.engine.trainer`, checkpoints, and reports of epochs."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ from pipelines.storage.data_cache import data_cache
 from pipelines.storage.filesystem import Storage, open_storage
 from pipelines.training.checkpoint_writer import CheckpointWriter
 
-SECONDS_BETWEEN_LOOKS = 5.0
-"""At whether a node is about to be taken away."""
+SECONDS_BETWEEN_POLLS = 5.0
+"""Interval between checks for an announced preemption of a node."""
 
 logger = logging.getLogger(__name__)
 
 
 class Job(TypedDict):
-    """What a worker is given."""
+    """Arguments of a worker: the training configuration, and the message queue to the driver."""
 
     config: Config
     line: MessageQueue
 
 
 def train_worker(job: Job) -> None:
-    """Train to the end: from the run's latest checkpoint, from the one that is to be resumed, or from the beginning."""
+    """Train to the end: from the run's newest checkpoint, from that of `train.resume`, or from the beginning."""
     configure_process()
     config, line = job["config"], job["line"]
     for layer in ("mrqm", "pipelines"):
@@ -76,7 +76,7 @@ def train_worker(job: Job) -> None:
 
 
 def _system_reported(trainer: Trainer, line: MessageQueue) -> AbstractContextManager[None]:
-    """One worker of each machine reports how busy it is."""
+    """Report the utilisation of each machine, from one worker on it."""
     context = ray.train.get_context()
     if context.get_local_rank() != 0:
         return nullcontext()
@@ -92,35 +92,35 @@ class _Training:
         self._config = trainer.config
         self._leads = trainer.rank == 0
         self._send_step = StepSender(line) if self._leads else None
-        self._writer = CheckpointWriter(store, self._tell_saved) if self._leads else None
+        self._writer = CheckpointWriter(store, self._report_saved) if self._leads else None
         minutes = self._config.train.checkpoint_minutes
         self._interval = math.inf if minutes is None else 60 * minutes
-        self._saved_at = self._looked_at = 0.0
+        self._saved_at = self._polled_at = 0.0
         self._saved_before_preemption = False
 
     def run(self) -> None:
-        """Train what is left, and evaluate what was left unevaluated."""
+        """Train the remaining epochs, after evaluating a resumed checkpoint that is not evaluated yet."""
         trainer = self._trainer
         unevaluated = self._resume()
-        self._saved_at = self._looked_at = trainer.progress.elapsed_seconds
+        self._saved_at = self._polled_at = trainer.progress.elapsed_seconds
         if self._leads:
             self._line.send(_started(trainer))
-            self._line.send(remember(trainer, self._store))
+            self._line.send(epoch_history(trainer, self._store))
         if unevaluated is not None and self._due and not self._config.evaluation.asynchronous:
             self._evaluate(unevaluated)
         while not trainer.finished:
-            means = trainer.train_epoch(self._after_step, self._after_fault)
+            means = trainer.train_epoch(self._after_step, self._after_divergence)
             losses = {f"train/{name}": value for name, value in means.items()}
             self._save(checkpoint_name(trainer.epoch), losses)
             if not self._due:
-                self._tell_driver(losses, evaluated=False)
+                self._report_epoch(losses, evaluated=False)
             elif not self._config.evaluation.asynchronous:
                 self._evaluate(losses)
         if self._writer is not None:
             self._writer.close()
 
     def _resume(self) -> dict[str, float] | None:
-        """Load the newest whole checkpoint; returns its metrics if it was not evaluated."""
+        """Load the newest complete checkpoint; return its metrics if it was not evaluated."""
         found = self._store.newest_first() if self._leads else None
         known: list[str] = ray.train.collective.broadcast_from_rank_zero(found)
         for name in known:
@@ -128,14 +128,14 @@ class _Training:
                 with self._store.open(name) as folder:
                     self._trainer.load(folder)
             except CheckpointError as damaged:
-                logger.warning("%s; going on from the checkpoint before", damaged)
+                logger.warning("%s; resuming from the previous checkpoint", damaged)
             else:
                 own = self._store.metrics(name) if self._leads else None
                 metrics: dict[str, float] = ray.train.collective.broadcast_from_rank_zero(own)
                 return None if SCORE in metrics else metrics
         if known:
             raise CheckpointError(
-                f"run {self._config.name}: none of its {len(known)} checkpoints can be read; remove them to start anew"
+                f"run {self._config.name}: none of its {len(known)} checkpoints can be read; remove them to restart"
             )
         if self._config.train.resume not in ("auto", "never"):
             self._trainer.load(find_checkpoint(self._config.train.resume))
@@ -143,7 +143,7 @@ class _Training:
 
     @property
     def _due(self) -> bool:
-        """Whether an epoch has ended that is to be evaluated."""
+        """True if an epoch has ended and is to be evaluated."""
         trainer = self._trainer
         every = self._config.train.evaluate_every
         return trainer.progress.epoch_step == 0 and (trainer.finished or trainer.epoch % every == 0)
@@ -156,35 +156,35 @@ class _Training:
         if self._writer is not None:
             self._writer.score(checkpoint_name(trainer.epoch), scores)
         _report_to_ray(losses | scores)
-        self._tell_driver(losses | scores, evaluated=True)
+        self._report_epoch(losses | scores, evaluated=True)
 
-    def _tell_driver(self, metrics: dict[str, float], evaluated: bool) -> None:
+    def _report_epoch(self, metrics: dict[str, float], evaluated: bool) -> None:
         if self._leads:
             self._line.send(report_epoch(self._trainer, metrics, evaluated))
 
     def _after_step(self, report: StepReport) -> None:
-        """Report a step, and save when the last checkpoint is old or the node goes: on all ranks at the same step."""
+        """Report a step; save a checkpoint when one is due or a node is preempted, on all ranks at the same step."""
         if self._send_step is not None:
             self._send_step(report)
         if report.epoch_step == report.epoch_steps:
             return
-        # `elapsed_seconds` is the mean over ranks: all of them come to the same decision
-        if report.elapsed_seconds - self._saved_at >= self._interval or self._is_leaving(report.elapsed_seconds):
+        # `elapsed_seconds` is the mean over ranks, so that all ranks decide alike
+        if report.elapsed_seconds - self._saved_at >= self._interval or self._is_preempted(report.elapsed_seconds):
             self._save(checkpoint_name(report.epoch - 1, report.step), {})
 
-    def _after_fault(self, fault: Divergence, folder: Path) -> None:
+    def _after_divergence(self, fault: Divergence, folder: Path) -> None:
         if self._leads:
             self._line.send(StepSkipped(fault.step, fault.what, str(folder), self._trainer.progress.skipped))
 
-    def _is_leaving(self, elapsed_seconds: float) -> bool:
-        """Whether a node was announced to be taken away and nothing was saved since."""
-        if self._saved_before_preemption or elapsed_seconds - self._looked_at < SECONDS_BETWEEN_LOOKS:
+    def _is_preempted(self, elapsed_seconds: float) -> bool:
+        """Return true once, when the preemption of a node is announced."""
+        if self._saved_before_preemption or elapsed_seconds - self._polled_at < SECONDS_BETWEEN_POLLS:
             return False
-        self._looked_at = elapsed_seconds
+        self._polled_at = elapsed_seconds
         notice = ray.train.get_preemption_info()
         if notice is None:
             return False
-        logger.warning("the cluster takes a node away: saving a checkpoint")
+        logger.warning("the cluster is preempting a node: saving a checkpoint")
         self._saved_before_preemption = True
         return True
 
@@ -193,14 +193,14 @@ class _Training:
             self._writer.write(name, lambda: self._trainer.snapshot(metrics))
         self._saved_at = self._trainer.progress.elapsed_seconds
 
-    def _tell_saved(self, name: str) -> None:
+    def _report_saved(self, name: str) -> None:
         if self._config.evaluation.asynchronous:
             self._line.send(Saved(name))
 
 
 @contextmanager
 def _nonfinite_steps_dir(storage: Storage) -> Iterator[Path]:
-    """Where steps that are not finite are kept: in the run's folder, or on the way to it."""
+    """Provide the folder for nonfinite steps: in the run's folder, or local and uploaded at the end."""
     if storage.local:
         yield storage.local / "faults"
         return
@@ -212,12 +212,12 @@ def _nonfinite_steps_dir(storage: Storage) -> Iterator[Path]:
 
 
 def _report_to_ray(metrics: dict[str, float]) -> None:
-    """Report to Ray Train, on every rank.
+    """Report metrics to Ray Train, on every rank.
 
-    Its controller takes one report of a worker at a time, whenever it looks after them, and lets no worker end before:
-    it is told of the epochs that are evaluated.
+    Only evaluated epochs are reported: Ray's controller polls one report of a worker at a time, and no worker can end
+    before all of its reports are polled.
     """
-    # Ray keeps reports as JSON, which has no NaN: the AP of a class without objects.
+    # Ray stores reports as JSON, which has no NaN, the AP of a class without objects.
     finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
     ray.train.report(finite, checkpoint_upload_mode=CheckpointUploadMode.ASYNC)  # does not wait for the controller
 
@@ -227,8 +227,16 @@ def _started(trainer: Trainer) -> Started:
     return Started(trainer.epoch, trainer.progress.epoch_step, trainer.num_parameters, steps, trainer.world_size)
 
 
-def remember(trainer: Trainer, store: CheckpointStore) -> EpochHistory:
-    """The epochs before this start, with scores that are known only where the checkpoints are."""
+def epoch_history(trainer: Trainer, store: CheckpointStore) -> EpochHistory:
+    """Collect the reports of the epochs before a resumption.
+
+    Args:
+        trainer: trainer with the loaded checkpoint.
+        store: checkpoints of the run, which have the metrics of asynchronous evaluation.
+
+    Returns:
+        Reports of all completed epochs.
+    """
     scores = {epochs_of(name): store.metrics(name) for name in store.newest_first() if ends_epoch(name)}
     reports = []
     for epoch, record in enumerate(trainer.progress.epochs, 1):
@@ -243,7 +251,16 @@ def remember(trainer: Trainer, store: CheckpointStore) -> EpochHistory:
 
 
 def report_epoch(trainer: Trainer, metrics: dict[str, float], evaluated: bool) -> EpochReport:
-    """What an epoch came to; with pictures if it was evaluated."""
+    """Make the report of an epoch, with pictures if it was evaluated.
+
+    Args:
+        trainer: trainer at the end of the epoch.
+        metrics: metrics of the epoch by name.
+        evaluated: true if the epoch was evaluated.
+
+    Returns:
+        Report for the driver.
+    """
     return EpochReport(
         trainer.epoch,
         trainer.config.train.epochs,
@@ -256,5 +273,5 @@ def report_epoch(trainer: Trainer, metrics: dict[str, float], evaluated: bool) -
 
 def _png(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    image.save(file, "png", compress_level=3)  # training waits: less than half the time, a fifth larger
+    image.save(file, "png", compress_level=3)  # less than half the default's time for a fifth more bytes
     return file.getvalue()

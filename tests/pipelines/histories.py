@@ -1,4 +1,4 @@
-"""What MLflow was told of a run."""
+"""Checks of a run's metric histories in MLflow."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import itertools
 from mlflow import MlflowClient
 
 
-def assert_told_once_and_in_order(uri: str, run_id: str, epochs: int) -> None:
-    """Every epoch is there, and of every metric but those of machines no step came twice or out of turn."""
+def assert_logged_once_in_order(uri: str, run_id: str, epochs: int) -> None:
+    """Check that all epochs are logged, and that no metric, except those of machines, repeats or reorders a step."""
     client = MlflowClient(uri)
     assert [int(metric.value) for metric in client.get_metric_history(run_id, "epoch")] == list(range(1, epochs + 1))
     names = client.get_run(run_id).data.metrics.keys()

@@ -1,4 +1,4 @@
-"""What is reserved on the cluster that this process is in."""
+"""Reservations on the cluster that this process has joined."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import ray
 from ray.util import placement_group_table
 
 
-def states_of_reservations() -> set[str]:
-    """Of all there ever were: those that are given back are REMOVED."""
+def reservation_states() -> set[str]:
+    """List the states of all placement groups so far; released ones are REMOVED."""
     return {str(group["state"]) for group in placement_group_table().values()}
 
 
 @contextmanager
 def occupied(cpus: int) -> Iterator[None]:
-    """Somebody else has so many CPUs, while the context is open."""
+    """Occupy a number of CPUs by other actors while the context is open."""
     others = [Other.remote() for _ in range(cpus)]
     try:
         ray.get([other.is_there.remote() for other in others])

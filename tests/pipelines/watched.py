@@ -1,4 +1,4 @@
-"""A training in this process that is watched, and meddled with, while it runs."""
+"""A training in this process, with a concurrent action of the test."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ..waiting import wait_until
 
 
 class Log(io.StringIO):
-    """What a training prints, for somebody who waits for it.
+    """Output of a training, to wait for.
 
     Attributes:
-        ended: nothing more comes.
+        ended: event that is set at the end of the training.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Log(io.StringIO):
         self.ended = threading.Event()
 
     def wait_for(self, *words: str) -> None:
-        """Until any of some words were printed; it is an error if the training or the time ends before."""
+        """Wait until any of some texts is printed; fail if the training or the time ends before."""
         wait_until(lambda: self._has(words) or self.ended.is_set(), f"{words} were never printed", self.getvalue)
         assert self._has(words), f"{words} were never printed:\n{self.getvalue()}"
 
@@ -38,33 +38,33 @@ class Log(io.StringIO):
 
 
 def press_ctrl_c() -> None:
-    """As the terminal tells the main thread."""
+    """Send SIGINT to the main thread, as a terminal does."""
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
-def train_while(config: Config, meddle: Callable[[Log], None]) -> tuple[Summary, str]:
-    """Train, as the main thread, while another one does something; returns what came of it and what was printed.
+def train_while(config: Config, action: Callable[[Log], None]) -> tuple[Summary, str]:
+    """Train in the main thread while an action runs in another; return summary and output.
 
-    Where the other fails, the training is stopped: it may wait for what will not come.
+    If the action fails, the training is stopped, since it may wait for the action's effect.
     """
     log = Log()
 
     def watch() -> None:
         try:
-            meddle(log)
+            action(log)
         except BaseException:
             if not log.ended.is_set():
                 press_ctrl_c()
             raise
 
     with ThreadPoolExecutor(1) as pool:
-        meddling = pool.submit(watch)
+        running = pool.submit(watch)
         try:
             summary = train(config, Console(file=log))
         except BaseException:
             log.ended.set()
-            meddling.result()
+            running.result()
             raise
         log.ended.set()
-        meddling.result()
+        running.result()
     return summary, log.getvalue()

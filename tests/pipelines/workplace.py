@@ -12,13 +12,13 @@ from mlflow import MlflowClient
 
 from ..commands import Command
 
-UNHURRIED = ("data.scale=4", "data.max_side=256")
-"""Makes an epoch take about half a second, so that what happens to a training meanwhile does not come too late."""
+SLOW_STEPS = ("data.scale=4", "data.max_side=256")
+"""Overrides that make an epoch take about half a second, so that events during a training come in time."""
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """A folder with data and a configuration, in which commands are run."""
+    """Working directory of commands, with data and a configuration."""
 
     folder: Path
 
@@ -27,11 +27,11 @@ class Workplace:
         return self.folder / "tiny.yaml"
 
     def start(self, *overrides: str, **environment: str) -> Command:
-        """`mrqm train`, in a Ray session of its own unless RAY_ADDRESS says otherwise."""
+        """Start `mrqm train`, in a Ray session of its own unless RAY_ADDRESS is set."""
         return Command(self.folder, ["train", "-c", str(self.config_file), *overrides], environment)
 
     def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        """`mrqm WORDS`, as users run it."""
+        """Run `mrqm WORDS` as users do."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
         command = [sys.executable, "-m", "mrqm", *words]
         return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)

@@ -24,7 +24,7 @@ from tune.state.records import Lost
 from tune.sweep import Request, sweep
 
 from ..pipelines.processes import WORKER, running
-from ..pipelines.reservations import occupied, states_of_reservations
+from ..pipelines.reservations import occupied, reservation_states
 from ..pipelines.servers.mlflow_server import MlflowServer
 from ..waiting import WATCHFUL, wait_until
 from .workplace import TRIAL, Workplace, leaves_nothing, start_cluster
@@ -135,7 +135,7 @@ def test_sweeps_that_wait_for_others_say_so_and_leave_nothing_when_they_are_kill
     with occupied(1):
         killed = workplace.tune("killed", "long")
         killed.wait_until(lambda: workplace.reports("killed"), "one runs")
-        killed.wait_until(lambda: "PENDING" in states_of_reservations(), "another waits")
+        killed.wait_until(lambda: "PENDING" in reservation_states(), "another waits")
         killed.kill()
         wait_until(leaves_nothing, "nothing is reserved")
 

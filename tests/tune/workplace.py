@@ -23,7 +23,7 @@ from tune.state.records import Reported
 from ..commands import Command
 from ..forked_workers import forked_workers
 from ..pipelines.processes import WORKER, running
-from ..pipelines.reservations import states_of_reservations
+from ..pipelines.reservations import reservation_states
 
 
 @dataclass(frozen=True)
@@ -90,5 +90,5 @@ TRIAL = re.compile(r"ray::(SweepTrial|ResourceTrainable)")  # at rest, and while
 
 def leaves_nothing() -> bool:
     """Whether no reservation and no process of a trial is left."""
-    reserved = states_of_reservations() - {"REMOVED"}
+    reserved = reservation_states() - {"REMOVED"}
     return not (reserved or running(TRIAL) or running(WORKER))

@@ -19,7 +19,7 @@ from pipelines.failures.classification import WorkerFailure, classify, classify_
 from pipelines.failures.taxonomy import FailureKind, TrainingError
 from pipelines.storage.filesystem import StorageError
 
-from ..rays_words import RAYS_REPORT
+from ..ray_reports import OOM_REPORT
 
 K = FailureKind
 PASSING = [
@@ -31,7 +31,7 @@ PASSING = [
     (OSError("When reading information for key 'x': AWS Error NETWORK_CONNECTION"), K.STORAGE),
     (TimeoutError(errno.ETIMEDOUT, "Connection timed out"), K.STORAGE),
     (OutOfDiskError("no room for objects"), K.STORAGE),
-    (OutOfMemoryError(RAYS_REPORT), K.OUT_OF_MEMORY),
+    (OutOfMemoryError(OOM_REPORT), K.OUT_OF_MEMORY),
     (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."), K.OUT_OF_MEMORY),
     (RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory"), K.OUT_OF_MEMORY),
     (MemoryError(), K.OUT_OF_MEMORY),
@@ -77,7 +77,7 @@ def test_of_a_controllers_error_its_cause_is_told() -> None:
 
 def test_of_several_workers_the_one_that_explains_the_others_is_told() -> None:
     lost = RuntimeError("gloo/transport/tcp/pair.cc:534] Connection closed by peer")
-    peer, dead, killed = WorkerFailure(lost, 3, ""), ActorDiedError(), OutOfMemoryError(RAYS_REPORT)
+    peer, dead, killed = WorkerFailure(lost, 3, ""), ActorDiedError(), OutOfMemoryError(OOM_REPORT)
     assert classify(WorkerGroupError("failed", {0: peer, 2: dead, 5: killed})).kind is K.OUT_OF_MEMORY
     assert classify(WorkerGroupError("failed", {0: peer, 2: dead})).kind is K.PROCESS_LOST
 
@@ -127,7 +127,7 @@ def test_a_process_that_died_is_told_by_how_it_ended() -> None:
 @pytest.mark.parametrize(
     ("text", "kind", "said"),
     [
-        (RAYS_REPORT, K.OUT_OF_MEMORY, "out of memory: 7.08GB of the node's 23.54GB were in use"),
+        (OOM_REPORT, K.OUT_OF_MEMORY, "out of memory: 7.08GB of the node's 23.54GB were in use"),
         ('  File "a.py", line 1, in f\nOSError: x: No space left on device', K.STORAGE, "OSError: x: No space left"),
         ('  File "a.py", line 1, in f\nKeyError: 1', K.PROGRAM, "KeyError: 1"),
         ("DivergenceError: loss is nan\nkept in x", K.RUNTIME, "DivergenceError: loss is nan"),

@@ -1,4 +1,4 @@
-"""What becomes of workers that failed: they are started again, or the training ends."""
+"""The reaction to failed workers: they are restarted, or the training ends."""
 
 import pickle
 from pathlib import Path
@@ -18,7 +18,7 @@ from pipelines.storage.filesystem import StorageError
 from pipelines.training import failure_callback
 from pipelines.training.failure_callback import FailureCallback
 
-from ..rays_words import RAYS_REPORT
+from ..ray_reports import OOM_REPORT
 
 LOST = RuntimeError("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer")
 RETRIES = FailurePolicy().max_failures
@@ -134,11 +134,11 @@ def test_a_store_that_is_away_is_waited_for_longer_each_time_and_not_for_ever(
         for _ in range(1000):
             callback.after_exception(None, {0: away})
     assert waited == sorted(waited) and waited[0] == 5 and PATIENCE <= sum(waited) < 1.2 * PATIENCE
-    assert tape.sent[0].text.endswith("'/mnt/data/7.jpg'; trying again in 5 s")
+    assert tape.sent[0].text.endswith("'/mnt/data/7.jpg'; retrying in 5 s")
 
 
 def test_a_worker_that_ray_killed_for_memory_is_told_in_a_sentence(callback: FailureCallback, tape: Tape) -> None:
-    killed = WorkerHealthCheckFailedError("a health check failed", failure=OutOfMemoryError(RAYS_REPORT))
+    killed = WorkerHealthCheckFailedError("a health check failed", failure=OutOfMemoryError(OOM_REPORT))
     callback.after_exception(None, {1: killed})
     assert tape.sent[0].text == (
         "worker 1 failed: out of memory: 7.08GB of the node's 23.54GB were in use, over Ray's limit of 30.0%, "

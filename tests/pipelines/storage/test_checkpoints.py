@@ -1,4 +1,4 @@
-"""Which checkpoints there are: whole ones, wherever they are kept, the best and the newest."""
+"""The checkpoints of a run: only complete ones, in any storage, the best and the newest."""
 
 import json
 import math
@@ -142,7 +142,7 @@ def test_a_full_disk_costs_one_checkpoint_and_leaves_nothing_behind(
         writer.score("epoch_0002", {"coco/AP": 0.5})
         writer._latest.result()  # type: ignore[union-attr]
     assert {path.name for path in (tmp_path / "demo").iterdir()} == {"epoch_0001"}
-    assert "checkpoint epoch_0002 could not be written, the training goes on without it" in caplog.text
+    assert "checkpoint epoch_0002 could not be written, the training continues without it" in caplog.text
     writer.write("epoch_0003", lambda: snapshot)
     writer.close()
     assert saved == ["epoch_0001", "epoch_0003"]

@@ -76,7 +76,7 @@ def test_what_is_not_there_is_named(
 
 
 def mrqm(*words: str) -> str:
-    """What a command says that ends well."""
+    """Run a command that succeeds; return its output."""
     result = CliRunner().invoke(app, list(words))
     assert result.exit_code == 0, (result.output, result.exception)
     return result.output

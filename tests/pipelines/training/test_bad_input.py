@@ -1,4 +1,4 @@
-"""What a user may get wrong, as the command line says it: one message, before anything starts, and nothing is lost."""
+"""Users' mistakes on the command line: one message, before anything starts, and no loss of data."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_store_that_does_not_answer(refused: Refused, inside: Workplace) -> No
 
 
 def test_a_store_that_is_none(refused: Refused, no_mlflow: str) -> None:
-    assert "what answers there is no MLflow server; correct the address" in refused(f"tracking.uri={no_mlflow}")
+    assert "the server there is no MLflow server; correct the address" in refused(f"tracking.uri={no_mlflow}")
     assert "MLflow at nonsense://here cannot be used: " in refused("tracking.uri=nonsense://here")
     assert "MLflow at http://no.such.host.invalid cannot be used: no host has that name" in refused(
         "tracking.uri=http://no.such.host.invalid"
@@ -99,7 +99,7 @@ def test_a_place_that_cannot_be_written(refused: Refused, inside: Workplace) -> 
     (inside.folder / "file").write_text("")
     said = refused("output_dir=file")
     assert f"output_dir={inside.folder}/file/tiny: cannot be written" in said
-    assert "set another folder or URI, or grant the rights" in said
+    assert "set another folder or URI, or grant write access" in said
 
 
 def test_a_place_that_is_nearly_full(refused: Refused, small_disk: Callable[[int], Path]) -> None:
@@ -121,9 +121,9 @@ def test_a_checkpoint_of_another_model(
     refused: Refused, checkpoint: Path, inside: Workplace, overrides: list[str], reason: str
 ) -> None:
     said = refused("name=other", f"train.resume={checkpoint}", *overrides)
-    assert f"train.resume cannot be gone on from: {checkpoint}" in said
+    assert f"train.resume: cannot be resumed: {checkpoint}" in said
     assert reason in said
-    assert "give a whole checkpoint of the same model and classes, or auto" in said
+    assert "give a complete checkpoint of the same model and classes, or auto" in said
 
 
 def test_a_checkpoint_of_other_classes(refused: Refused, checkpoint: Path, inside: Workplace) -> None:
@@ -141,7 +141,7 @@ def test_a_checkpoint_that_is_cut_off(refused: Refused, checkpoint: Path, tmp_pa
     content = (cut / file).read_bytes()
     (cut / file).write_bytes(content[: len(content) // 2])
     said = refused(f"train.resume={cut}")
-    assert f"train.resume cannot be gone on from: {cut}/{file}: damaged" in said
+    assert f"train.resume: cannot be resumed: {cut}/{file}: damaged" in said
 
 
 def test_the_same_name_with_another_configuration(refused: Refused, inside: Workplace) -> None:

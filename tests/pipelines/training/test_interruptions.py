@@ -1,4 +1,4 @@
-"""What interruptions cost, counted over all commands that continue a run."""
+"""The cost of interruptions, over all commands that resume a run."""
 
 import json
 from pathlib import Path

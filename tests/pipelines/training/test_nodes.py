@@ -21,11 +21,11 @@ from pipelines.storage.run_summary import Summary
 
 from ...forked_workers import forked_workers
 from ...waiting import WATCHFUL, wait_until
-from ..histories import assert_told_once_and_in_order
+from ..histories import assert_logged_once_in_order
 from ..processes import running
-from ..reservations import states_of_reservations
+from ..reservations import reservation_states
 from ..watched import Log, press_ctrl_c, train_while
-from ..workplace import UNHURRIED, Workplace
+from ..workplace import SLOW_STEPS, Workplace
 from .uninterrupted import assert_as_if_uninterrupted
 
 pytestmark = pytest.mark.ray
@@ -83,7 +83,7 @@ def test_a_node_that_dies_and_comes_back_changes_nothing(cluster: Cluster, insid
     overrides += ["train.checkpoint_minutes=0.004"]
     config = load_config(inside.config_file, overrides)
 
-    def meddle(log: Log) -> None:
+    def action(log: Log) -> None:
         log.wait_for("\n    2/20 ")
         kill(cluster.worker_nodes.pop())
         log.wait_for("waiting for nodes: the cluster has room for 1 of 2 workers")
@@ -91,10 +91,10 @@ def test_a_node_that_dies_and_comes_back_changes_nothing(cluster: Cluster, insid
         log.wait_for("continues after epoch")
         log.wait_for(" s lost: worker ")
 
-    summary, log = train_while(config, meddle)
+    summary, log = train_while(config, action)
     print(log)
     assert summary.complete
-    assert_told_once_and_in_order(summary.tracking_uri, summary.run_id, epochs=20)
+    assert_logged_once_in_order(summary.tracking_uri, summary.run_id, epochs=20)
     metrics = inside.mlflow_run("pair").data.metrics
     incidents = incidents_of(summary)
     assert metrics["restarts"] == len(incidents) >= 1
@@ -106,12 +106,12 @@ def test_a_node_that_dies_and_comes_back_changes_nothing(cluster: Cluster, insid
 
 
 def test_a_node_that_is_taken_away_leaves_a_checkpoint_and_one_worker(cluster: Cluster, inside: Workplace) -> None:
-    overrides = ["name=spot", "scaling.num_workers=[1,2]", "train.epochs=15", "train.evaluate_every=15", *UNHURRIED]
+    overrides = ["name=spot", "scaling.num_workers=[1,2]", "train.epochs=15", "train.evaluate_every=15", *SLOW_STEPS]
     overrides += ["train.checkpoint_minutes=null"]  # within an epoch only the notice makes one
     config = load_config(inside.config_file, overrides)
     run = inside.folder / "runs" / "spot"
 
-    def meddle(log: Log) -> None:
+    def action(log: Log) -> None:
         log.wait_for("\n    2/15 ")
         node = cluster.worker_nodes.pop()
         notice = [
@@ -123,31 +123,31 @@ def test_a_node_that_is_taken_away_leaves_a_checkpoint_and_one_worker(cluster: C
         ]
         command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", "--address", cluster.address]
         subprocess.run([*command, "--node-id", node.node_id, *notice, "10"], check=True)
-        log.wait_for("the cluster takes a node away: saving a checkpoint")
+        log.wait_for("the cluster is preempting a node: saving a checkpoint")
         wait_until(lambda: any(run.glob("epoch_*_step_*/config.yaml")), "no checkpoint was saved")
         kill(node)
         log.wait_for("continues after epoch")
         log.wait_for(" s lost: ")
 
-    summary, log = train_while(config, meddle)
+    summary, log = train_while(config, action)
     print(log)
     assert summary.complete
-    assert_told_once_and_in_order(summary.tracking_uri, summary.run_id, epochs=15)
+    assert_logged_once_in_order(summary.tracking_uri, summary.run_id, epochs=15)
     assert_every_image_once_an_epoch(summary, epochs=15)
     assert inside.mlflow_run("spot").data.metrics["restarts"] >= 1
 
 
 def test_ctrl_c_ends_a_training_that_waits_for_a_node(cluster: Cluster, inside: Workplace) -> None:
-    overrides = ["name=waiting", "scaling.num_workers=2", "train.epochs=15", "train.evaluate_every=15", *UNHURRIED]
+    overrides = ["name=waiting", "scaling.num_workers=2", "train.epochs=15", "train.evaluate_every=15", *SLOW_STEPS]
 
-    def meddle(log: Log) -> None:
+    def action(log: Log) -> None:
         log.wait_for("\n    1/15 ")
         kill(cluster.worker_nodes.pop())
         log.wait_for("waiting for nodes: the cluster has room for 1 of 2 workers; Ctrl-C stops")
         press_ctrl_c()
 
     with pytest.raises(KeyboardInterrupt):
-        train_while(load_config(inside.config_file, overrides), meddle)
+        train_while(load_config(inside.config_file, overrides), action)
     assert inside.mlflow_run("waiting").info.status == "KILLED"
     wait_until(lambda: not running(CONTROLLER), "Ray Train's controller goes on")
-    wait_until(lambda: states_of_reservations() == {"REMOVED"}, "a place stays reserved")
+    wait_until(lambda: reservation_states() == {"REMOVED"}, "a place stays reserved")

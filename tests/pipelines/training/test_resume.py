@@ -15,14 +15,14 @@ from pipelines.training.driver import train
 
 from ...commands import Command
 from ...waiting import wait_until
-from ..histories import assert_told_once_and_in_order
+from ..histories import assert_logged_once_in_order
 from ..processes import WORKER, running, worker
-from ..workplace import UNHURRIED, Workplace
+from ..workplace import SLOW_STEPS, Workplace
 from .uninterrupted import assert_as_if_uninterrupted
 
 pytestmark = pytest.mark.ray
 
-LONG = ["name=long", "train.epochs=15", "train.evaluate_every=15", "scaling.num_workers=1", *UNHURRIED]
+LONG = ["name=long", "train.epochs=15", "train.evaluate_every=15", "scaling.num_workers=1", *SLOW_STEPS]
 LONG += ["data.max_side=128", "train.checkpoint_minutes=0.002"]  # checkpoints within every epoch
 
 
@@ -69,12 +69,12 @@ def test_a_stopped_and_killed_run_continues(
     log = io.StringIO()
     summary = train(load_config(inside.config_file, LONG), Console(file=log))
     assert f"{newest.name}/training.pt: damaged" in log.getvalue()
-    assert "going on from the checkpoint before" in log.getvalue()
+    assert "resuming from the previous checkpoint" in log.getvalue()
     assert "continues after epoch" in log.getvalue()
     assert summary.epoch == 15
     tracked = inside.mlflow_run("long")
     assert tracked.info.status == "FINISHED"
-    assert_told_once_and_in_order(summary.tracking_uri, tracked.info.run_id, epochs=15)
+    assert_logged_once_in_order(summary.tracking_uri, tracked.info.run_id, epochs=15)
     assert tracked.data.metrics["restarts"] == 3  # a command, a worker, a command
     assert tracked.data.metrics["seconds_lost"] > 0
     assert_as_if_uninterrupted(load_config(inside.config_file, LONG), summary, tmp_path)

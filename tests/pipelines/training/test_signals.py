@@ -88,7 +88,7 @@ def test_a_group_that_predicts_ends_quietly_and_goes_on_later(
     assert command.output.endswith(f"stopped; the same command continues in {out}\n")
     assert command.errors == ""
     again = start(*words)
-    again.wait_for("of 8 images are done already")
+    again.wait_for("of 8 images are already done")
 
 
 @pytest.mark.ray
@@ -106,10 +106,10 @@ def test_a_group_that_predicts_on_a_ray_of_its_own_ends_with_it(start: Start, mo
 
 
 def reads_images(process: psutil.Process) -> bool:
-    """Whether it is a worker of PyTorch's loader that has begun, and so left the group."""
+    """Return true for a running worker of PyTorch's loader, which has left the process group."""
     return process.name() == "pt_data_worker" and os.getpgid(process.pid) == process.pid
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether a process has not ended."""
+    """Return true for a process that has not ended."""
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

@@ -21,12 +21,12 @@ from pipelines.training.driver import train
 
 from ...disks import fill
 from ...waiting import wait_until
-from ..histories import assert_told_once_and_in_order
+from ..histories import assert_logged_once_in_order
 from ..processes import WORKER, running, worker
 from ..reservations import occupied
 from ..servers.mlflow_server import MlflowServer
 from ..watched import Log, press_ctrl_c, train_while
-from ..workplace import UNHURRIED, Workplace
+from ..workplace import SLOW_STEPS, Workplace
 
 pytestmark = pytest.mark.ray
 
@@ -45,10 +45,10 @@ def test_a_full_disk_costs_checkpoints_and_nothing_else(
     config = load_config(inside.config_file, [*overrides, "train.checkpoint_minutes=null", "train.evaluate_every=5"])
     run, kept = disk / "full", list[str]()
 
-    def meddle(log: Log) -> None:
+    def action(log: Log) -> None:
         wait_until(lambda: any(run.glob("epoch_*/config.yaml")), "no checkpoint")
         filler = fill(disk)
-        log.wait_for("could not be written, the training goes on without it")
+        log.wait_for("could not be written, the training continues without it")
         kept.extend(path.name for path in run.glob("epoch_*"))
         newest = max(run.glob("epoch_*"))
         assert load_training(newest)["epoch"] == int(newest.name[-4:])
@@ -56,7 +56,7 @@ def test_a_full_disk_costs_checkpoints_and_nothing_else(
         wait_until(lambda: log.getvalue().count("could not be written, the training") > 2, "the training stopped")
         filler.unlink()
 
-    summary, log = train_while(config, meddle)
+    summary, log = train_while(config, action)
     assert kept, log
     assert "No space left on device" in log
     assert summary.epoch <= 20
@@ -72,9 +72,9 @@ def test_a_server_that_dies_twice_is_told_everything_once(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     overrides = ["name=lonely", f"tracking.uri={mortal_server.uri}", "scaling.num_workers=1", "train.epochs=15"]
-    config = load_config(inside.config_file, [*overrides, "train.evaluate_every=15", *UNHURRIED])
+    config = load_config(inside.config_file, [*overrides, "train.evaluate_every=15", *SLOW_STEPS])
 
-    def meddle(log: Log) -> None:
+    def action(log: Log) -> None:
         log.wait_for("\n    2/15 ")
         mortal_server.stop()
         log.wait_for(  # the latter if it was answering
@@ -89,14 +89,14 @@ def test_a_server_that_dies_twice_is_told_everything_once(
         mortal_server.stop()
         os.kill(stopped, signal.SIGCONT)
 
-    summary, log = train_while(config, meddle)
+    summary, log = train_while(config, action)
     assert "\n   15/15 " in log
     assert summary.pending > 0 and summary.model_uri is None and not summary.complete
 
     mortal_server.start()
     again = train(config)
     assert again.complete and again.registered_as is not None
-    assert_told_once_and_in_order(mortal_server.uri, again.run_id, epochs=15)
+    assert_logged_once_in_order(mortal_server.uri, again.run_id, epochs=15)
     assert MlflowClient(mortal_server.uri).get_run(again.run_id).info.status == "FINISHED"
 
 
@@ -130,14 +130,14 @@ def test_sigterm_ends_a_training_that_waits_for_its_place(ray_here: None, workpl
 
 
 def test_ctrl_c_ends_a_training_and_its_workers(ray_here: None, inside: Workplace) -> None:
-    overrides = ["name=ended", "scaling.num_workers=2", "train.epochs=15", "train.evaluate_every=15", *UNHURRIED]
+    overrides = ["name=ended", "scaling.num_workers=2", "train.epochs=15", "train.evaluate_every=15", *SLOW_STEPS]
 
-    def meddle(log: Log) -> None:
+    def action(log: Log) -> None:
         log.wait_for("\n    1/15 ")
         press_ctrl_c()
 
     with pytest.raises(KeyboardInterrupt):
-        train_while(load_config(inside.config_file, overrides), meddle)
+        train_while(load_config(inside.config_file, overrides), action)
     assert inside.mlflow_run("ended").info.status == "KILLED"
     wait_until(lambda: not running(WORKER), "a worker goes on")
     wait_until(lambda: ray.available_resources().get("CPU") == ray.cluster_resources()["CPU"], "a place stays taken")

@@ -16,7 +16,7 @@ from mrqm.config import Config
 from mrqm.data.synthetic import SCENE_CLASSES, write_scenes
 
 from ...waiting import PATIENCE, wait_until
-from .two_hosts import HEAD, WORKER, TwoHosts, reason_against
+from .two_hosts import HEAD, WORKER, TwoHosts, unsupported_reason
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 TinyConfig = Callable[..., Config]
@@ -24,7 +24,7 @@ TinyConfig = Callable[..., Config]
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory, tiny_config: TinyConfig) -> Iterator[TwoHosts]:
-    if reason := reason_against():
+    if reason := unsupported_reason():
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("hosts")
     write_scenes(folder / "data", train=8, val=3, size=(96, 96))
@@ -87,7 +87,7 @@ def test_the_token_is_in_no_log_and_no_command_line(hosts: TwoHosts) -> None:
 
 
 def busy(hosts: TwoHosts, host: str) -> bool:
-    """Whether a worker of a training runs on a host."""
+    """Return true if a training worker runs on a host."""
     pids = subprocess.run(["ip", "netns", "pids", hosts.hosts[host]], capture_output=True, text=True).stdout
     commands = [Path(f"/proc/{pid}/cmdline") for pid in pids.split()]
     return any(b"RayTrainWorker" in path.read_bytes() for path in commands if path.exists())

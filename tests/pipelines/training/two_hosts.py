@@ -20,8 +20,8 @@ HEAD, WORKER = "10.213.77.1", "10.213.77.2"
 PORT, CABLE = 6379, "cable"
 
 
-def reason_against() -> str | None:
-    """Why this machine cannot have namespaces; None if it can."""
+def unsupported_reason() -> str | None:
+    """Return the reason why this machine has no network namespaces; None if it has."""
     if sys.platform != "linux" or shutil.which("ip") is None:
         return "network namespaces need Linux and iproute2"
     if os.geteuid() != 0:
@@ -38,7 +38,7 @@ class TwoHosts:
     """A head and a worker host; each sees only its own loopback and the cable.
 
     Args:
-        folder: of the tests; what is shared, and where commands run.
+        folder: folder of the test, shared by both hosts; working directory of commands.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,7 +51,7 @@ class TwoHosts:
         self._token_file.write_text(self.token)
 
     def connect(self) -> None:
-        """Make the hosts and plug in the cable."""
+        """Create the hosts and connect them."""
         head, worker = self.hosts.values()
         for namespace in (head, worker):
             _run("ip", "netns", "add", namespace)
@@ -62,7 +62,7 @@ class TwoHosts:
                 _run("ip", "-n", namespace, "link", "set", link, "up")
 
     def start_ray(self) -> None:
-        """A node of one CPU on each host."""
+        """Start a Ray node of one CPU on each host."""
         ray = Path(sys.executable).with_name("ray")
         common = ["--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats", "--block"]
         head = ["--head", f"--port={PORT}", "--include-dashboard=false", f"--temp-dir={self.sessions}"]
@@ -73,7 +73,7 @@ class TwoHosts:
         self._wait_for_both()
 
     def start(self, host: str, *command: object, **more: str) -> subprocess.Popen[str]:
-        """Start a command on a host, in the folder; what it says goes to a file of its own."""
+        """Start a command on a host, in the folder, with its output in a separate file."""
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "OMP_NUM_THREADS") if name in os.environ}
         environment = {
             **kept, "HOME": str(self.folder), "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token",
@@ -91,11 +91,11 @@ class TwoHosts:
         return self.start(HEAD, sys.executable, "-m", "mrqm", *words, **(address | environment))
 
     def logs(self) -> str:
-        """All that was said on both hosts."""
+        """Return the output of all commands on both hosts."""
         return "\n".join(f"--- {path.name}\n{path.read_text()}" for path in sorted(self.folder.glob("log-*")))
 
     def destroy(self, host: str) -> None:
-        """All processes of a host end at once, as when its power fails."""
+        """Kill all processes of a host, as in a power failure."""
         pids = subprocess.run(["ip", "netns", "pids", self.hosts[host]], capture_output=True, text=True).stdout
         for pid in pids.split():
             try:
@@ -104,7 +104,7 @@ class TwoHosts:
                 continue
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Remove the hosts and their files."""
         for host, namespace in self.hosts.items():
             self.destroy(host)
             subprocess.run(["ip", "netns", "del", namespace], capture_output=True)

@@ -1,4 +1,4 @@
-"""A training that nothing interrupts, without Ray."""
+"""An uninterrupted training without Ray, for comparison."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ...ranks import run_ranks
 
 
 def assert_as_if_uninterrupted(config: Config, summary: Summary, scratch: Path, ranks: int = 1) -> None:
-    """Every epoch's mean loss and the last weights of a run, bit for bit."""
+    """Compare every epoch's mean loss and the last weights of a run with an uninterrupted training, bit for bit."""
     run_ranks(_train, ranks, with_absolute_paths(config), scratch)
     losses, weights = json.loads((scratch / "losses.json").read_text()), load_file(scratch / "weights.safetensors")
     told = MlflowClient(summary.tracking_uri).get_metric_history(summary.run_id, "train/epoch_loss")

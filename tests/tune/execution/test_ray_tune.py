@@ -15,7 +15,7 @@ from pipelines.failures.taxonomy import Failure, FailureKind
 from tune.execution.ray_tune import _SchedulerAdapter
 from tune.state.messages import Task
 
-from ...pipelines.rays_words import RAYS_REPORT
+from ...pipelines.ray_reports import OOM_REPORT
 
 
 class Told:
@@ -69,7 +69,7 @@ def test_a_full_disk_is_told_from_an_error_of_the_program(trial: Trial) -> None:
 
 def test_of_a_process_that_ray_killed_for_memory_the_sentence_that_matters_is_told(trial: Trial) -> None:
     """Ray Tune keeps the text alone, of which most is a list of all processes."""
-    failure = told_of(trial, OutOfMemoryError(RAYS_REPORT))
+    failure = told_of(trial, OutOfMemoryError(OOM_REPORT))
     assert (failure.kind, failure.final) == (FailureKind.OUT_OF_MEMORY, False)
     assert failure.message == (
         "out of memory: 7.08GB of the node's 23.54GB were in use, over Ray's limit of 30.0%, 4.34GB by the process "

@@ -1,6 +1,6 @@
-"""What Ray says of a process that it killed, in the words of its version 2.60, shortened."""
+"""Ray's report of a process that it killed, from version 2.60, shortened."""
 
-RAYS_REPORT = """\
+OOM_REPORT = """\
 1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 192.0.2.2, ID: 01ee) was \
 7.08GB used / 23.54GB limit (0.300930)
 OOM kill reason: Memory usage 7598202880B exceeded threshold of 7582950912B (30.0% of 25276502016B limit)
