@@ -1,4 +1,4 @@
-"""Whether a cluster has, and its nodes are, what a training needs: rows of `mrqm plan`."""
+"""Checks of a cluster and its nodes for a training: rows of `mrqm plan`."""
 
 from __future__ import annotations
 
@@ -21,35 +21,43 @@ from pipelines.compute.resources import (
 from pipelines.preflight.nodes import ROOT, NodeReport, own_versions
 from pipelines.storage.filesystem import StorageError
 
-OUT_OF_STEP = 1.0e9
-"""Bytes that a GPU's driver, libraries and scattered free memory take beside what PyTorch has allocated."""
-IMPORTS = 0.6e9
-"""Bytes of a worker that has done nothing yet, on the CPU."""
-COMFORTABLE = 0.85
-"""Share of the memory up to which nothing is said."""
+GPU_OVERHEAD = 1.0e9
+"""Bytes of a GPU's driver, libraries and fragmented free memory, in addition to PyTorch's allocations."""
+CPU_OVERHEAD = 0.6e9
+"""Bytes of an idle worker on the CPU, after its imports."""
+WARNING_SHARE = 0.85
+"""Used share of the memory above which a warning is given."""
 NAMED = 3
 
 
 def check_room(config: Config) -> Check:
-    """Whether the workers fit, and whether they would have to wait."""
+    """Check that the workers fit into the cluster, with a warning if they would have to wait."""
     beside = int(config.evaluation.asynchronous)
     nodes = cluster_nodes()
     address = os.environ.get("RAY_ADDRESS")
     where = f"cluster at {address}, {len(nodes)} nodes" if address else "no RAY_ADDRESS: this machine alone"
 
-    def look() -> str:
+    def measure() -> str:
         require_room(config.scaling, beside=beside)
         room = room_on(nodes, config.scaling)
-        return f"{where}: room for {room} such workers, asked for {describe_resources(config.scaling)}"
+        return f"{where}: room for {room} such workers, requested {describe_resources(config.scaling)}"
 
-    found = check("cluster", look)
+    found = check("cluster", measure)
     if found.status == "ok" and (shortage := describe_shortage(config.scaling, beside)):
         return Check("cluster", "warning", f"{found.finding}; {shortage}", "a training would wait until they are free")
     return found
 
 
-def check_nodes(reports: Sequence[NodeReport], ask: str = "look at its Ray logs, or remove it") -> Check:
-    """Whether all nodes answered."""
+def check_nodes(reports: Sequence[NodeReport], ask: str = "check its Ray logs, or remove it") -> Check:
+    """Check that all nodes answered.
+
+    Args:
+        reports: reports of the nodes.
+        ask: remedy for a node that did not answer.
+
+    Returns:
+        Row of the plan.
+    """
     faults = [f"{report.name}: {report.fault}" for report in reports if report.fault]
     if not faults:
         return Check("nodes", "ok", f"{_count(len(reports))} answered")
@@ -59,7 +67,7 @@ def check_nodes(reports: Sequence[NodeReport], ask: str = "look at its Ray logs,
 
 
 def check_versions(reports: Sequence[NodeReport]) -> Check:
-    """Whether all nodes have this process's versions, and this process those of constraints.txt."""
+    """Check that all nodes have this process's versions, and this process those of constraints.txt."""
     own = own_versions()
     others = [
         f"{report.name}: {name} {found}, here {own[name]}"
@@ -69,45 +77,57 @@ def check_versions(reports: Sequence[NodeReport]) -> Check:
     ]
     shown = ", ".join(f"{name} {value}" for name, value in own.items())
     if others:
-        remedy = "install the versions of constraints.txt and the same code on all nodes and where you submit from"
+        remedy = "install the versions of constraints.txt and the same code on all nodes and on the submitting machine"
         return Check("versions", "error", _some(others), remedy)
     strange = [f"{name} {own[name]} (constraints.txt: {value})" for name, value in _constraints().items()
                if name in own and own[name].partition("+")[0] != value]  # fmt: skip
     if strange:
-        return Check("versions", "warning", _some(strange), "`pip install -c constraints.txt` installs what was tested")
+        remedy = "install the tested versions: `pip install -c constraints.txt`"
+        return Check("versions", "warning", _some(strange), remedy)
     return Check("versions", "ok", shown)
 
 
 def check_output(config: Config, reports: Sequence[NodeReport], fault: StorageError | None = None) -> Check:
-    """Whether `output` is the same writable place for all nodes.
+    """Check that `output_dir` is the same writable folder for all nodes.
 
     Args:
-        config: of the training.
-        reports: of the nodes.
-        fault: why not even this process can write there.
+        config: training configuration.
+        reports: reports of the nodes.
+        fault: error of this process when it wrote to `output_dir`, if it failed.
+
+    Returns:
+        Row of the plan.
     """
     if fault is not None:
         return Check.refused("output", fault)
     faults = [f"{report.name}: {report.output_fault}" for report in reports if report.output_fault]
     if faults:
-        remedy = "set output to a folder that all nodes share, or to a URI such as s3://bucket/runs"
+        remedy = "set output_dir to a folder that all nodes share, or to a URI such as s3://bucket/runs"
         return Check("output", "error", f"output_dir={config.output_dir} on {_some(faults)}", remedy)
     return Check("output", "ok", f"{config.output_dir}: written and read back by {_count(len(reports))}")
 
 
 def check_data_everywhere(config: Config, reports: Sequence[NodeReport]) -> Check:
-    """Whether all nodes see the same data."""
+    """Check that all nodes see the same data.
+
+    Args:
+        config: training configuration.
+        reports: reports of the nodes.
+
+    Returns:
+        Row of the plan.
+    """
     faults = [f"{report.name}: {report.data_fault}" for report in reports if report.data_fault]
-    remedy = "name a folder that all nodes share, or a URI, in data.root"
+    remedy = "set data.root to a folder that all nodes share, or to a URI"
     if faults:
         return Check("data on nodes", "error", _some(faults), remedy)
     seen = {report.data: report.name for report in reports if report.data}
     if len(seen) > 1:
         differing = [f"{name}: {files:,} files, {size:,} bytes" for (files, size), name in seen.items()]
-        return Check("data on nodes", "error", f"not the same everywhere: {_some(differing)}", remedy)
+        return Check("data on nodes", "error", f"different on some nodes: {_some(differing)}", remedy)
     for files, size in seen:
         return Check("data on nodes", "ok", f"{config.data.root}: {files:,} files, {naturalsize(size)} on every node")
-    return Check("data on nodes", "warning", "no node could be asked", "see the row `nodes`")
+    return Check("data on nodes", "warning", "no node answered", "see the row `nodes`")
 
 
 def check_memory(
@@ -118,54 +138,57 @@ def check_memory(
     reports: Sequence[NodeReport],
     gpu_bytes: int | None,
 ) -> Check:
-    """Whether a worker's training step fits into its GPU or, on the CPU, the node's memory.
+    """Check that a worker's training step fits into its GPU or, on the CPU, the node's memory.
 
     Args:
-        config: of the training.
-        need: predicted.
-        batch: for which.
-        nodes: resources of each, by Ray's names.
-        reports: of the nodes, of which those with GPUs know their memory.
-        gpu_bytes: what the user says a GPU has, instead.
+        config: training configuration.
+        need: predicted memory of a training step.
+        batch: batch of that prediction.
+        nodes: resources of each node, by Ray's names.
+        reports: reports of the nodes, with the memory of their GPUs.
+        gpu_bytes: memory of a GPU in bytes; None for that of the reports.
+
+    Returns:
+        Row of the plan.
     """
-    beside = OUT_OF_STEP if config.scaling.use_gpu or gpu_bytes else IMPORTS
+    beside = GPU_OVERHEAD if config.scaling.use_gpu or gpu_bytes else CPU_OVERHEAD
     total = need.total + beside
     images = "1 image" if batch.images == 1 else f"{batch.images} images"
     what = f"{images} of {batch.size[1]}×{batch.size[0]} px with up to {batch.objects:,} objects"
     finding = (
         f"a worker's step takes {naturalsize(total)}: {naturalsize(need.activations)} for {what}, "
         f"{naturalsize(need.model)} model and optimizer, {naturalsize(need.matching)} matching, "
-        f"{naturalsize(beside)} around it"
+        f"{naturalsize(beside)} overhead"
     )
     place, limit = _memory_limit(config, nodes, reports, gpu_bytes)
     if limit is None:
-        remedy = "say --gpu-memory 24GB" if config.scaling.use_gpu else "see the row `cluster`"
+        remedy = "give --gpu-memory 24GB" if config.scaling.use_gpu else "see the row `cluster`"
         return Check("memory", "warning", f"{finding}; {place}", remedy)
     finding = f"{finding}; {place} has {naturalsize(limit)}"
-    if total <= COMFORTABLE * limit:
+    if total <= WARNING_SHARE * limit:
         return Check("memory", "ok", finding)
-    return Check("memory", "error" if total > limit else "warning", finding, _lighter(config))
+    return Check("memory", "error" if total > limit else "warning", finding, _memory_remedy(config))
 
 
 def _memory_limit(
     config: Config, nodes: Sequence[Mapping[str, float]], reports: Sequence[NodeReport], gpu_bytes: int | None
 ) -> tuple[str, float | None]:
-    """Where a worker's memory is, and its bytes."""
+    """Find the memory of a worker: its name and its bytes, None if unknown."""
     if gpu_bytes is not None:
         return "the GPU", gpu_bytes
     if config.scaling.use_gpu:
         known = [size for report in reports for size in report.gpu_bytes]
-        return ("the smallest GPU", min(known)) if known else ("no node says what memory its GPUs have", None)
+        return ("the smallest GPU", min(known)) if known else ("no node reports the memory of its GPUs", None)
     shares = [
         node["memory"] / min(room, config.scaling.max_workers)
         for node in nodes
         if "memory" in node and (room := room_of(node, config.scaling))
     ]
-    return ("its share of the node", min(shares)) if shares else ("no node says what memory it has", None)
+    return ("its share of the node", min(shares)) if shares else ("no node reports its memory", None)
 
 
-def _lighter(config: Config) -> str:
-    """What would make a step smaller."""
+def _memory_remedy(config: Config) -> str:
+    """List the settings that reduce the memory of a step."""
     ways = []
     if config.micro_batch_size > 1:
         steps = config.train.gradient_accumulation_steps
@@ -178,7 +201,7 @@ def _lighter(config: Config) -> str:
 
 
 def _constraints() -> Mapping[str, str]:
-    """Versions that this project is tested with, where its folder is at hand."""
+    """Read the tested versions from constraints.txt, if the project's folder has it."""
     path = ROOT / "constraints.txt"
     lines = path.read_text().splitlines() if path.is_file() else []
     return {name: value for name, found, value in (line.partition("==") for line in lines) if found}

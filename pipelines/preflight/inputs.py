@@ -1,4 +1,4 @@
-"""What can be found wrong with a training in seconds, before anything expensive starts."""
+"""Checks of a training's inputs that take seconds, before anything expensive starts."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ from pipelines.storage.run_dir import RunFolder
 
 
 def check_inputs(config: Config, display: Display) -> dict[str, DetectionDataset]:
-    """Read everything that workers will need, so that what is wrong with it is said before they start.
+    """Read all inputs of the workers, so that errors are reported before they start.
+
+    Args:
+        config: training configuration.
+        display: display of the training.
 
     Returns:
-        The data by the names of the splits.
+        Data sets by split.
     """
     check_backbone(config)
     display.phase("reading annotations")
@@ -36,12 +40,24 @@ def check_inputs(config: Config, display: Display) -> dict[str, DetectionDataset
 
 
 def check_backbone(config: Config) -> None:
-    """Have the backbone and its weights, downloaded if need be; `ConfigError` if that is impossible."""
+    """Build the backbone and load its weights, downloaded if necessary.
+
+    Raises:
+        ConfigError: the backbone or its weights are not available.
+    """
     build_backbone(config.model.backbone, channels_last=config.model.channels_last)
 
 
 def check_resume(config: Config, classes: Sequence[str]) -> None:
-    """`ConfigError` if the run is to begin from a checkpoint that does not fit it."""
+    """Check that the checkpoint of `train.resume`, if there is one, fits the run.
+
+    Args:
+        config: training configuration.
+        classes: names in label order.
+
+    Raises:
+        ConfigError: the checkpoint cannot be read or does not fit.
+    """
     resume = config.train.resume
     if resume in ("auto", "never"):
         return
@@ -49,19 +65,23 @@ def check_resume(config: Config, classes: Sequence[str]) -> None:
         check_resumable(find_checkpoint(resume), config, classes)
     except CheckpointError as error:
         raise ConfigError(
-            f"train.resume cannot be gone on from: {error}; give a whole checkpoint of the same model and classes, or "
+            f"train.resume: cannot be resumed: {error}; give a complete checkpoint of the same model and classes, or "
             "auto"
         ) from error
 
 
 def check_space(config: Config, folder: RunFolder) -> tuple[int, int]:
-    """Find out before hours of training whether its checkpoints will have room.
+    """Check that the checkpoints of a training have room.
+
+    Args:
+        config: training configuration.
+        folder: folder of the run.
 
     Returns:
-        How many are yet to be written at most, and the bytes of one.
+        Maximum number of checkpoints still to be written, and the bytes of one.
 
     Raises:
-        StorageError: they would not.
+        StorageError: the disk has too little free space.
     """
     store = CheckpointStore(folder.storage, config.train.num_checkpoints_to_keep)
     size = checkpoint_bytes(config, len(config.data.classes or "?"))

@@ -1,8 +1,8 @@
-"""Whether MLflow answers and lets a training do what it will do: rows of `mrqm plan`.
+"""Checks of MLflow and the permissions that a training needs: rows of `mrqm plan`.
 
-A run that is deleted stays in MLflow's bin, and an experiment that is deleted keeps its name from being used. So
-neither is made: what making a run needs, the right to edit the experiment, is tried by a tag that is taken away again;
-the right to register by a tag of the model, or by a model that is made and removed.
+A deleted run stays in MLflow's trash, and the name of a deleted experiment cannot be used again, so neither is created.
+The permission to create runs, that to edit the experiment, is tested by setting and deleting a tag; the permission to
+register by a tag of the model, or by creating and deleting a model.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PROBE = "mrqm.plan"
 
 
 def check_mlflow(config: Config) -> list[Check]:
-    """Whether the store answers, and runs, artifacts and models may be written."""
+    """Check that the store answers, and that runs, artifacts and models can be written."""
     settings, name = config.tracking, resolve_experiment(config.tracking)
     try:
         uri = resolve_uri(settings)
@@ -42,7 +42,7 @@ def check_mlflow(config: Config) -> list[Check]:
     except TrackingError as error:
         return [Check.refused("mlflow", error)]
     what = f"experiment {name}"
-    checks = [Check("mlflow", "ok", f"{redact(uri)} answers; {what} {'is there' if experiment else 'will be made'}")]
+    checks = [Check("mlflow", "ok", f"{redact(uri)} answers; {what} {'exists' if experiment else 'will be created'}")]
     with first_contact(uri):
         checks += _check_experiment(client, experiment, uri) if experiment else []
         return [*checks, *_check_registry(client, settings, uri)]
@@ -54,8 +54,8 @@ def _new_database(database: Path) -> Check:
         with tempfile.NamedTemporaryFile(dir=folder):
             pass
     except OSError as error:
-        return Check("mlflow", "error", f"{database} cannot be made: {error}", "set tracking.uri to another place")
-    return Check("mlflow", "ok", f"{database} will be made")
+        return Check("mlflow", "error", f"{database} cannot be created: {error}", "set tracking.uri to another store")
+    return Check("mlflow", "ok", f"{database} will be created")
 
 
 def _check_experiment(client: Client, experiment: Experiment, uri: str) -> list[Check]:
@@ -63,15 +63,15 @@ def _check_experiment(client: Client, experiment: Experiment, uri: str) -> list[
         client.set_experiment_tag(experiment.experiment_id, PROBE, "1")
         client.delete_experiment_tag(experiment.experiment_id, PROBE)
     except (MlflowException, SQLAlchemyError) as error:
-        return [_forbidden("mlflow runs", f"no run can be made in experiment {experiment.name}", error)]
+        return [_forbidden("mlflow runs", f"no run can be created in experiment {experiment.name}", error)]
     return [
-        Check("mlflow runs", "ok", f"may be made in experiment {experiment.name}"),
+        Check("mlflow runs", "ok", f"can be created in experiment {experiment.name}"),
         _check_artifacts(experiment.artifact_location, uri),
     ]
 
 
 def _check_artifacts(location: str, uri: str) -> Check:
-    """Write a file where runs of the experiment keep theirs, and remove it."""
+    """Write a file to the artifact location of the experiment, and remove it."""
     name = "mlflow artifacts"
     folder = f"{PROBE}-{uuid4().hex[:12]}"
     repository = get_artifact_repository(location, tracking_uri=uri)
@@ -84,8 +84,8 @@ def _check_artifacts(location: str, uri: str) -> Check:
             return _forbidden(name, f"none can be written to {location}", error)
     try:
         repository.delete_artifacts(folder)
-    except (MlflowException, OSError) as error:  # through a server only those who manage an experiment may
-        left = f"{folder} stays there: this account may not delete ({explain(error)[0]})"
+    except (MlflowException, OSError) as error:  # a server allows this only to managers of the experiment
+        left = f"{folder} stays there: this account has no permission to delete it ({explain(error)[0]})"
         return Check(name, "ok", f"written to {location}; {left}")
     return Check(name, "ok", f"written to {location}")
 
@@ -98,13 +98,13 @@ def _check_registry(client: Client, settings: TrackingConfig, uri: str) -> list[
         if client.model(model):
             client.set_registered_model_tag(model, PROBE, "1")
             client.delete_registered_model_tag(model, PROBE)
-            return [Check("mlflow registry", "ok", f"versions of {model} may be made")]
+            return [Check("mlflow registry", "ok", f"versions of {model} can be created")]
         probe = f"{PROBE}-{uuid4().hex[:12]}"
         client.create_registered_model(probe)
         client.delete_registered_model(probe)
     except (MlflowException, SQLAlchemyError) as error:
         return [_forbidden("mlflow registry", f"{model} cannot be registered at {redact(uri)}", error)]
-    return [Check("mlflow registry", "ok", f"model {model} will be made")]
+    return [Check("mlflow registry", "ok", f"model {model} will be created")]
 
 
 def _forbidden(name: str, what: str, error: Exception) -> Check:

@@ -1,7 +1,7 @@
-"""What every node of a cluster has and sees, asked by a small task on each: versions, data, storage, GPUs.
+"""Reports of all nodes of a cluster, from a small task on each: versions, data, storage, GPUs.
 
-Workers read the data and write checkpoints wherever Ray puts them. That one node has an older package, another disk
-under the same path or no credentials is found here, and not after an hour of training.
+Workers read the data and write checkpoints on any node. An older package, another disk under the same path or missing
+credentials on one node are detected here, and not after an hour of training.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from pipelines.storage.filesystem import Storage, StorageError, is_uri, open_sto
 PACKAGES = ("ray", "torch", "mrqm")
 LAYERS = ("mrqm", "pipelines", "tune")
 PATIENCE = 40.0
-"""Seconds in which all nodes together have to answer."""
+"""Seconds to wait for the answers of all nodes."""
 ROOT = Path(mrqm.__file__).parents[1]
 
 
 @dataclass(frozen=True)
 class NodeReport:
-    """What a node says of itself, or, if only `fault` is set, why it says nothing.
+    """Report of a node; only `name` and `fault` are set if it did not answer.
 
     Attributes:
-        name: host and address.
-        node: its id.
-        fault: why there is no report.
-        versions: of Python and `PACKAGES`; `code` is a digest of this project's own files.
-        data: files and bytes of the data that it sees.
-        data_fault: why it cannot read the data.
-        output_fault: why `output` is not the same place for it as for this process.
-        gpu_bytes: memory of each GPU.
+        name: host name and address.
+        node: id of the node in Ray.
+        fault: reason why there is no report; empty if there is one.
+        versions: versions of Python and `PACKAGES`; `code` is a digest of this project's own files.
+        data: number of files and bytes of the data that the node sees.
+        data_fault: reason why the node cannot read the data; empty if it can.
+        output_fault: reason why `output_dir` is not the same folder as for this process; empty if it is.
+        gpu_bytes: memory of each GPU in bytes.
     """
 
     name: str
@@ -59,13 +59,13 @@ class NodeReport:
 
 
 def probe_nodes(config: Config) -> tuple[list[NodeReport], StorageError | None]:
-    """Ask every living node of the cluster that this process has joined.
+    """Collect the reports of all living nodes of the cluster.
 
     Args:
-        config: of the training, with absolute paths.
+        config: training configuration with absolute paths.
 
     Returns:
-        Reports, and why not even this process can write to `output`; then nodes are asked for all else.
+        Reports, and the error if this process cannot write to `output_dir`, which the nodes then do not test.
     """
     try:
         with probe_folder(config) as storage:
@@ -76,13 +76,17 @@ def probe_nodes(config: Config) -> tuple[list[NodeReport], StorageError | None]:
 
 
 def try_output(config: Config) -> str:
-    """Write to `output` and remove that; `StorageError` if it is impossible."""
+    """Check that this process can write to `output_dir`.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
     with probe_folder(config):
-        return f"{config.output_dir}: written by this machine; no other was asked"
+        return f"{config.output_dir}: written by this machine; no other was tested"
 
 
 def _ask(config: Config, folder: str) -> list[NodeReport]:
-    """Reports of all nodes; without a folder of a probe they look for none."""
+    """Collect the reports of all nodes; with an empty `folder` they do not test `output_dir`."""
     task = ray.remote(num_cpus=0, max_retries=0)(inspect_node)
     asked = {}
     for node in (node for node in ray.nodes() if node["Alive"]):
@@ -98,7 +102,7 @@ def _ask(config: Config, folder: str) -> list[NodeReport]:
 
 
 def own_versions() -> dict[str, str]:
-    """Versions of this process."""
+    """Return the versions of this process."""
     digest = hashlib.sha256()
     for path in sorted(path for layer in LAYERS for path in (ROOT / layer).rglob("*.py")):
         digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
@@ -110,13 +114,16 @@ def own_versions() -> dict[str, str]:
 
 
 def inspect_node(config: Config, folder: str, node: str, name: str) -> NodeReport:
-    """What the node sees that this runs on.
+    """Make the report of the node on which this runs.
 
     Args:
-        config: of the training.
-        folder: of the probe, under `output`; empty if there is none.
-        node: its id.
-        name: of the node, for people.
+        config: training configuration.
+        folder: name of the probe's folder in `output_dir`; empty to skip the test of `output_dir`.
+        node: id of the node in Ray.
+        name: name of the node, for display.
+
+    Returns:
+        Report of the node.
     """
     data, data_fault = None, ""
     try:
@@ -136,7 +143,7 @@ def inspect_node(config: Config, folder: str, node: str, name: str) -> NodeRepor
 
 @contextmanager
 def probe_folder(config: Config) -> Iterator[Storage]:
-    """A new folder under `output` with a file in it; it goes when the context ends, and so do folders made for it."""
+    """Provide a new folder in `output_dir` with a file in it; remove it, and its new parents, when the context ends."""
     storage = open_storage(config.output_dir, f".mrqm-plan-{uuid4().hex[:12]}")
     places = [] if is_uri(config.output_dir) else [Path(config.output_dir), *Path(config.output_dir).parents]
     made = [place for place in places if not place.exists()]
@@ -152,11 +159,11 @@ def probe_folder(config: Config) -> Iterator[Storage]:
 
 
 def _answer_probe(config: Config, folder: str, node: str) -> str:
-    """Why a node's `output` is not what the driver's is; empty if it is, and the node's own file is there now."""
+    """Write a node's file into the driver's probe folder; return the reason if it cannot, else an empty text."""
     try:
         storage = open_storage(config.output_dir, folder)
         if storage.read("probe") is None:
-            return "it is another place there"
+            return "it is another folder there"
         storage.write(node, "1")
     except (StorageError, OSError) as error:
         return str(error)
@@ -172,14 +179,14 @@ def _collect(answer: ray.ObjectRef, name: str) -> NodeReport:
 
 
 def _confirm(report: NodeReport, storage: Storage) -> NodeReport:
-    """A report as it stands if this process sees the file that its node wrote."""
+    """Add a fault to a report if this process does not see the file that its node wrote."""
     if report.fault or report.output_fault or storage.read(report.node) is not None:
         return report
-    return replace(report, output_fault="what it wrote there is not seen here")
+    return replace(report, output_fault="its file there is not visible to this machine")
 
 
 def _gpu_bytes() -> tuple[int, ...]:
-    """Memory of each GPU of this machine; nothing where there is no driver."""
+    """Return the memory of each GPU of this machine in bytes; empty without a driver."""
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:

@@ -1,6 +1,6 @@
-"""What would become of a training or a sweep, before anything of it starts: `mrqm plan -c configs/demo.yaml`.
+"""Preflight checks of a training or a sweep: `mrqm plan -c configs/demo.yaml`.
 
-Here the checks of all layers are run, each whatever the others found. Trainings refuse by the same functions.
+The checks of all layers run independently of each other's results. Trainings use the same functions to refuse to start.
 """
 
 from __future__ import annotations
@@ -50,33 +50,36 @@ MARKS: Mapping[Status, str] = {"ok": "[green]ok[/]", "warning": "[yellow]warning
 
 
 class PlanError(UserError):
-    """A plan that cannot be made of what was said."""
+    """Invalid options of a plan."""
 
 
 class Sweep(Protocol):
-    """A sweep that is planned; `tune` has it.
+    """A planned sweep, implemented in `tune`.
 
     Attributes:
-        largest: the configuration of its largest trial.
-        fingerprint: what it is, before its data is read.
+        largest: configuration of its largest trial.
+        fingerprint: identity of the sweep, without the digests of its data.
     """
 
     largest: Config
     fingerprint: Fingerprint
 
     def checks(self, nodes: Sequence[Mapping[str, float]]) -> list[Check]:
-        """Rows about its trials on nodes with these resources."""
+        """Check its trials on nodes with these resources."""
 
 
 def plan(
     read: Callable[[], tuple[Config, Sweep | None]], gpu_bytes: int | None, say: Callable[[str], None]
 ) -> list[Check]:
-    """Look at everything that a training will need.
+    """Check everything that a training needs.
 
     Args:
-        read: gives the configuration and, if one is planned, the sweep.
-        gpu_bytes: memory of a GPU, if that is not to be asked of the nodes.
-        say: is told what is being looked at.
+        read: function that reads the configuration and, if one is planned, the sweep.
+        gpu_bytes: memory of a GPU in bytes; None for that of the nodes.
+        say: callback for the name of the current check.
+
+    Returns:
+        Rows of the plan.
     """
     checks: list[Check] = []
     try:
@@ -99,9 +102,9 @@ def plan(
 
 
 def _check_inputs(config: Config, data: ExitStack) -> tuple[list[Check], dict[str, DetectionDataset]]:
-    """What the training reads, and the data of every split that can be read."""
+    """Check the training's inputs; return the rows, and the data of every readable split."""
     backbone = config.model.backbone
-    checks = [_look("backbone", lambda: check_backbone(config), f"{backbone.name}, weights {backbone.weights}")]
+    checks = [_confirm("backbone", lambda: check_backbone(config), f"{backbone.name}, weights {backbone.weights}")]
     datasets: dict[str, DetectionDataset] = {}
     try:
         data.enter_context(data_cache(config.data))
@@ -115,38 +118,38 @@ def _check_inputs(config: Config, data: ExitStack) -> tuple[list[Check], dict[st
             checks.append(Check.refused(f"data {split}", error))
     if "train" in datasets:
         classes = datasets["train"].classes
-        checks.append(_look("resume", lambda: check_resume(config, classes), f"train.resume={config.train.resume}"))
+        checks.append(_confirm("resume", lambda: check_resume(config, classes), f"train.resume={config.train.resume}"))
     else:
-        checks.append(Check("resume", "warning", "not known without the data", "see the row `data train`"))
+        checks.append(Check("resume", "warning", "unknown without the data", "see the row `data train`"))
     return checks, datasets
 
 
-def _look(name: str, function: Callable[[], None], finding: str) -> Check:
-    def look() -> str:
+def _confirm(name: str, function: Callable[[], None], finding: str) -> Check:
+    def confirm() -> str:
         function()
         return finding
 
-    return check(name, look)
+    return check(name, confirm)
 
 
 def _check_run(config: Config, fingerprint: Fingerprint, with_disk: bool) -> list[Check]:
-    """What is known of the run by that name, and whether its checkpoints have room."""
+    """Check the state of the run, and that its checkpoints have room."""
 
-    def look_for_run() -> str:
+    def find_run() -> str:
         folder = RunFolder(config)
         former = require_same(config, folder, fingerprint)
         if folder.read_summary():
-            return f"{folder.storage.url} is finished: training would only look it up"
-        return f"{folder.storage.url} {'will be continued' if former else 'is new'}"
+            return f"{folder.storage.url} is finished: training would only print its summary"
+        return f"{folder.storage.url} {'will be resumed' if former else 'is new'}"
 
-    def look_for_space() -> str:
+    def measure_space() -> str:
         folder = RunFolder(config)
         missing, size = check_space(config, folder)
         free = folder.storage.free_bytes()
-        room = "a store without a bound" if free is None else f"{naturalsize(free)} are free"
+        room = "a store without a limit" if free is None else f"{naturalsize(free)} are free"
         return f"{missing} checkpoints of {naturalsize(size)}; {room}"
 
-    return [check("run", look_for_run), *([check("disk", look_for_space)] if with_disk else [])]
+    return [check("run", find_run), *([check("disk", measure_space)] if with_disk else [])]
 
 
 def _predict(config: Config, data: DetectionDataset | None) -> tuple[StepMemory, HeaviestBatch] | None:
@@ -175,28 +178,33 @@ def _check_cluster(
     checks += sweep.checks(nodes) if sweep else []
     if predicted := memory.result():
         return [*checks, check_memory(config, *predicted, nodes, reports, gpu_bytes)]
-    return [*checks, Check("memory", "warning", "not known without the data", "see the row `data train`")]
+    return [*checks, Check("memory", "warning", "unknown without the data", "see the row `data train`")]
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes as people say them: `24GB`, `80GiB`, or `24` for GB.
+    """Parse an amount of memory to bytes: `24GB`, `80GiB`, or `24` for GB.
 
     Raises:
-        PlanError: it is none.
+        PlanError: the text is not an amount of memory.
     """
     try:
         return int(TypeAdapter(ByteSize).validate_python(f"{text}GB" if text.strip().isdigit() else text))
     except ValidationError as error:
-        raise PlanError(f"--gpu-memory {text}: not an amount of memory; say it as 24GB or 80GiB") from error
+        raise PlanError(f"--gpu-memory {text}: not an amount of memory; write it like 24GB or 80GiB") from error
 
 
 def failed(checks: Sequence[Check]) -> bool:
-    """Whether a training would be refused or fail."""
+    """Return true if a training would be refused or fail."""
     return any(found.status == "error" for found in checks)
 
 
 def print_checks(checks: Sequence[Check], console: Console) -> None:
-    """All of it as a table, and what it comes to."""
+    """Print the checks as a table, and the verdict.
+
+    Args:
+        checks: rows of the plan.
+        console: terminal or log.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("", "check"):
         table.add_column(column, no_wrap=True)
@@ -212,6 +220,6 @@ def print_checks(checks: Sequence[Check], console: Console) -> None:
 
 
 def to_json(checks: Sequence[Check]) -> str:
-    """All of it for programs: `status`, the worst of all, and `checks`."""
+    """Format the checks as JSON: `status`, the worst of all, and `checks`."""
     worst = max((found.status for found in checks), key=("ok", "warning", "error").index)
     return redact(json.dumps({"status": worst, "checks": [asdict(found) for found in checks]}, indent=2))

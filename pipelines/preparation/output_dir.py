@@ -1,7 +1,7 @@
-"""A folder in which a data set is being prepared, or was: with which settings, how far, and what came of it.
+"""The destination folder of a preparation: settings, progress, data and reports.
 
-prepare.json        the settings
-progress.jsonl      a line for every image that is done, until the whole is
+prepare.json        settings
+progress.jsonl      a line for every completed image; removed at the end
 SPLIT/              annotations.json and images
 report.json, report.md
 """
@@ -28,22 +28,22 @@ _REPORTS = TypeAdapter(dict[str, SplitReport])
 
 
 class PreparationError(UserError):
-    """Settings that do not go together, or a destination that holds something else."""
+    """Contradictory settings, or a destination with other content."""
 
 
 class PrepareSettings(Section):
-    """What is prepared, and how.
+    """Settings of a preparation.
 
     Attributes:
         dataset: format of the source.
-        source: absolute folder that holds the splits, or the URI of one.
-        splits: names; empty takes all.
-        classes: names in label order; None takes the source's own.
-        tiles: side of tiles in px of the scaled images; None writes whole images.
-        overlap: px that neighbouring tiles share.
-        scale: factor by which images are resized.
-        min_area_ratio: objects of which at most this share is visible in a tile become ignored boxes.
-        blackout_ignored: paint ignored regions of tiles black except where an object lies over them.
+        source: absolute folder with the splits, or its URI.
+        splits: names of the splits; empty for all.
+        classes: names in label order; None for the source's own.
+        tiles: side of tiles in px of the scaled images; None for whole images.
+        overlap: overlap of neighbouring tiles in px.
+        scale: scaling factor of the images.
+        min_area_ratio: maximum visible share of an object's area in a tile for which it becomes an ignored box.
+        blackout_ignored: true to paint ignored regions of tiles black, except under objects.
     """
 
     dataset: DataFormat
@@ -58,7 +58,7 @@ class PrepareSettings(Section):
 
 
 def make_settings(**values: Any) -> PrepareSettings:
-    """Checked settings.
+    """Validate settings.
 
     Raises:
         PreparationError: a value is not allowed; the message names it.
@@ -75,10 +75,14 @@ def make_settings(**values: Any) -> PrepareSettings:
 
 
 class Preparation:
-    """The folder of a preparation.
+    """Reads and writes the destination folder of a preparation.
+
+    Args:
+        folder: destination, which need not exist.
+        settings: settings of the preparation.
 
     Raises:
-        PreparationError: the folder holds something else, or a preparation with other settings.
+        PreparationError: the folder has other content, or a preparation with other settings.
     """
 
     def __init__(self, folder: Path, settings: PrepareSettings) -> None:
@@ -87,19 +91,19 @@ class Preparation:
         if (folder / SETTINGS).is_file():
             self._require_same(json.loads((folder / SETTINGS).read_text()))
         elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise PreparationError(f"{folder}: holds something else; name a new or empty folder")
+            raise PreparationError(f"{folder}: has other content; name a new or empty folder")
 
     def finished(self) -> dict[str, SplitReport] | None:
-        """The reports of a finished preparation."""
+        """Read the reports of a finished preparation; None if it is not finished."""
         path = self._folder / REPORT
         return _REPORTS.validate_json(path.read_bytes()) if path.is_file() else None
 
     def begin(self) -> None:
-        """Claim the folder."""
+        """Create the folder and write the settings."""
         write_whole(self._folder / SETTINGS, json.dumps(self._settings, indent=1))
 
     def done(self, jobs: Sequence[ImageJob]) -> Iterator[tuple[int, ImageOutcome]]:
-        """Positions and outcomes of the jobs that are done: noted, their source unchanged, their files there."""
+        """Yield positions and outcomes of completed jobs with an unchanged source and existing files."""
         noted = {entry["image"]: entry for entry in self._read_progress()}
         for position, job in enumerate(jobs):
             entry = noted.get(str(job.path))
@@ -109,7 +113,12 @@ class Preparation:
                 yield position, ImageOutcome(entry["digest"], entry["error"])
 
     def note(self, job: ImageJob, outcome: ImageOutcome) -> None:
-        """Remember that a job is done."""
+        """Record a completed job.
+
+        Args:
+            job: completed job.
+            outcome: digest of the image, or its error.
+        """
         entry = {"image": str(job.path), "stamp": _stamp(job.path), "digest": outcome.digest, "error": outcome.error}
         with (self._folder / PROGRESS).open("a") as file:
             file.write(json.dumps(entry) + "\n")
@@ -134,7 +143,7 @@ class Preparation:
             return
         text = path.read_text()
         whole, _, rest = text.rpartition("\n")
-        if rest:  # the last line was cut off, and the next must not continue it
+        if rest:  # an incomplete last line, which the next line must not continue
             write_whole(path, f"{whole}\n" if whole else "")
         for line in whole.splitlines():
             yield json.loads(line)

@@ -1,9 +1,9 @@
-"""Check a data set and convert it to the one on-disk form: `mrqm prepare visdrone SOURCE DESTINATION`.
+"""Check of a data set and its conversion to the common format: `mrqm prepare visdrone SOURCE DESTINATION`.
 
-Images are decoded, linked and cut by Ray Data, on the cluster at RAY_ADDRESS if there is one. Its nodes then share the
-destination, and the source too unless that is a URI, of which each makes a copy. Every finished image is noted in the
-destination, so the same command continues one that was stopped; a split's `annotations.json` is written last, so that
-an unfinished destination never looks like a data set.
+Images are decoded, linked and tiled by Ray Data, on the cluster at RAY_ADDRESS if there is one. Its nodes must share
+the destination, and also the source unless it is a URI, which each node copies. Every completed image is recorded in
+the destination, so that the same command resumes a stopped one; a split's `annotations.json` is written last, so that
+an unfinished destination is never mistaken for a data set.
 """
 
 from __future__ import annotations
@@ -35,19 +35,27 @@ from pipelines.preparation.output_dir import Preparation, PrepareSettings
 from pipelines.storage.data_cache import keep_copies, local_folders
 
 MOST_BLOCKS = 400
-"""Images are handed out in at most this many parts."""
+"""Maximum number of blocks of images for Ray Data."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """A split that was read, and what is to be done with each of its images."""
+    """A split with a job for each of its images."""
 
     name: str
     annotations: AnnotationSet
     jobs: list[ImageJob]
 
     def finish(self, outcomes: Sequence[ImageOutcome], destination: Path | None) -> SplitReport:
-        """Write the annotations of all images that decode, and describe them."""
+        """Write the annotations of all images that decode, and describe them.
+
+        Args:
+            outcomes: outcome of each job.
+            destination: folder of the prepared data; None to write nothing.
+
+        Returns:
+            Report of the split.
+        """
         readable = [not outcome.error for outcome in outcomes]
         annotations = self.annotations
         records = tuple(record for record, kept in zip(annotations.records, readable, strict=True) if kept)
@@ -65,20 +73,20 @@ def prepare(settings: PrepareSettings, destination: Path | None, console: Consol
     """Check a data set and, given a destination, convert it.
 
     Args:
-        settings: source, format and tiles.
-        destination: a new folder, or one in which the same command was stopped; None only checks.
-        console: console for progress.
+        settings: settings of the preparation.
+        destination: a new folder, or one in which the same command was stopped; None to check only.
+        console: console for the progress.
 
     Returns:
         Reports by split.
 
     Raises:
         DataError: the data cannot be used.
-        PreparationError: the destination holds something else.
+        PreparationError: the destination has other content.
     """
     place = Preparation(destination, settings) if destination is not None else None
     if place is not None and (reports := place.finished()) is not None:
-        console.print(f"{destination} is prepared already")
+        console.print(f"{destination} is already prepared")
         return reports
     with local_folders([str(settings.source)], console.print) as (source,):
         return _prepare(settings, Path(source), destination, place, console)
@@ -127,7 +135,7 @@ def _read_splits(settings: PrepareSettings, source: Path, destination: Path | No
 
 
 def _read_classes(data_format: DataFormat, folders: dict[str, Path]) -> tuple[str, ...]:
-    """Classes of the training split, if it is there: other splits need not show all of them."""
+    """Read the classes of the training split if it exists, since other splits may lack some of them."""
     training = next((folder for name, folder in folders.items() if "train" in name), None)
     return read_own_classes(data_format, training or next(iter(folders.values())))
 
@@ -156,7 +164,7 @@ def _make_jobs(
 def _make_tiles(
     name: str, record: ImageRecord, split: str, settings: PrepareSettings, folder: Path, number: int
 ) -> Iterator[WrittenImage]:
-    """Tiles of one image, numbered from `number` + 1; of training images only those with objects."""
+    """Yield the tiles of one image, numbered from `number` + 1; only those with objects for training images."""
     tile, resize = settings.tiles, partial(scaled_size, scale=settings.scale)
     if tile is None:
         items = whole_items([record], resize)
@@ -175,7 +183,7 @@ def _make_tiles(
 
 
 def _run_jobs(jobs: Sequence[ImageJob], uris: tuple[str, ...], console: Console) -> Iterator[tuple[int, ImageOutcome]]:
-    """Run jobs on Ray Data and yield the position and outcome of each as it ends."""
+    """Run jobs on Ray Data, and yield the position and outcome of each when it ends."""
     if not jobs:
         return
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())

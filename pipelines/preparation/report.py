@@ -1,4 +1,4 @@
-"""The report of a preparation, on the console and as a page."""
+"""The report of a preparation, on the console and in Markdown."""
 
 from __future__ import annotations
 
@@ -12,20 +12,25 @@ from rich.text import Text
 from mrqm.data.analysis.statistics import SplitReport
 
 SHOWN = 5
-"""Repairs and unreadable images that are printed; all of them are in report.json."""
+"""Maximum number of printed repairs and of unreadable images; report.json has all of them."""
 
 Reports = Mapping[str, SplitReport]
 
 
 def print_report(reports: Reports, console: Console) -> None:
-    """Print the splits side by side, then what was found wrong."""
+    """Print the statistics of the splits side by side, then their repairs and unreadable images.
+
+    Args:
+        reports: reports by split.
+        console: terminal or log.
+    """
     for title, rows in _tables(reports).items():
         table = Table(title=title, title_justify="left", box=None, header_style="dim")
         table.add_column("", overflow="fold")
         for name in reports:
             table.add_column(Text(name), justify="right", no_wrap=True)
         for row in rows:
-            table.add_row(*map(Text, row))  # names of classes are whatever their annotators wrote
+            table.add_row(*map(Text, row))  # no markup: class names may contain brackets
         console.print(table, "")
     for name, report in reports.items():
         for fault in _faults(report):
@@ -33,7 +38,15 @@ def print_report(reports: Reports, console: Console) -> None:
 
 
 def to_markdown(settings: Mapping[str, Any], reports: Reports) -> str:
-    """The page."""
+    """Format the settings and the reports in Markdown.
+
+    Args:
+        settings: settings of the preparation by name.
+        reports: reports by split.
+
+    Returns:
+        Content of report.md.
+    """
     lines = ["# Prepared data", "", *(f"- {key}: `{value}`" for key, value in settings.items())]
     head = [" ", *reports]
     for title, rows in _tables(reports).items():
@@ -44,7 +57,7 @@ def to_markdown(settings: Mapping[str, Any], reports: Reports) -> str:
 
 
 def _tables(reports: Reports) -> dict[str, list[list[str]]]:
-    """Rows of the tables by title: a name, then a cell for each split."""
+    """Make the rows of the tables by title: a name, then a cell for each split."""
     first = next(iter(reports.values()))
     edges = list(first.sides)
     bins = {

@@ -105,7 +105,7 @@ def test_the_smallest_gpu_of_the_cluster_counts(tiny_config: TinyConfig) -> None
 
 def test_unknown_gpus_are_asked_for(tiny_config: TinyConfig) -> None:
     found = check_memory(tiny_config("scaling.use_gpu=true"), NEED, BATCH, [], [report("a")], None)
-    assert (found.status, found.remedy) == ("warning", "say --gpu-memory 24GB")
+    assert (found.status, found.remedy) == ("warning", "give --gpu-memory 24GB")
 
 
 def test_workers_of_a_node_share_its_memory(tiny_config: TinyConfig) -> None:

@@ -1,4 +1,4 @@
-"""What a plan says of MLflow stores, and that it leaves nothing there."""
+"""The plan's checks of MLflow stores, which leave nothing behind."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def models(client: MlflowClient) -> set[str]:
 
 
 def litter(client: MlflowClient, experiment: str, artifacts: Path) -> list[object]:
-    """All that is there beside the experiment itself and the registered models of other tests."""
+    """List all content except the experiment itself and the registered models of other tests."""
     there = client.get_experiment(experiment)
     runs = client.search_runs([experiment], run_view_type=ViewType.ALL)
     files = [path for path in artifacts.rglob("*") if path.is_file()]
@@ -45,7 +45,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_new_database_is_not_made(tiny_config: TinyConfig, tmp_path: Path) -> None:
     rows = found(tiny_config(f"tracking.uri=sqlite:///{tmp_path}/new/mlflow.db"))
     assert [row.status for row in rows.values()] == ["ok"]
-    assert "will be made" in rows["mlflow"].finding
+    assert "will be created" in rows["mlflow"].finding
     assert list(tmp_path.iterdir()) == []
 
 
@@ -61,7 +61,7 @@ def test_a_server_is_tried_and_left_as_it_was(tiny_config: TinyConfig, server: M
 
 def test_an_experiment_that_is_not_there_is_not_made(tiny_config: TinyConfig, server: MlflowServer) -> None:
     rows = found(tiny_config(f"tracking.uri={server.uri}", "tracking.experiment=absent"))
-    assert "experiment absent will be made" in rows["mlflow"].finding
+    assert "experiment absent will be created" in rows["mlflow"].finding
     assert MlflowClient(server.uri).get_experiment_by_name("absent") is None
 
 
@@ -69,7 +69,7 @@ def test_a_model_that_is_there_keeps_its_tags(tiny_config: TinyConfig, server: M
     client = MlflowClient(server.uri)
     client.create_registered_model("kept", tags={"a": "b"})
     rows = found(tiny_config(f"tracking.uri={server.uri}", "tracking.registered_model_name=kept"))
-    assert rows["mlflow registry"].finding == "versions of kept may be made"
+    assert rows["mlflow registry"].finding == "versions of kept can be created"
     assert client.get_registered_model("kept").tags == {"a": "b"}
     client.delete_registered_model("kept")
 

@@ -1,4 +1,4 @@
-"""What a node finds, asked without a cluster; with one: test_plan.py, test_two_hosts.py."""
+"""The report of a node, without a cluster; test_plan.py and test_two_hosts.py use one."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_another_disk_under_the_same_path_is_noticed(make: MakeConfig, tmp_path:
     config = make()
     with probe_folder(config):
         elsewhere = make(f"output_dir={tmp_path}/local")
-        assert inspect_node(elsewhere, ".mrqm-plan-0", "node-1", "host").output_fault == "it is another place there"
+        assert inspect_node(elsewhere, ".mrqm-plan-0", "node-1", "host").output_fault == "it is another folder there"
 
 
 def test_data_that_a_node_does_not_have_is_said(make: MakeConfig) -> None:

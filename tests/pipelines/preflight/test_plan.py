@@ -52,7 +52,7 @@ def test_without_the_cluster_all_else_is_looked_at(
     assert {name for name, row in found.items() if row["status"] == "error"} == {"cluster"}
     assert "no Ray cluster answers there" in found["cluster"]["finding"]
     assert found["memory"]["status"] == "ok"
-    assert found["output"]["finding"].endswith("written by this machine; no other was asked")
+    assert found["output"]["finding"].endswith("written by this machine; no other was tested")
     assert not (inside.folder / "runs" / "alone").exists()
 
 

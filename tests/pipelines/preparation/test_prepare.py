@@ -1,4 +1,4 @@
-"""Preparation: what it writes, and that it goes on where it was killed. Images run in this process but for one test."""
+"""Preparation: its output, and its resumption after a kill. Jobs run in this process except in one test."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ...forked_workers import forked_workers
 
 
 class Stopped(Exception):
-    """What stands for a killed process."""
+    """Stand-in for a killed process."""
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_other_settings_are_refused_with_what_differs(source: Path, here: list[P
 
 
 def test_a_folder_with_something_else_is_refused(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(PreparationError, match="holds something else"):
+    with pytest.raises(PreparationError, match="has other content"):
         run(source, source)
 
 
