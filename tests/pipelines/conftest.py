@@ -1,4 +1,4 @@
-"""A Ray session, a folder in which trainings run, and a store with registered models for the tests of the registry."""
+"""Fixtures: a Ray session, a working directory for trainings, and a store with registered models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NUMBERS = itertools.count()
 
 @pytest.fixture(scope="module")
 def ray_here() -> Iterator[None]:
-    """A Ray session in which the tests of a file run what they would start one for each."""
+    """A Ray session shared by the tests of a file."""
     with forked_workers(), pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         with ray_session():
@@ -44,7 +44,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
 
 @pytest.fixture
 def mortal_server(server: MlflowServer) -> Iterator[MlflowServer]:
-    """The same for a test that stops it: the next one finds it running, also if this one fails."""
+    """The server for a test that stops it; it is restarted for the next test."""
     yield server
     if not server.runs:
         server.start()
@@ -68,7 +68,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_config: TinyConfig)
 
 @pytest.fixture
 def inside(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> Workplace:
-    """The workplace as this process's folder, without clusters or stores of somebody else."""
+    """The workplace as the working directory, without a cluster or store from the environment."""
     monkeypatch.chdir(workplace.folder)
     for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
@@ -85,7 +85,7 @@ def spotter_checkpoint(tiny_config: TinyConfig, make_model: Any, tmp_path_factor
 
 @pytest.fixture(scope="session")
 def registry_store(spotter_checkpoint: Path, tiny_config: TinyConfig, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A database with the model `spotter`, which has one version."""
+    """URI of a database with the model `spotter`, which has one version."""
     folder = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
@@ -95,7 +95,7 @@ def registry_store(spotter_checkpoint: Path, tiny_config: TinyConfig, tmp_path_f
 
 @pytest.fixture
 def away_from_the_run(registry_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands run in a folder that holds nothing of the run."""
+    """Working directory without any file of the run."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", registry_store)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.chdir(tmp_path)
@@ -103,13 +103,13 @@ def away_from_the_run(registry_store: str, tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.fixture
 def client(registry_store: str) -> MlflowClient:
-    mlflow.set_tracking_uri(registry_store)  # which resolves what a version is made of, whatever a test used before
+    mlflow.set_tracking_uri(registry_store)  # MLflow resolves a version's source there; another test may have set it
     return MlflowClient(registry_store)
 
 
 @pytest.fixture
 def add_version(client: MlflowClient) -> AddVersion:
-    """Register the checkpoint again, in a model of the test's own, with other tags; returns NAME/VERSION."""
+    """Function that registers the checkpoint again, in the test's own model, with other tags; returns NAME/VERSION."""
     name = f"model-{next(NUMBERS)}"
     client.create_registered_model(name)
     original = client.get_model_version("spotter", "1")
@@ -125,7 +125,7 @@ def add_version(client: MlflowClient) -> AddVersion:
 
 @pytest.fixture
 def model_files(registry_store: str, tmp_path: Path) -> Path:
-    """The files of `spotter`, to change."""
+    """Copy of the files of `spotter`, for changes."""
     mlflow.set_tracking_uri(registry_store)
     path = mlflow.artifacts.download_artifacts(artifact_uri="models:/spotter/1", dst_path=str(tmp_path / "files"))
     return Path(path)

@@ -1,4 +1,4 @@
-"""Processes that tests start."""
+"""Child processes of tests."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ WORKER = re.compile("RayTrainWorker")
 
 
 def running(name: re.Pattern[str]) -> list[int]:
-    """The processes that this one started, itself or through others, and that have such a name."""
+    """List the ids of this process's descendants with a matching command line."""
     found = []
     for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):  # processes end while they are looked at
+        with contextlib.suppress(psutil.NoSuchProcess):  # processes may end meanwhile
             if name.search(" ".join(process.cmdline())):
                 found.append(process.pid)
     return found
 
 
 def worker() -> int:
-    """The process of a training worker."""
+    """Return the process id of a training worker."""
     found = running(WORKER)
     assert found, "no worker"
     return found[0]

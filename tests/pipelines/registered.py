@@ -20,7 +20,7 @@ METRICS = {"coco/AP": 0.31, "coco/AP50": 0.52, "coco/AP_large": float("nan"), "c
 
 
 def registry(*words: str) -> tuple[int, str]:
-    """Exit code and output of `mrqm registry …`."""
+    """Run `mrqm registry …` in this process; return exit code and output."""
     result = CliRunner().invoke(app, ["registry", *words])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -41,7 +41,7 @@ def refuse(*words: str) -> str:
 
 
 def register_run(config: Config, checkpoint: Path, model: str = "spotter") -> str:
-    """What the end of a training does: a version of the model; returns the id of the MLflow run."""
+    """Register a version of the model, as the end of a training does; return the id of the MLflow run."""
     folder = RunFolder(config)
     folder.path.mkdir(parents=True)
     with Tracker(config, folder) as tracker:
@@ -50,7 +50,7 @@ def register_run(config: Config, checkpoint: Path, model: str = "spotter") -> st
 
 
 def free_port() -> int:
-    """A port that nobody listens at, nor gets who asks the system for any, as Ray does all the time."""
+    """Choose a free port outside the ephemeral range, from which Ray takes ports all the time."""
     while True:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", 20_000 + secrets.randbelow(12_000)))

@@ -1,4 +1,4 @@
-"""What a process imports before it works, which every command and every worker waits for."""
+"""The imports of commands and workers, which delay each of them."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What keeps Ray from starting, or this process out of a cluster, in one sentence that says what to do."""
+"""Errors that prevent Ray from starting or joining a cluster, each with one sentence and a remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Ray's trainer waits for; how it ends at Ctrl-C is seen in `test_survival` and `test_nodes`."""
+"""The adapter of Ray's trainer; `test_survival` and `test_nodes` test its end at Ctrl-C."""
 
 import pytest
 from ray.train import ScalingConfig

@@ -1,4 +1,4 @@
-"""Debian's Chromium without a screen, and what people do in it."""
+"""Debian's headless Chromium, and the actions of a user in it."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1600,4000",
 )  # fmt: skip
 PATIENCE = 120.0
-"""Seconds until something has to be there, on a machine that is busy."""
+"""Seconds to wait for an element, on a busy machine."""
 
 
 def find_browser() -> tuple[str, str] | None:
-    """Chromium and the driver of the same version."""
+    """Find the programs of Chromium and its driver; None if one is missing."""
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
     return (browser, driver) if browser and driver else None
 
 
 @contextmanager
 def open_browser(programs: tuple[str, str], profile: Path) -> Iterator[Browser]:
-    """A window that nobody has used before."""
+    """Open a window with a new profile."""
     options = webdriver.ChromeOptions()
     options.binary_location = programs[0]
     for flag in (*FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(programs[1]))
-    driver.set_script_timeout(2 * PATIENCE)  # while a page draws all its charts no script gets its turn
+    driver.set_script_timeout(2 * PATIENCE)  # no script runs while a page draws all its charts
     try:
         yield Browser(driver)
     finally:
@@ -51,11 +51,11 @@ def open_browser(programs: tuple[str, str], profile: Path) -> Iterator[Browser]:
 
 
 class Browser:
-    """Finds things on a page by what can be read there, and waits until they are there."""
+    """Finds elements of a page by their text, and waits for them."""
 
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
-        # A page is drawn again and again while it loads, and what is found may be gone when it is used.
+        # A page is drawn repeatedly while it loads, and a found element may be gone when it is used.
         passing = (NoSuchElementException, StaleElementReferenceException, ElementNotInteractableException,
                    ElementClickInterceptedException)  # fmt: skip
         self._wait = WebDriverWait(driver, PATIENCE, ignored_exceptions=passing)
@@ -64,22 +64,24 @@ class Browser:
         self.driver.get(url)
 
     def click(self, text: str) -> None:
-        """Click what is called so."""
+        """Click the element with a text."""
         place = (By.XPATH, f"//*[normalize-space(text())='{text}']")
-        self._until(lambda: self.driver.find_element(*place).click() or True, f"nothing to click is called {text!r}")
+        self._until(
+            lambda: self.driver.find_element(*place).click() or True, f"no element to click has the text {text!r}"
+        )
 
     def see(self, *texts: str) -> None:
-        """Wait for texts, which may be parts of longer ones."""
+        """Wait until the page contains some texts."""
         for text in texts:
-            self._until(lambda text=text: text in self.text, f"{text!r} cannot be read")
+            self._until(lambda text=text: text in self.text, f"{text!r} is missing")
 
     def until(self, expression: str, what: str) -> Any:
-        """Wait until JavaScript has a value that is not empty, and return it."""
+        """Wait until a JavaScript expression has a non-empty value, and return it."""
         return self._until(lambda: self.driver.execute_script(f"return {expression}"), f"no {what}")
 
     @property
     def text(self) -> str:
-        """What can be read on the page."""
+        """Text of the page."""
         return self.driver.find_element(By.TAG_NAME, "body").text
 
     def _until(self, happened: Callable[[], T], otherwise: str) -> T:

@@ -1,4 +1,4 @@
-"""A plain `mlflow server`, which alone knows where its database and its artifacts are."""
+"""A plain `mlflow server` with its own database and artifacts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class MlflowServer:
     """A server on loopback that can be stopped and started again, at the same address and with the same data.
 
     Args:
-        folder: for its artifacts and its log.
+        folder: folder for its artifacts and its log.
         store: URI of its database.
     """
 
@@ -49,7 +49,7 @@ class MlflowServer:
         return self._process is not None
 
     def stop(self) -> None:
-        """At once, as a crash would."""
+        """Kill the server, as in a crash."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)  # with the workers it started
             self._process.join()
@@ -67,7 +67,7 @@ class MlflowServer:
 
 
 def _mlflow(words: list[str], folder: Path, log: Path) -> None:
-    """What the process of `mlflow WORDS` does."""
+    """Run `mlflow WORDS` in this process."""
     os.setsid()
     become_command(folder, log, log, foreign=("MLFLOW_",), environment=SETTINGS)
 
@@ -79,7 +79,7 @@ def _mlflow(words: list[str], folder: Path, log: Path) -> None:
 
 
 def _serve_here(command: list[str], *, extra_env: dict[str, str], **_: object) -> None:
-    """The program that `mlflow server` starts, in this process: as another one it would import all of MLflow anew."""
+    """Run the program of `mlflow server` in this process, since a new one would import all of MLflow again."""
     os.environ.update(extra_env)
     _, _, module, *arguments = command  # python -m uvicorn …
     sys.argv = [module, *arguments]
@@ -88,7 +88,7 @@ def _serve_here(command: list[str], *, extra_env: dict[str, str], **_: object) -
 
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[MlflowServer]:
-    """A server that keeps all it has in a folder."""
+    """Run a server with all its files in a folder."""
     server = MlflowServer(folder, f"sqlite:///{folder}/server.db")
     try:
         server.start()

@@ -1,4 +1,4 @@
-"""A PostgreSQL server on loopback with a data folder of its own, from the programs that the system has."""
+"""A PostgreSQL server on loopback with its own data folder, from the system's programs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import pytest
 from ..registered import free_port
 
 SERVICE_ACCOUNT = "postgres"
-"""Who runs the server where root runs the tests: PostgreSQL refuses root."""
+"""Account that runs the server if root runs the tests, since PostgreSQL refuses root."""
 
 
 def find_programs() -> Path | None:
-    """The newest folder with PostgreSQL's programs, which Debian has outside of PATH, and somebody may run."""
+    """Find the newest folder with PostgreSQL's programs, which Debian has outside of PATH; None if unusable."""
     if os.geteuid() == 0 and all(entry.pw_name != SERVICE_ACCOUNT for entry in pwd.getpwall()):
         return None
     found = [Path(path).parent for path in [shutil.which("initdb")] if path]
@@ -35,7 +35,7 @@ class PostgresServer:
         programs: folder with `initdb`, `postgres` and `pg_isready`.
 
     Attributes:
-        uri: of the database.
+        uri: URI of the database.
     """
 
     def __init__(self, programs: Path) -> None:

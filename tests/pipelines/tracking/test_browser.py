@@ -102,7 +102,7 @@ def store(
 
 
 def _move(finished: Finished, uri: str, patch: pytest.MonkeyPatch) -> str:
-    """What continuing a run with another store does; returns the run's id there."""
+    """Resume a run with another store; return the run's id there."""
     config, summary = finished.config, finished.summary
     patch.setenv("MLFLOW_TRACKING_URI", uri)
     with Display(Console(file=io.StringIO()), []) as display:

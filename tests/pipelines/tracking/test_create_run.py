@@ -1,4 +1,4 @@
-"""What a run says of itself before it trains, in a real SQLite store."""
+"""The content of a new MLflow run before training, in a real SQLite store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which data a run says it used."""
+"""The data sets of a run in MLflow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipelines.tracking.event_log import DatasetUsed
 
 
 class Notes:
-    """What `Tracker` does with data, without a store."""
+    """Stand-in for `Tracker` that records data sets, without a store."""
 
     def __init__(self) -> None:
         self.used = list[DatasetUsed]()

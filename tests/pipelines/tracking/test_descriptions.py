@@ -1,4 +1,4 @@
-"""What MLflow's pages say about runs and versions."""
+"""The descriptions of runs and versions on MLflow's pages."""
 
 from pipelines.registry.descriptions import describe_version
 

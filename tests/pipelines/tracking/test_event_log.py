@@ -1,4 +1,4 @@
-"""What is written is read again, whatever happened in between."""
+"""The journal: written entries are read again, also after kills and full disks."""
 
 import logging
 import resource

@@ -1,4 +1,4 @@
-"""What stands where an MLflow store should be, and the sentence that it gets."""
+"""Usable and unusable MLflow stores, and the message for each."""
 
 from __future__ import annotations
 
