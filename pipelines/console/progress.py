@@ -13,7 +13,7 @@ from pipelines.console.format import SECONDS_BETWEEN_LINES, duration
 
 
 class ImageProgress:
-    """Counts images on a console.
+    """Progress of images on a console.
 
     Args:
         console: terminal or log.

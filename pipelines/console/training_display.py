@@ -23,7 +23,7 @@ BAR = 10
 
 
 class Display:
-    """Shows a run and this process's warnings on a console while its context is open.
+    """Display of a run, and of this process's warnings, on a console while its context is open.
 
     Args:
         console: terminal or log.

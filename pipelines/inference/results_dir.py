@@ -50,7 +50,7 @@ class Result:
 
 
 class PredictionFolder:
-    """Reads and writes the results of one prediction.
+    """Folder with the results of one prediction.
 
     Args:
         path: folder to create or continue.

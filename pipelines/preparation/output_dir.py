@@ -75,7 +75,7 @@ def make_settings(**values: Any) -> PrepareSettings:
 
 
 class Preparation:
-    """Reads and writes the destination folder of a preparation.
+    """Destination folder of a preparation.
 
     Args:
         folder: destination, which need not exist.

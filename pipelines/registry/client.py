@@ -62,7 +62,7 @@ def open_registry(settings: TrackingConfig | None = None) -> Iterator[Registry]:
 
 
 class Registry:
-    """Reads the models of a store.
+    """Registered models of a store.
 
     Attributes:
         client: MLflow client.

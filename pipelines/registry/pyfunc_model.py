@@ -44,7 +44,7 @@ class RefusedImageError(MlflowException):
 
 
 class DetectorModel(PythonModel):
-    """Finds objects in images of any size."""
+    """Detector of objects in images of any size, as an MLflow model."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Load the checkpoint, onto the GPU if there is one."""

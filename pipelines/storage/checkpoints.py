@@ -48,7 +48,7 @@ def ends_epoch(name: str) -> bool:
 
 
 class CheckpointStore:
-    """Writes, lists and removes the checkpoints of one run.
+    """Checkpoints of one run, to write, list and remove.
 
     Args:
         storage: the run's folder.

@@ -29,7 +29,7 @@ class StorageError(UserError):
 
 
 class Storage:
-    """Reads and writes files of one folder; made by `open_storage`.
+    """Folder on any file system; made by `open_storage`.
 
     Attributes:
         url: location of the folder, for display.

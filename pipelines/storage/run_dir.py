@@ -40,7 +40,7 @@ class RunError(UserError):
 
 
 class RunFolder:
-    """Reads and writes the folder of one run, `output_dir`/`name`.
+    """Folder of one run, `output_dir`/`name`.
 
     Attributes:
         storage: storage of the run.

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class Uploader:
-    """Sends the entries of a journal, earlier ones included, until it is closed.
+    """Thread that sends the entries of a journal, earlier ones included, until it is closed.
 
     Args:
         journal: journal of the run.

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class CheckpointWriter:
-    """Writes checkpoints and scores to a store in a thread, in order.
+    """Asynchronous writer of checkpoints and scores, in order, in a thread.
 
     A failed write is logged and does not end the training, since an older checkpoint exists and the next one may
     succeed. Only the last one must be written, and is retried. Scores are kept in memory until they can be written.

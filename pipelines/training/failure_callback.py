@@ -18,7 +18,7 @@ from pipelines.storage.filesystem import StorageError, open_storage
 
 
 class FailureCallback(UserCallback):
-    """Reports failures of workers to the driver, and ends the training if a restart is useless.
+    """Callback that reports failures of workers to the driver, and ends the training if a restart is useless.
 
     Ray Train itself restarts workers after any error, a fixed number of times in the whole run.
 

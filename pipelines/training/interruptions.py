@@ -48,7 +48,7 @@ class _Open:
 
 
 class Interruptions:
-    """Counts the interruptions of a run and the seconds lost, over all commands that resumed it.
+    """Interruptions of a run and the seconds lost, over all commands that resumed it.
 
     Args:
         storage: storage of the run.

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MessageHandler:
-    """Handles the messages of the workers of one training.
+    """Handler of the messages from the workers of one training.
 
     Attributes:
         folder: folder of the run, for pictures.

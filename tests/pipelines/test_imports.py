@@ -11,7 +11,7 @@ def said_by(code: str) -> str:
 
 
 def test_ray_trains_controller_need_not_import_the_model() -> None:
-    """No worker starts before it has imported what its callback and its backend are made of."""
+    """The controller imports its callback and backend before any worker starts."""
     made_of = "import sys, pipelines.training.failure_callback, pipelines.compute.torch_backend"
     assert said_by(f"{made_of}; print({{'torchvision', 'timm', 'mlflow'}} & {{*sys.modules}})") == "set()\n"
 

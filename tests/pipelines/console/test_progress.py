@@ -11,7 +11,7 @@ from pipelines.console.progress import ImageProgress
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, which a test sets."""
+    """Clock that a test sets."""
     time = [0.0]
     monkeypatch.setattr(image_progress.time, "monotonic", lambda: time[0])
     return time

@@ -68,7 +68,7 @@ def perfect(record: ImageRecord) -> ImageDetections:
 
 
 def write_results(kind: str, root: Path) -> Path:
-    """Perfect predictions in one of the three forms."""
+    """Write perfect predictions in one of the three formats."""
     records = read_visdrone(root / "val", CLASSES).records
     path = root / "found"
     if kind == "coco":
@@ -345,7 +345,7 @@ def test_classes_without_a_find_are_left_out_under_misses_and_counted(root: Path
 
 @pytest.fixture
 def own_store(registry_store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A copy of the store with the model `spotter`, which only settings name."""
+    """Copy of the store with the model `spotter`, named only in the settings."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "store").mkdir()
     shutil.copy(registry_store.removeprefix("sqlite:///"), tmp_path / "store" / "mlflow.db")

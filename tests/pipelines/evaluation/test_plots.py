@@ -1,4 +1,4 @@
-"""Pictures are drawn, also where classes or sizes have no objects."""
+"""Plots of an evaluation, also with classes or sizes without objects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipelines.evaluation.plots import plot_errors, plot_precision_recall, plot_
 
 
 def ink(path: Path) -> int:
-    """Px that are not white."""
+    """Count the pixels that are not white."""
     with Image.open(path) as picture:
         assert picture.format == "PNG"
         return int((np.asarray(picture.convert("L")) < 250).sum())

@@ -27,7 +27,7 @@ NAMES = ("boat", "buoy", "kite")
 
 
 class Data:
-    """A COCO data set of four images, and results for it that are nearly right, with differing scores."""
+    """COCO data set of four images, with nearly correct results of different scores."""
 
     def __init__(self, root: Path, image_ids: Sequence[Any] = (1, 2, 3, 4), category_ids: Sequence[Any] = (1, 2, 3)):
         rng = np.random.default_rng(0)
@@ -50,7 +50,7 @@ class Data:
         self.content = {"images": images, "annotations": annotations, "categories": categories}
 
     def write(self, results: Sequence[Mapping[str, Any]] | None = None, *, images: bool = True) -> Path:
-        """The files on disk; returns that of the results."""
+        """Write the files; return the path of the results."""
         for split in ("train", "val"):
             (self.root / split).mkdir(parents=True, exist_ok=True)
             (self.root / split / "annotations.json").write_text(json.dumps(self.content))
@@ -215,7 +215,7 @@ def test_results_without_any_detection_say_so(data: Data) -> None:
 
 
 def official_ap(root: Path, texts: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, float]:
-    """AP and AR@k of one class without ignored regions, row by row as the toolkit's calcAccuracy computes them."""
+    """Compute AP and AR@k of one class without ignored regions, row by row as the toolkit's calcAccuracy does."""
     recall, areas = {}, []
     for limit in (1, 10, 100, 500):
         recalls = []

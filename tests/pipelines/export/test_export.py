@@ -51,7 +51,7 @@ def refuse(*words: str) -> str:
 
 @pytest.fixture(scope="module")
 def checkpoint(tiny_config: Any, make_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a model that looks through windows and suppresses, among queries and detections."""
+    """Checkpoint of a model with tiled inference and NMS of queries and detections."""
     config = tiny_config(
         "data.classes=[a, b, c]", f"data.tile={{size: {SIDE}, overlap: 16}}", "model.query_nms_iou=0.6",
         "evaluation.nms_iou=0.5", "data.root=nowhere",
@@ -64,7 +64,7 @@ def checkpoint(tiny_config: Any, make_model: Any, tmp_path_factory: pytest.TempP
 
 @pytest.fixture(scope="module")
 def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The file, and what the command said."""
+    """Exported file, and the output of the command."""
     out = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
     code, output = run(str(checkpoint), str(out))
     assert code == 0, output
@@ -83,7 +83,7 @@ def detector(checkpoint: Path) -> Detector:
 
 @pytest.fixture(scope="module")
 def windows() -> list[Tensor]:
-    """Of scenes that the command did not look at; the last two are smaller than a batch."""
+    """Windows of scenes that the command did not use; the last two are smaller than a batch."""
     scenes = [torch.from_numpy(make_scene((96, 96), (7, number)).image).permute(2, 0, 1) for number in range(4)]
     return [*(scene[:, :SIDE, :SIDE] for scene in scenes), scenes[0][:, :40, :SIDE], scenes[1][:, :33, :50]]
 
@@ -202,7 +202,7 @@ def test_suppression_in_onnx_is_that_of_pytorch(tmp_path: Path) -> None:
 
 
 def found(*rows: tuple[float, float, int]) -> dict[str, Tensor]:
-    """Detections of (left, score, label), boxes of 10 px."""
+    """Make detections from (left, score, label), with boxes of 10 px."""
     left = torch.tensor([row[0] for row in rows])
     zeros = torch.zeros_like(left)
     boxes = torch.stack([left, zeros, left + 10, zeros + 10], -1)
@@ -260,7 +260,7 @@ def test_a_file_that_is_not_the_model_is_not_written(
 
 @pytest.fixture
 def unwritten(tmp_path: Path) -> Iterator[str]:
-    """A name for a file that is never made."""
+    """Path of a file that is never written."""
     yield str(tmp_path / "out.onnx")
     assert not list(tmp_path.glob("*.onnx"))
 

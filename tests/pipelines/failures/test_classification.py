@@ -55,7 +55,7 @@ FINAL = [
 
 
 def wrappings(error: Exception) -> list[Exception]:
-    """The error as Ray, Ray Tune and Ray Train hand it on."""
+    """Wrap an error as Ray, Ray Tune and Ray Train do."""
     task = RayTaskError("train", f"Traceback …\n{error}", error)
     by_worker = WorkerFailure(error, None, "Traceback …")
     return [error, task, task.as_instanceof_cause(), by_worker, WorkerGroupError("failed", {1: by_worker})]
@@ -83,7 +83,7 @@ def test_of_several_workers_the_one_that_explains_the_others_is_told() -> None:
 
 
 class Broken(Dataset[int]):
-    """Its items cannot be read, each for the same reason."""
+    """Data set whose items all raise the same error."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error

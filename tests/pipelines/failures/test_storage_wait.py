@@ -14,7 +14,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device", "x")
 
 
 class Disk:
-    """Is full for so many writes."""
+    """Disk that is full for a number of writes."""
 
     def __init__(self, full: int, error: OSError = FULL) -> None:
         self.full, self.error, self.written = full, error, 0

@@ -25,7 +25,7 @@ RETRIES = FailurePolicy().max_failures
 
 
 class Tape(MessageQueue):
-    """A line that remembers instead of sending."""
+    """Message queue that records instead of sending."""
 
     def __init__(self) -> None:
         self.sent: list[Any] = []
@@ -41,7 +41,7 @@ def tape() -> Tape:
 
 @pytest.fixture
 def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds that the callback would have slept."""
+    """Delays of the callback in seconds, without sleeping."""
     seconds: list[float] = []
     monkeypatch.setattr(failure_callback.time, "sleep", lambda delay: seconds.append(delay) if delay else None)
     return seconds
@@ -128,7 +128,7 @@ def test_preempted_nodes_are_never_counted(callback: FailureCallback, tape: Tape
 def test_a_store_that_is_away_is_waited_for_longer_each_time_and_not_for_ever(
     callback: FailureCallback, tape: Tape, waited: list[float]
 ) -> None:
-    """The same error at the same step, again and again: that is how a store is away."""
+    """An unreachable store raises the same error at the same step repeatedly."""
     away = failure(OSError(5, "Input/output error", "/mnt/data/7.jpg"))
     with pytest.raises(StorageError, match=r"waited 10 minutes for storage since the beginning.*Input/output error"):
         for _ in range(1000):

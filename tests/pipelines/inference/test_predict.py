@@ -66,7 +66,7 @@ def run(checkpoint: Path, flight: Path, tmp_path: Path) -> Predict:
 
 
 def records(out: Path) -> list[ImageRecord]:
-    """The listed images, as the readers of result files want them."""
+    """Read the listed images as records for the readers of result files."""
     nothing = make_ground_truth(np.zeros((0, 4)), np.zeros(0, np.int64))
     return [
         ImageRecord(Path(f"{image['name']}.x"), image["id"], (image["height"], image["width"]), nothing)

@@ -44,7 +44,7 @@ def contents(folder: Path) -> set[str]:
 def test_without_the_cluster_all_else_is_looked_at(
     plan: Plan, inside: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Comes first: later tests run in a Ray session that this process has joined, whatever RAY_ADDRESS says."""
+    """First test: later ones run in a Ray session that this process has joined, whatever RAY_ADDRESS is."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free.getsockname()[1]}")

@@ -53,7 +53,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Run jobs in this process; returns the images that were worked on."""
+    """Run jobs in this process; return the processed images."""
     worked: list[Path] = []
 
     def run(jobs: Sequence[ImageJob], uris: tuple[str, ...], console: Console) -> Iterator[tuple[int, ImageOutcome]]:

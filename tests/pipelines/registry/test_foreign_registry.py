@@ -45,7 +45,7 @@ TAGS = {
 
 @pytest.fixture(scope="module")
 def strangers_database(registry_store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the store with `spotter`, full of what others left there."""
+    """Copy of the store with `spotter`, with unusual entries of other programs."""
     path = tmp_path_factory.mktemp("strangers") / "mlflow.db"
     shutil.copy(registry_store.removeprefix("sqlite:///"), path)
     client = MlflowClient(f"sqlite:///{path}")

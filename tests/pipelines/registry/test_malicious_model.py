@@ -23,7 +23,7 @@ def trap(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def malicious(model_files: Path, add_version: Callable[..., str], trap: Path) -> str:
-    """A version whose every Python file springs the trap."""
+    """Version in which every Python file writes the trap's file."""
     files = list(model_files.rglob("*.py"))
     assert files
     for file in files:
@@ -48,6 +48,6 @@ def test_no_code_of_a_model_is_executed(words: list[str], malicious: str, trap: 
 
 
 def test_the_gate_loads_the_model_as_mlflow_does(malicious: str, trap: Path) -> None:
-    """So that it is this file which would tell if the commands above did."""
+    """Proof that the trap works: it would detect the commands above executing the code."""
     CliRunner().invoke(app, ["registry", "promote", malicious])
     assert trap.exists()

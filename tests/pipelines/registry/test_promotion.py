@@ -16,12 +16,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("away_from_the_run")]
 
 @pytest.fixture
 def every_model_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trying a model takes seconds."""
+    """Skip the smoke test, which takes seconds."""
     monkeypatch.setattr("pipelines.registry.promotion.try_model", lambda *_: None)
 
 
 def holder(client: MlflowClient, version: str, alias: str = "champion") -> str:
-    """The number of the version of the same model that has the alias."""
+    """Return the number of the version of the same model that has the alias."""
     return str(client.get_model_version_by_alias(version.partition("/")[0], alias).version)
 
 

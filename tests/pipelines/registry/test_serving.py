@@ -38,7 +38,7 @@ MODEL = "models:/spotter@champion"
 
 @pytest.fixture(scope="module")
 def store(tiny_config: Callable[..., Config], make_model: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A database with a champion that looks through windows."""
+    """Database with a champion that uses tiled inference."""
     folder = tmp_path_factory.mktemp("store")
     config = tiny_config("data.classes=[a, b, c]", "data.tile={size: 64, overlap: 16}", "data.scale=0.5")
     save_checkpoint(folder / "checkpoint", make_model(config).state_dict(), {}, config, {})
@@ -59,7 +59,7 @@ def model_folder(store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Larger than a window, and a JPEG."""
+    """JPEG that is larger than a window."""
     path = tmp_path_factory.mktemp("photo") / "photo.jpg"
     cells = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
     Image.fromarray(cells).resize((320, 240), Image.Resampling.BICUBIC).save(path)
@@ -117,7 +117,7 @@ def predicted(store: str, image: Path, out: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def assert_same(answer: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """An answer's detections are those of COCO results."""
+    """Compare an answer's detections with COCO results."""
     assert len(answer["boxes"]) == len(rows) > 0
     boxes = np.array(answer["boxes"])
     xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
@@ -210,7 +210,7 @@ def test_the_model_holds_no_pickle(model_folder: Path) -> None:
 
 
 def closure(requirements: Path) -> set[str]:
-    """Names of the distributions that installing requirements would bring; every version is exact and here."""
+    """List the distributions that requirements install; check that every version is exact and installed."""
     waiting = [Requirement(line) for line in requirements.read_text().split()]
     assert all(str(requirement.specifier).startswith("==") for requirement in waiting)
     found: dict[str, set[str]] = {}

@@ -51,7 +51,7 @@ def open_browser(programs: tuple[str, str], profile: Path) -> Iterator[Browser]:
 
 
 class Browser:
-    """Finds elements of a page by their text, and waits for them."""
+    """Browser that finds elements of a page by their text, and waits for them."""
 
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver

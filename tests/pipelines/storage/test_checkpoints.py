@@ -181,7 +181,7 @@ def test_the_last_checkpoint_and_its_scores_are_written_as_soon_as_there_is_room
 
 
 def test_scores_that_could_not_be_written_come_with_the_next(tmp_path: Path, snapshot: Snapshot) -> None:
-    """Without them the best checkpoint would be taken for one that was not evaluated."""
+    """Without them the best checkpoint would count as not evaluated."""
     store = CheckpointStore(open_storage(str(tmp_path), "demo"), keep=1)
     writer = CheckpointWriter(store, lambda name: None)
     writer.write("epoch_0001", lambda: snapshot)
@@ -214,7 +214,7 @@ def test_what_cannot_be_removed_costs_no_checkpoint(
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, snapshot: Snapshot) -> None:
-    """A pipe that nobody reads yet holds the writing for as long as the test wants."""
+    """A pipe without a reader blocks the writing for as long as the test needs."""
     store = CheckpointStore(open_storage(str(tmp_path), "demo"), keep=1)
     store.write("epoch_0001", snapshot)
     pipe = tmp_path / "demo" / "epoch_0001" / ".metrics.json.part"

@@ -19,7 +19,7 @@ MakeConfig = Callable[..., Config]
 
 @pytest.fixture
 def make(tiny_config: TinyConfig, tmp_path_factory: pytest.TempPathFactory) -> MakeConfig:
-    """A configuration of data at a URI."""
+    """Make a configuration of data at a URI."""
     copies = tmp_path_factory.mktemp("copies")
 
     def build(source: Path, *overrides: str) -> Config:

@@ -31,7 +31,7 @@ TinyConfig = Callable[..., Config]
 
 @pytest.fixture
 def make(tiny_config: TinyConfig, tmp_path: Path, backbone_weights: Path) -> TinyConfig:
-    """A run on data and weights of its own."""
+    """Make the configuration of a run with its own data and weights."""
     write_scenes(tmp_path / "data", train=8, val=3, size=(96, 96))
     shutil.copy(backbone_weights, tmp_path / "weights.safetensors")
     classes = f"data.classes=[{','.join(SCENE_CLASSES)}]"
@@ -58,12 +58,12 @@ def refusal(config: Config) -> str:
 
 
 def annotations(split: str, folder: Path) -> Path:
-    """Of the image with most objects."""
+    """Find the annotations of the image with most objects."""
     return max(sorted((folder / "data" / split / "annotations").iterdir()), key=lambda path: path.stat().st_size)
 
 
 def image(split: str, folder: Path) -> Path:
-    """The same image."""
+    """Find the image with most objects."""
     return next((folder / "data" / split / "images").glob(f"{annotations(split, folder).stem}.*"))
 
 
@@ -144,7 +144,7 @@ def test_another_protocol_is_refused(make: TinyConfig) -> None:
 
 
 def altered(value: Any) -> Any:
-    """Another value in the place of one."""
+    """Return a different value."""
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
@@ -156,7 +156,7 @@ KEYS = flatten(Config().model_dump(mode="json", exclude={"name", "output_dir", "
 
 
 def kept(config: Config, change: Callable[[dict[str, Any], str], None], key: str) -> Fingerprint:
-    """A fingerprint whose settings were changed at a key."""
+    """Make a fingerprint with a changed setting."""
     settings = config.model_dump(mode="json")
     *sections, leaf = key.split(".")
     place = settings

@@ -147,7 +147,7 @@ def test_uris_stay_uris(tiny_config: TinyConfig) -> None:
 
 
 def test_a_run_in_a_store_is_claimed_by_one_at_a_time(tiny_config: TinyConfig, tmp_path: Path) -> None:
-    """As object stores are reached: through fsspec, without locks of their own."""
+    """Through fsspec, as object stores, which have no locks."""
     config = tiny_config(f"output_dir=local://{tmp_path}")
     claim(config)
     with RunFolder(config).claimed(), pytest.raises(RunError, match="another process"):

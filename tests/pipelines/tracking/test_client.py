@@ -76,7 +76,7 @@ def test_a_model_is_found_by_any_name(store: Path, name: str) -> None:
 
 
 def writers(client: Client, run_id: str, folder: Path) -> dict[str, Callable[[], object]]:
-    """Every method by which this project gives MLflow a text, with a secret in each place of it."""
+    """List all calls by which this project sends text to MLflow, with a secret in each argument."""
     file = folder / "outcome.yaml"
     file.write_text(f"uri: {LEAK}\n")
     used = DatasetInput(Dataset(LEAK, "0", "local", LEAK, profile="{}"), [])

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's repository, in which the command is run."""
+    """User's repository as the working directory."""
     (tmp_path / "train.sh").write_text("mrqm train\n")
     git(tmp_path, "init", "--quiet", "--initial-branch=flights")
     git(tmp_path, "add", "train.sh")

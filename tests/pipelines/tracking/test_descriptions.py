@@ -6,12 +6,12 @@ TAGS = {"run.name": "flight-7", "data.digest": "ab12" * 16, "evaluation.view": "
 
 
 def test_a_version_begins_with_its_run_in_plain_text() -> None:
-    """Lists of versions show the first line as it is written."""
+    """Lists of versions show the first line as plain text."""
     assert describe_version(TAGS, {}).splitlines()[0] == "Trained by run flight-7."
 
 
 def test_columns_have_space_between_them() -> None:
-    """MLflow draws `| AP50 | 0.520 |` as AP500.520, and takes plain spaces away."""
+    """MLflow renders `| AP50 | 0.520 |` as AP500.520, and strips plain spaces."""
     rows = [
         line for line in describe_version(TAGS, {"coco/AP50": 0.52, "coco/AP/car": 0.4}).splitlines() if "|" in line
     ]

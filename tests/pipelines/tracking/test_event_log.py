@@ -80,7 +80,7 @@ def test_a_damaged_file_is_refused_by_name(journal: Journal) -> None:
 
 @pytest.fixture
 def full_disk(journal: Journal) -> Iterator[None]:
-    """No file may grow beyond what one entry needs and a little more."""
+    """Limit files to a little more than one entry."""
     journal.add(ENTRIES[0])
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (journal.size + 10, before[1]))

@@ -37,7 +37,7 @@ def contact(uri: str) -> None:
 
 
 class _Website(http.server.BaseHTTPRequestHandler):
-    """Answers every question with one status and a page."""
+    """Handler that answers every request with one status and a page."""
 
     status = 200
     asked = 0
@@ -51,7 +51,7 @@ class _Website(http.server.BaseHTTPRequestHandler):
     do_POST = do_GET
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_a_databases_password_stays_where_it_is_needed(monkeypatch: pytest.Monke
 
 @pytest.fixture
 def secure_website(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """The address of a server that signed its certificate itself, and the certificate."""
+    """Address of a server with a self-signed certificate, and the certificate."""
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
     _sign(certificate, key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

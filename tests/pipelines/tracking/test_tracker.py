@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database that exists: making one takes seconds."""
+    """Existing database, since creating one takes seconds."""
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
@@ -182,7 +182,7 @@ def test_a_server_that_is_away_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Days of patience are for one that answers."""
+    """The long patience applies only to a server that answers."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr("pipelines.tracking.tracker.PATIENCE", 1e5)
     monkeypatch.setattr("pipelines.tracking.tracker.SHORT_PATIENCE", 0.1)

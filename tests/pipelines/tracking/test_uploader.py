@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> MlflowClient:
-    """Of a database that exists: making one takes seconds."""
+    """Client of an existing database, since creating one takes seconds."""
     client = MlflowClient(f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db")
     client.search_experiments()
     return client

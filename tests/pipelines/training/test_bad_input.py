@@ -28,14 +28,14 @@ UNTRAINED = ("model.backbone.weights=none", "model.backbone.frozen_batch_norm=fa
 
 
 def contents(folder: Path) -> dict[Path, bytes | None]:
-    """All files and folders within one, but for what a claim on a run's folder needs."""
+    """List all files and folders within one, except the lock of a run's folder."""
     paths = [path for path in folder.rglob("*") if path.name != ".lock"]
     return {path: path.read_bytes() if path.is_file() else None for path in paths}
 
 
 @pytest.fixture
 def refused(inside: Workplace) -> Refused:
-    """Run `mrqm train`, which refuses without a traceback or a trace and before Ray starts; returns what it says."""
+    """Run `mrqm train`, which refuses before Ray starts and leaves no files or traceback; return its output."""
 
     def run(*overrides: str) -> str:
         before = contents(inside.folder)
@@ -52,7 +52,7 @@ def refused(inside: Workplace) -> Refused:
 
 @pytest.fixture(scope="module")
 def checkpoint(workplace: Workplace) -> Path:
-    """Of the first of two epochs."""
+    """Checkpoint of the first of two epochs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(workplace.folder)
         trainer = Trainer(load_config(workplace.config_file), torch.device("cpu"))
@@ -64,7 +64,7 @@ def checkpoint(workplace: Workplace) -> Path:
 
 @pytest.fixture
 def no_mlflow() -> Iterator[str]:
-    """A server, but none of MLflow."""
+    """Address of a server that is no MLflow server."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

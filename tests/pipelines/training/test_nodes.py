@@ -1,4 +1,4 @@
-"""Nodes that die, come back and are taken away under a training: a real cluster of two, on this machine."""
+"""Nodes that die, return and are preempted during a training, in a real cluster of two on this machine."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def head() -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(head: Cluster) -> Cluster:
-    """Two nodes of one CPU each, whatever the test before did to the second."""
+    """Two nodes of one CPU each; the second is restarted if the previous test killed it."""
     if not head.worker_nodes:
         head.add_node(num_cpus=1)
     return head
 
 
 def kill(node: Any) -> None:
-    """The raylet first, so that nothing can take leave."""
+    """Kill a node, its raylet first, so that no process can sign off."""
     node.kill_raylet(check_alive=False)
     node.kill_all_processes(check_alive=False, allow_graceful=False)
 

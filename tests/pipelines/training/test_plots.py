@@ -8,7 +8,7 @@ from pipelines.training.plots import plot_training
 
 
 def ink(path: Path) -> int:
-    """Px that are not white."""
+    """Count the pixels that are not white."""
     with Image.open(path) as picture:
         return int((np.asarray(picture.convert("L")) < 250).sum())
 

@@ -1,4 +1,4 @@
-"""Runs that are stopped and killed, on a real Ray, and the same command afterwards."""
+"""Resumption of stopped and killed runs by the same command, on a real Ray."""
 
 import io
 import os
@@ -28,7 +28,7 @@ LONG += ["data.max_side=128", "train.checkpoint_minutes=0.002"]  # checkpoints w
 
 @pytest.fixture
 def start_long_run(workplace: Workplace) -> Iterator[Callable[[], Command]]:
-    """Start, or start again, a run of many epochs; none outlives the test."""
+    """Start or resume a run of many epochs, which ends with the test."""
     started: list[Command] = []
 
     def start() -> Command:

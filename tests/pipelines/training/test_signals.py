@@ -1,4 +1,4 @@
-"""Signals to the group of a command that computes in its own process, in others, or in those of a Ray of its own."""
+"""Signals to the process group of commands that compute in one process, in several, or on Ray."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def model(workplace: Workplace) -> Path:
 
 @pytest.fixture
 def start(workplace: Workplace) -> Iterator[Start]:
-    """Start `mrqm WORDS`; no command outlives the test."""
+    """Start `mrqm WORDS`, which ends with the test."""
     started: list[Command] = []
 
     def start(*words: str) -> Command:

@@ -1,4 +1,4 @@
-"""Disks that fill, a server that dies, a loss that is no number: under real trainings, on a real Ray."""
+"""Full disks, a killed server and a nonfinite loss during real trainings on a real Ray."""
 
 from __future__ import annotations
 
