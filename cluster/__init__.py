@@ -1,1 +1,1 @@
-"""How a cluster comes up and how a job reaches it. Imports no other layer: what it submits are command lines."""
+"""Local clusters, cluster manifests and job submission. Imports no other layer: it submits command lines."""

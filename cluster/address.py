@@ -1,4 +1,4 @@
-"""Which cluster is meant, and where its token is."""
+"""The address of the cluster that a command talks to, and its token."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEFAULT = "http://127.0.0.1:8265"
 
 @dataclass(frozen=True)
 class Token:
-    """A secret, and where it came from."""
+    """A cluster's token, and the variable or file that it was read from."""
 
     value: str
     origin: str
@@ -22,21 +22,27 @@ class Token:
 
 @dataclass(frozen=True)
 class Address:
-    """Of a cluster's dashboard.
+    """The address of a cluster's dashboard.
 
     Attributes:
-        url: `http://HOST:PORT`.
-        here: the cluster that `mrqm cluster up` started in this folder, if it is that one.
+        url: base URL, `http://HOST:PORT`.
+        here: state of the cluster that `mrqm cluster up` started in this folder, if the address is that cluster's.
     """
 
     url: str
     here: State | None = None
 
     def find_token(self) -> Token | None:
-        """RAY_AUTH_TOKEN, or what is in RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token; of the cluster here its own.
+        """Find the cluster's token.
+
+        A cluster that was started in this folder has its own token file. For any other the token is RAY_AUTH_TOKEN,
+        else the content of the file RAY_AUTH_TOKEN_PATH, else of ~/.ray/auth_token.
+
+        Returns:
+            The token; None if there is none.
 
         Raises:
-            ClusterError: the file that is named cannot be read.
+            ClusterError: the token's file cannot be read.
         """
         if self.here:
             return _read(self.here.token_file)
@@ -49,10 +55,14 @@ class Address:
 
 
 def find_address(given: str | None = None) -> Address:
-    """What is given, else RAY_API_SERVER_ADDRESS, RAY_ADDRESS, the cluster started in this folder, 127.0.0.1:8265.
+    """Find the cluster that a command talks to.
+
+    Args:
+        given: address from the command line. Without it the first of these counts: RAY_API_SERVER_ADDRESS,
+            RAY_ADDRESS, the cluster started in this folder, 127.0.0.1:8265.
 
     Raises:
-        ClusterError: what is given is not the address of a dashboard.
+        ClusterError: the address is not that of a dashboard.
     """
     here = read_state()
     sources = {"--address": given} | {name: os.environ.get(name) for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")}
@@ -74,7 +84,7 @@ def _url(name: str, value: str) -> str:
         )
     if "@" in rest:
         raise ClusterError(
-            f"{name}: holds a user or password, which would be shown; Ray asks for a token: set RAY_AUTH_TOKEN, or "
+            f"{name}: contains a user or password, which would be shown; Ray requires a token: set RAY_AUTH_TOKEN, or "
             "RAY_AUTH_TOKEN_PATH to its file"
         )
     return f"{scheme}://{rest.rstrip('/')}"
@@ -84,4 +94,4 @@ def _read(path: Path) -> Token:
     try:
         return Token(path.expanduser().read_text().strip(), str(path))
     except OSError as error:
-        raise ClusterError(f"{path}: no token can be read there: {error.strerror}") from error
+        raise ClusterError(f"{path}: the token cannot be read: {error.strerror}") from error

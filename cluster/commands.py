@@ -1,4 +1,4 @@
-"""`mrqm submit`, `mrqm jobs` and `mrqm cluster`: thin commands; as everywhere, imports wait in their bodies."""
+"""`mrqm submit`, `mrqm jobs` and `mrqm cluster`: thin commands that import in their bodies, so that help is fast."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-jobs = typer.Typer(help="Look at a cluster's jobs, follow and stop them.", no_args_is_help=True, rich_markup_mode=None)
+jobs = typer.Typer(help="List, follow and stop the jobs of a cluster.", no_args_is_help=True, rich_markup_mode=None)
 cluster = typer.Typer(
-    help="A Ray head and an MLflow server on this machine, for this folder.",
+    help="Start and stop a Ray head and an MLflow server on this machine, for this folder.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -19,7 +19,7 @@ Address = Annotated[
         show_default="RAY_API_SERVER_ADDRESS, RAY_ADDRESS, the cluster started in this folder",
     ),
 ]
-Job = Annotated[str, typer.Argument(metavar="JOB", help="Its id, or a beginning of it that no other has.")]
+Job = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or a prefix that no other job's id has.")]
 
 
 def make_submit(
@@ -28,28 +28,44 @@ def make_submit(
     """Make `mrqm submit`.
 
     Args:
-        read: reads the configuration that the words name, in the folder that travels; raises what the command line
-            would refuse.
-        redact: a text without the passwords and tokens of URIs in it.
+        read: reader of the configuration that the words name, in the folder that is sent; raises what the command
+            itself would raise.
+        redact: function that removes passwords and tokens from a text.
+
+    Returns:
+        The command, for Typer.
     """
 
     def submit(
-        words: Annotated[list[str], typer.Argument(metavar="COMMAND", help="Such as: -- train -c configs/demo.yaml")],
+        words: Annotated[
+            list[str],
+            typer.Argument(
+                metavar="COMMAND", help="Command of mrqm to run, after --, such as: -- train -c configs/demo.yaml"
+            ),
+        ],
         address: Address = None,
         follow: Annotated[
-            bool, typer.Option(help="Stay until the job ends, with its output and its exit code.")
+            bool, typer.Option(help="Print the job's output until it ends, and exit with its exit code.")
         ] = True,
         submission_id: Annotated[
             str | None, typer.Option(help="Name of the job.", show_default="from the configuration's name and the time")
         ] = None,
-        working_dir: Annotated[Path, typer.Option(help="What travels; .gitignore and .rayignore count.")] = Path(),
+        working_dir: Annotated[
+            Path, typer.Option(help="Folder to send, without what .gitignore and .rayignore match.")
+        ] = Path(),
         env: Annotated[
             list[str] | None,
-            typer.Option(metavar="NAME[=VALUE]", help="A further variable for the job; nothing secret."),
+            typer.Option(metavar="NAME[=VALUE]", help="Environment variable of the job; nothing secret."),
         ] = None,
-        entrypoint_num_cpus: Annotated[float, typer.Option(min=0, help="CPUs of the job's own process.")] = 0,
-        entrypoint_num_gpus: Annotated[float, typer.Option(min=0, help="GPUs of the job's own process.")] = 0,
-        entrypoint_memory: Annotated[float, typer.Option(min=0, help="GiB of the job's own process.")] = 0,
+        entrypoint_num_cpus: Annotated[
+            float, typer.Option(min=0, help="CPUs to reserve for the job's own process.")
+        ] = 0,
+        entrypoint_num_gpus: Annotated[
+            float, typer.Option(min=0, help="GPUs to reserve for the job's own process.")
+        ] = 0,
+        entrypoint_memory: Annotated[
+            float, typer.Option(min=0, help="GiB of memory to reserve for the job's own process.")
+        ] = 0,
     ) -> None:
         """Run a command of mrqm on a cluster, with the folder's files, and follow it."""
         from cluster.submit import Request
@@ -71,7 +87,7 @@ def make_submit(
 
 @jobs.command("list")
 def list_jobs(address: Address = None) -> None:
-    """Every job that the cluster knows, the newest first."""
+    """List the cluster's jobs, newest first."""
     from rich.console import Console
 
     from cluster.address import find_address
@@ -91,9 +107,11 @@ def list_jobs(address: Address = None) -> None:
 def logs(
     job: Job,
     address: Address = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Stay until the job ends, and end as it does.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Print the output until the job ends, and exit with its exit code.")
+    ] = False,
 ) -> None:
-    """What a job prints."""
+    """Print the output of a job."""
     from cluster.address import find_address
     from cluster.dashboard import open_dashboard
     from cluster.jobs.listing import find_job, print_logs
@@ -111,7 +129,7 @@ def logs(
 
 @jobs.command()
 def stop(job: Job, address: Address = None) -> None:
-    """Ask a job to end: a training keeps its state, and the same command continues it."""
+    """Ask a job to end; a training saves its state, and the same command resumes it."""
     from cluster.address import find_address
     from cluster.dashboard import open_dashboard
     from cluster.jobs.listing import find_job, stop_job
@@ -123,14 +141,16 @@ def stop(job: Job, address: Address = None) -> None:
 @cluster.command()
 def up(
     dashboard_port: Annotated[
-        int, typer.Option(min=1, help="Port of Ray's dashboard; a free one if it is taken.")
+        int, typer.Option(min=1, help="Port of Ray's dashboard; another one if it is in use.")
     ] = 8265,
     mlflow_port: Annotated[
-        int, typer.Option(min=1, help="Port of the MLflow server; a free one if it is taken.")
+        int, typer.Option(min=1, help="Port of the MLflow server; another one if it is in use.")
     ] = 5000,
-    num_cpus: Annotated[int | None, typer.Option(min=1, help="CPUs that jobs may use.", show_default="all")] = None,
+    num_cpus: Annotated[
+        int | None, typer.Option(min=1, help="Number of CPUs that jobs may use.", show_default="all")
+    ] = None,
 ) -> None:
-    """Start both, on loopback, Ray behind a token; if they run, say so."""
+    """Start Ray, protected by a token, and MLflow on loopback; a running cluster is kept."""
     from cluster.local import describe, start
 
     for line in describe(start(dashboard_port, mlflow_port, num_cpus, typer.echo)):
@@ -139,7 +159,7 @@ def up(
 
 @cluster.command()
 def down() -> None:
-    """End both, and what runs on them; runs, models and MLflow's database stay."""
+    """Stop the cluster and its jobs; runs, models and MLflow's database stay."""
     from cluster.local import end
 
     end(typer.echo)
@@ -147,7 +167,7 @@ def down() -> None:
 
 @cluster.command()
 def status() -> None:
-    """Say what runs; exit with 1 if not all of it does."""
+    """Show the cluster's addresses; exit with 1 if Ray or MLflow does not answer."""
     from cluster.local import describe, find, is_whole
     from cluster.state import read_state
 

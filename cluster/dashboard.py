@@ -1,6 +1,6 @@
-"""What a Ray cluster's dashboard answers, asked with the standard library alone and within seconds.
+"""A client of a Ray cluster's dashboard that needs the standard library alone and answers within seconds.
 
-Everything that can be wrong with an address, a token or a version is found here, before Ray is imported.
+Wrong addresses, tokens and versions are found here, before Ray is imported.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from cluster.address import Address
 from cluster.errors import ClusterError, UnknownJobError, UnreachableError
 
 SECONDS = 2.5
-"""Until an address that does not answer is given up."""
+"""Timeout of a request."""
 
 
 @dataclass(frozen=True)
 class Dashboard:
-    """A dashboard that has answered; `open_dashboard` gives one.
+    """A dashboard that has answered; `open_dashboard` returns one.
 
     Attributes:
-        address: `http://HOST:PORT`.
-        token: that it asks for; None if everybody may submit jobs there.
-        ray_version: of the cluster.
+        address: base URL, `http://HOST:PORT`.
+        token: required token; None if the cluster requires none.
+        ray_version: version of Ray on the cluster.
     """
 
     address: str
@@ -35,11 +35,18 @@ class Dashboard:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What its requests carry."""
+        """HTTP headers of every request."""
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     def get(self, path: str, seconds: float = SECONDS) -> Any:
-        """The JSON at a path.
+        """Request the JSON at a path.
+
+        Args:
+            path: path and query, beginning with a slash.
+            seconds: timeout.
+
+        Returns:
+            The decoded answer.
 
         Raises:
             UnreachableError: nothing answers, or not yet.
@@ -48,31 +55,33 @@ class Dashboard:
         """
         status, body = _ask(self.address, path, self.headers, seconds)
         if status == 404 and path.startswith("/api/jobs/"):
-            raise UnknownJobError(f"{self.address} knows no job {path.rpartition('/')[2]}; `mrqm jobs list`")
+            raise UnknownJobError(
+                f"{self.address} has no job {path.rpartition('/')[2]}; `mrqm jobs list` shows those it has"
+            )
         if status in (401, 403):
             raise ClusterError(f"{self.address} refused the token (HTTP {status})")
-        if status >= 500:  # so answers a dashboard that is starting
+        if status >= 500:  # the answer of a dashboard that is starting
             raise UnreachableError(f"{self.address}{path}: HTTP {status}: {_last_line(body)}")
         if status != 200:
             raise ClusterError(f"{self.address}{path}: HTTP {status}: {_last_line(body)}")
         return _parse(self.address, body)
 
     def python_version(self) -> str:
-        """Of the cluster's head."""
+        """Return the Python version of the cluster's head."""
         return str(self.get("/api/v0/cluster_metadata")["data"]["pythonVersion"])
 
     def nodes(self) -> list[dict[str, Any]]:
-        """Nodes that are alive, with `node_ip`, `resources_total` and other keys."""
+        """Return the nodes that are alive: `node_ip`, `resources_total`, …"""
         nodes = self.get("/api/v0/nodes?detail=1")["data"]["result"]["result"]
         return [node for node in nodes if node["state"] == "ALIVE"]
 
     def job(self, submission_id: str) -> dict[str, Any]:
-        """State of a job, with `status`, `message`, `driver_exit_code` and other keys."""
+        """Return a job: `status`, `message`, `driver_exit_code`, …"""
         return dict(self.get(f"/api/jobs/{submission_id}"))
 
 
 def open_dashboard(address: Address) -> Dashboard:
-    """Reach the dashboard at an address; the token is sent only where one is asked for.
+    """Connect to the dashboard at an address; the token is sent only if one is required.
 
     Raises:
         UnreachableError: nothing answers.
@@ -84,7 +93,7 @@ def open_dashboard(address: Address) -> Dashboard:
         token = address.find_token()
         if token is None:
             raise ClusterError(
-                f"{url} asks for a token, and none is at hand; put the cluster's (`ray get-auth-token` on its head) "
+                f"{url} requires a token, and none was found; put the cluster's (`ray get-auth-token` on its head) "
                 "into ~/.ray/auth_token, or name its file: export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=FILE"
             )
         status, body = _ask(url, "/api/version", {"Authorization": f"Bearer {token.value}"})
@@ -102,7 +111,7 @@ def open_dashboard(address: Address) -> Dashboard:
 
 
 def _ask(address: str, path: str, headers: dict[str, str], seconds: float = SECONDS) -> tuple[int, bytes]:
-    """Status and body of an answer."""
+    """Return status and body of an answer."""
     try:
         request = urllib.request.Request(address + path, headers=headers)
         with urllib.request.urlopen(request, timeout=seconds) as answer:
@@ -113,8 +122,8 @@ def _ask(address: str, path: str, headers: dict[str, str], seconds: float = SECO
         raise ClusterError(
             f"{address}: no Ray dashboard: {error!r}; name one with --address http://HOST:8265"
         ) from error
-    except ValueError as error:  # of an address that is none
-        raise ClusterError(f"{address}: no address: {error}; such as --address http://HOST:8265") from error
+    except ValueError as error:  # raised for a malformed address
+        raise ClusterError(f"{address}: not an address: {error}; use --address http://HOST:8265") from error
     except OSError as error:  # URLError, TimeoutError, ConnectionError
         reason = getattr(error, "reason", error)
         raise UnreachableError(

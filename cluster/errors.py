@@ -1,4 +1,4 @@
-"""What can be wrong with a cluster, or with what is sent to one."""
+"""Errors of clusters, and of commands that are sent to them."""
 
 
 class ClusterError(ValueError):
@@ -6,8 +6,8 @@ class ClusterError(ValueError):
 
 
 class UnreachableError(ClusterError):
-    """Nothing answers at an address: that may pass."""
+    """An address at which nothing answers; a later attempt may succeed."""
 
 
 class UnknownJobError(ClusterError):
-    """A job that the cluster does not know."""
+    """A job that the cluster has no record of."""

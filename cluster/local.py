@@ -1,8 +1,8 @@
 """A cluster on this machine, for the folder it is started in: `mrqm cluster up`, `status`, `down`.
 
-Ray's head, behind a token, and an MLflow server with SQLite, both on loopback. Jobs find MLflow by themselves, and
-their relative paths are this folder's. The processes are found by a mark in their environment, or by the logs that they
-write, so that other clusters of the machine are left alone, and a crash leaves nothing that `down` would not find.
+Ray's head, protected by a token, and an MLflow server with SQLite, both on loopback. Jobs get the address of MLflow in
+their environment, and their relative paths belong to this folder. The cluster's processes are found by a variable in
+their environment or by their log files, so that `down` ends them after a crash too, and no other cluster's.
 """
 
 from __future__ import annotations
@@ -32,29 +32,32 @@ MARK = "MRQM_CLUSTER"
 SECONDS_TO_START = 180.0
 SECONDS_TO_STOP = 10.0
 SHORT = Path("/tmp")
-"""Ray's sockets lie below it: the system allows them a hundred characters."""
+"""Parent of the folder of Ray's sockets, whose paths the system limits to about a hundred characters."""
 
 Say = Callable[[str], None]
 
 
 def start(dashboard_port: int, mlflow_port: int, num_cpus: int | None, say: Say) -> State:
-    """Start both and wait until they answer; a cluster that runs is left as it is.
+    """Start Ray and MLflow and wait until they answer; a running cluster is kept.
 
     Args:
-        dashboard_port: of Ray's dashboard; another one if it is taken, and so with `mlflow_port`.
-        mlflow_port: of the MLflow server.
-        num_cpus: that jobs may use; None: all.
-        say: is told what happens.
+        dashboard_port: port of Ray's dashboard; another one is used if it is in use.
+        mlflow_port: port of the MLflow server; another one is used if it is in use.
+        num_cpus: number of CPUs that jobs may use; None for all.
+        say: printer of lines for the user.
+
+    Returns:
+        The cluster's state.
 
     Raises:
-        ClusterError: one of them ended, or does not answer.
+        ClusterError: Ray or MLflow ended, or does not answer.
     """
     FOLDER.mkdir(mode=0o700, exist_ok=True)
     if before := read_state():
         if is_whole(before):
-            say("the cluster of this folder runs already")
+            say("the cluster of this folder is already running")
             return before
-        say("removing what is left of a cluster that ended")
+        say("removing the remains of a cluster that ended")
         end(lambda text: None)
     ports = [_free_port(wanted, say) for wanted in (dashboard_port, mlflow_port)]
     dashboard, mlflow = (f"http://127.0.0.1:{port}" for port in ports)
@@ -75,7 +78,7 @@ def start(dashboard_port: int, mlflow_port: int, num_cpus: int | None, say: Say)
 
 
 def end(say: Say) -> None:
-    """Stop the jobs, then everything that was started here."""
+    """Stop the jobs, then the cluster of this folder."""
     state = read_state()
     if state is None:
         say("no cluster was started in this folder")
@@ -96,27 +99,27 @@ def end(say: Say) -> None:
 
 
 def find(state: State) -> list[psutil.Process]:
-    """The cluster's processes, with whatever they started."""
+    """Find the cluster's processes and their children."""
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         try:
             if process.environ().get(MARK) == state.name or _writes_logs(process, state.ray_files):
                 found |= {each.pid: each for each in (process, *process.children(recursive=True))}
-        except psutil.Error:  # of other users, or just gone
+        except psutil.Error:  # a process of another user, or one that has just ended
             continue
     return [process for process in found.values() if process.pid != os.getpid()]
 
 
 def _writes_logs(process: psutil.Process, folder: str) -> bool:
-    """Whether it is one of Ray's that write their name over their environment, as the agents of a node do.
+    """Tell if a process is one of Ray's that overwrite their environment with their name, as the agents of a node do.
 
-    They outlive a node that crashes together with the head, and use up a core.
+    They survive a node that crashes together with the head, and use up a core.
     """
     return process.name().startswith("ray::") and any(file.path.startswith(folder) for file in process.open_files())
 
 
 def is_whole(state: State) -> bool:
-    """Whether Ray and MLflow answer."""
+    """Tell if Ray and MLflow answer."""
     try:
         open_dashboard(Address(state.dashboard, state))
     except ClusterError:
@@ -125,7 +128,7 @@ def is_whole(state: State) -> bool:
 
 
 def describe(state: State) -> list[str]:
-    """Where it is, and what to do next."""
+    """Describe a cluster's addresses, and the commands to continue with."""
     return [
         f"ray       {state.dashboard}, token in {state.token_file}",
         f"mlflow    {state.mlflow}",
@@ -138,7 +141,7 @@ def describe(state: State) -> list[str]:
 
 
 def _free_port(wanted: int, say: Say) -> int:
-    """The port that is wanted, or a free one if it is taken."""
+    """Return the wanted port, or a free one if that is in use."""
     for port in (wanted, 0):
         with socket.socket() as attempt:
             attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -148,7 +151,7 @@ def _free_port(wanted: int, say: Say) -> int:
                 continue
             free = int(attempt.getsockname()[1])
             if free != wanted:
-                say(f"port {wanted} is taken, using {free}")
+                say(f"port {wanted} is in use, using {free}")
             return free
     raise ClusterError("no port of 127.0.0.1 is free")
 
@@ -163,7 +166,7 @@ def _ray_command(state: State, port: int, num_cpus: int | None) -> list[str]:
     return [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
         *("--dashboard-host=127.0.0.1", f"--dashboard-port={port}", f"--temp-dir={state.ray_files}"),
-        # Ports that another Ray on this machine does not have.
+        # Ports that no other Ray on this machine uses.
         f"--port={_free_port(0, lambda text: None)}",
         f"--ray-client-server-port={_free_port(0, lambda text: None)}",
         *("--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0"),
@@ -172,14 +175,14 @@ def _ray_command(state: State, port: int, num_cpus: int | None) -> list[str]:
 
 
 def _ray_environment(state: State) -> dict[str, str]:
-    """Of the head, and so of every job."""
+    """Return the environment of the head, and so of every job."""
     return _clean_environment() | {
         MARK: state.name,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # a job's `python`
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(state.token_file),
         "RAY_JOB_STOP_WAIT_TIME_S": "30",
-        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # there is no other node to go to
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # there is no other node to drain to
         "MRQM_ROOT": state.folder,
         "MLFLOW_TRACKING_URI": state.mlflow,
         "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "true",
@@ -200,12 +203,12 @@ def _mlflow_environment(state: State) -> dict[str, str]:
 
 
 def _clean_environment() -> dict[str, str]:
-    """This process's, without what belongs to other clusters and stores."""
+    """Return this process's environment without the variables of other clusters and stores."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_", "MRQM_"))}
 
 
 def _launch(command: list[str], name: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start a process that goes on when this one ends."""
+    """Start a process that continues when this one ends."""
     with (FOLDER / f"{name}.log").open("w") as log:
         return subprocess.Popen(
             command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -237,7 +240,7 @@ def _mlflow_answers(state: State) -> bool:
 
 
 def _stop_jobs(state: State, say: Say) -> None:
-    """End what runs as `mrqm jobs stop` does, so that trainings keep their state."""
+    """Stop the running jobs as `mrqm jobs stop` does, so that trainings save their state."""
     try:
         dashboard = open_dashboard(Address(state.dashboard, state))
         from cluster.jobs.follow import ENDED
@@ -245,7 +248,7 @@ def _stop_jobs(state: State, say: Say) -> None:
 
         for job in list_jobs(dashboard):
             if job["status"] not in ENDED:
-                say(f"job {job['submission_id']} was running; the same command continues a training")
+                say(f"job {job['submission_id']} was running; the same command resumes a training")
                 stop_job(dashboard, job["submission_id"], lambda text: None)
     except ClusterError:
-        return  # a cluster that does not answer has no jobs that could be asked to end
+        return  # the jobs of a cluster that does not answer cannot be asked to end

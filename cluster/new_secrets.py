@@ -1,12 +1,12 @@
-"""Everything secret of a new cluster, in files that only their owner can read: `python -m cluster.new_secrets`.
+"""The secrets of a new cluster, in files that only their owner can read: `python -m cluster.new_secrets`.
 
 | file | |
 |---|---|
-| `ray_token` | whoever has it runs code on the cluster |
-| `mlflow_credentials` | what MLflow's clients read, as `~/.mlflow/credentials` |
-| `mlflow_auth.ini`, `mlflow_session_key` | the MLflow server's own |
-| `postgres_password`, `pgpass` | the database's password, and as libpq reads it |
-| `s3.json`, `s3_credentials` | the S3 server's account, and as its clients read it |
+| `ray_token` | Ray's token, which lets its holder run code on the cluster |
+| `mlflow_credentials` | credentials of MLflow's clients, for `~/.mlflow/credentials` |
+| `mlflow_auth.ini`, `mlflow_session_key` | settings and session key of the MLflow server |
+| `postgres_password`, `pgpass` | the database's password, alone and in libpq's format |
+| `s3.json`, `s3_credentials` | the S3 server's account, in its own format and in that of its clients |
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def write_secrets(folder: Path) -> list[Path]:
     """Write new secrets into a new folder.
 
     Raises:
-        FileExistsError: the folder exists: what is in it may be in use.
+        FileExistsError: the folder exists: its secrets may be in use.
     """
     folder.mkdir(parents=True, mode=0o700)
     for name, content in _make_contents().items():
@@ -57,7 +57,7 @@ def _make_contents() -> dict[str, str]:
 
 
 def main() -> None:
-    """Write into the folder that is named, else `cluster/secrets`; a folder that exists is left alone."""
+    """Write new secrets into the folder of the first argument, else `cluster/secrets`; refuse an existing folder."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "cluster/secrets")
     try:
         written = write_secrets(folder)

@@ -1,4 +1,4 @@
-"""What `mrqm cluster up` remembers in `.cluster/`, beside the token and the logs of what it started."""
+"""The state file of `mrqm cluster up` in `.cluster/`, next to the token and the logs of Ray and MLflow."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class State:
     """A cluster of this machine.
 
     Attributes:
-        name: in the environment of each of its processes, and so the mark by which they are found.
-        folder: in which it was started: jobs' relative paths lie there.
+        name: random name in the environment of each of the cluster's processes, by which they are found.
+        folder: folder in which the cluster was started, and to which jobs' relative paths belong.
         dashboard: address of Ray's dashboard.
         mlflow: address of the MLflow server.
         ray_files: folder of Ray's sessions.
@@ -29,21 +29,21 @@ class State:
 
     @property
     def token_file(self) -> Path:
-        """Of Ray's token."""
+        """Path of Ray's token."""
         return Path(self.folder) / FOLDER / "auth_token"
 
 
 def read_state() -> State | None:
-    """What was started in this folder and not ended with `mrqm cluster down`."""
+    """Read the state of the cluster that was started in this folder; None if there is none."""
     path = FOLDER / "cluster.json"
     return State(**json.loads(path.read_text())) if path.is_file() else None
 
 
 def write_state(state: State) -> None:
-    """Remember a cluster."""
+    """Write the state of a cluster into this folder."""
     (FOLDER / "cluster.json").write_text(json.dumps(asdict(state), indent=2) + "\n")
 
 
 def forget_state() -> None:
-    """Remember none."""
+    """Remove the state file of this folder."""
     (FOLDER / "cluster.json").unlink(missing_ok=True)

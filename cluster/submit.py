@@ -1,6 +1,6 @@
 """Send a command of `mrqm` to a cluster: `mrqm submit -- train -c configs/visdrone_r50.yaml`.
 
-All that can be found wrong on this machine, or asked of the cluster in seconds, is found before anything is sent.
+Everything that can be checked on this machine, or on the cluster within seconds, is checked before anything is sent.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be submitted.
+    """A command to submit, and the settings of its job.
 
     Attributes:
-        words: the words after `mrqm`.
-        address: of the cluster's dashboard; None looks for it.
-        working_dir: what travels.
-        submission_id: of the job; None makes one.
-        env: further variables for the job, `NAME` or `NAME=VALUE`.
-        resources: that the job's own process reserves: `CPU`, `GPU`, `memory` in bytes.
-        read: gives the configuration, given the command's words and the folder of its files; raises what the command
-            itself would refuse.
-        redact: a text without its secrets; what holds some is refused.
+        words: words after `mrqm`.
+        address: address of the cluster's dashboard; None to look for it.
+        working_dir: folder to send.
+        submission_id: id of the job; None to make one.
+        env: additional variables of the job, `NAME` or `NAME=VALUE`.
+        resources: resources that the job's own process reserves: `CPU`, `GPU`, `memory` in bytes.
+        read: reader of the configuration, given the command's words and the folder of its files; raises what the
+            command itself would raise.
+        redact: function that removes secrets from a text; texts that it changes are refused.
     """
 
     words: Sequence[str]
@@ -59,7 +59,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job that the cluster has taken."""
+    """A job that the cluster has accepted."""
 
     submission_id: str
     dashboard: Dashboard
@@ -69,11 +69,14 @@ def submit(request: Request, say: Say) -> Submitted:
     """Check, pack and send a command.
 
     Args:
-        request: what, and where to.
-        say: is told what happens.
+        request: command to submit.
+        say: printer of lines for the user.
+
+    Returns:
+        The job's id, and the dashboard of its cluster.
 
     Raises:
-        ClusterError: what has to change before it can be sent.
+        ClusterError: the cluster cannot be reached, or the command could not run there.
     """
     package = pack(request.working_dir.absolute())
     package.require_small()
@@ -81,9 +84,9 @@ def submit(request: Request, say: Say) -> Submitted:
     variables, notes = make_job_env(request.env, os.environ, request.redact)
     dashboard = open_dashboard(find_address(request.address))
     say(f"cluster   {dashboard.address}, Ray {dashboard.ray_version}")
-    notes += _compare_versions(dashboard) + _look_at_nodes(dashboard, request, command, package)
+    notes += _compare_versions(dashboard) + _check_nodes(dashboard, request, command, package)
     code = "this folder's mrqm/" if "mrqm/__main__.py" in package.files else "the cluster's own mrqm"
-    say(f"travels   {package.describe()} of {package.root}; runs {code}")
+    say(f"sends     {package.describe()} of {package.root}; runs {code}")
     for note in notes:
         say(f"note      {note}")
     submission_id = _send(request, command, package, variables, dashboard)
@@ -94,7 +97,7 @@ def submit(request: Request, say: Say) -> Submitted:
 def _send(
     request: Request, command: CommandLine, package: Package, variables: Mapping[str, str], dashboard: Dashboard
 ) -> str:
-    """Upload and submit; returns the job's id."""
+    """Upload the package and submit the command; return the job's id."""
     from cluster.jobs.client import open_client  # imports Ray, which takes seconds
 
     client = open_client(dashboard)
@@ -114,17 +117,17 @@ def _send(
                 )
             )
         except (RuntimeError, OSError) as error:
-            raise ClusterError(f"{dashboard.address} did not take the job: {_reason(error)}") from error
+            raise ClusterError(f"{dashboard.address} did not accept the job: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
-    """What matters of a traceback of the job server's."""
+    """Return the last line of a traceback of the job server, without the type of the error."""
     lines = [line for line in str(error).strip(". \n").splitlines() if line.strip()]
     return re.sub(r"^(\w+\.)*\w+: ", "", lines[-1]) if lines else repr(error)
 
 
 def _compare_versions(dashboard: Dashboard) -> list[str]:
-    """What differs between submitter and cluster; a Ray that is too old is refused."""
+    """Describe the versions that differ between submitter and cluster; refuse a Ray that is too old."""
     there = dashboard.ray_version
     if tuple(int(number) for number in re.findall(r"\d+", there)[:2]) < LEAST_RAY:
         raise ClusterError(
@@ -134,29 +137,29 @@ def _compare_versions(dashboard: Dashboard) -> list[str]:
     ours = {"Ray": version("ray"), "Python": ".".join(map(str, sys.version_info[:3]))}
     theirs = {"Ray": there, "Python": dashboard.python_version()}
     return [
-        f"{name} {theirs[name]} there, {ours[name]} here: the job runs with the cluster's"
+        f"{name} {theirs[name]} on the cluster, {ours[name]} here: the job runs with the cluster's"
         for name in ours
         if ours[name].rpartition(".")[0] != theirs[name].rpartition(".")[0]
     ]
 
 
-def _look_at_nodes(dashboard: Dashboard, request: Request, command: CommandLine, package: Package) -> list[str]:
-    """What the cluster's nodes will not see, or have no room for."""
+def _check_nodes(dashboard: Dashboard, request: Request, command: CommandLine, package: Package) -> list[str]:
+    """Describe the paths that the cluster's nodes cannot read, and the resources that none of them has."""
     nodes, notes = dashboard.nodes(), []
     if not _are_of_this_machine(nodes):
         notes += [
-            f"{name} is on this machine and does not travel: the cluster looks for it in a folder of its own "
+            f"{name} is on this machine and is not sent: the cluster looks for it in a folder of its own "
             "(MRQM_ROOT); put it on the share there, or give a URI"
-            for name in command.find_what_stays(package.root)
+            for name in command.find_local_paths(package.root)
         ]
     wanted = {name: amount for name, amount in request.resources.items() if amount}
     if wanted and not any(_has(node, wanted) for node in nodes):
         asked = ", ".join(f"{amount:g} {name}" for name, amount in wanted.items())
-        notes.append(f"no node has {asked} for the job's own process: it waits until one with that joins")
+        notes.append(f"no node has {asked} for the job's own process: it waits until such a node joins")
     if command.computes_itself and not wanted:
         notes.append(
-            f"{command.words[0]} computes in the job's own process, here on one thread of the head; "
-            "--entrypoint-num-cpus or --entrypoint-num-gpus give it more"
+            f"{command.words[0]} computes in the job's own process, on one thread of the head; "
+            "--entrypoint-num-cpus or --entrypoint-num-gpus reserve more"
         )
     return notes
 

@@ -12,14 +12,14 @@ from cluster.errors import UnreachableError
 
 
 def open_client(dashboard: Dashboard) -> JobSubmissionClient:
-    """A client of the cluster whose dashboard has answered.
+    """Open a client of a cluster's job server.
 
     Raises:
-        UnreachableError: it does not any more.
+        UnreachableError: the cluster does not answer any more.
     """
-    for module in ("dashboard_sdk", "job.sdk"):  # they log every request
+    for module in ("dashboard_sdk", "job.sdk"):  # both log every request
         logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.ERROR)
-    os.environ["RAY_API_SERVER_ADDRESS"] = dashboard.address  # which wins over the argument
+    os.environ["RAY_API_SERVER_ADDRESS"] = dashboard.address  # takes precedence over the argument
     try:
         return JobSubmissionClient(dashboard.address, headers=dashboard.headers)
     except (RuntimeError, OSError) as error:
@@ -27,10 +27,14 @@ def open_client(dashboard: Dashboard) -> JobSubmissionClient:
 
 
 def request_stop(dashboard: Dashboard, submission_id: str) -> None:
-    """Ask a job to end; it gets SIGTERM, and is killed if that does not help.
+    """Ask a job to end; it gets SIGTERM, and is killed if it does not end.
+
+    Args:
+        dashboard: dashboard of the cluster.
+        submission_id: id of the job.
 
     Raises:
-        UnreachableError: the cluster does not take the request.
+        UnreachableError: the cluster does not accept the request.
     """
     client = open_client(dashboard)
     try:

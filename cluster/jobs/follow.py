@@ -1,4 +1,4 @@
-"""A job's output as it comes, through broken connections, until the job ends."""
+"""Streaming of a job's output until the job ends, across broken connections."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from cluster.jobs.client import open_client
 
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 SILENCE = 15.0
-"""Seconds without output until the cluster is asked whether the job goes on."""
+"""Seconds without output until the cluster is asked for the job's status."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 """Seconds between attempts to reach a cluster again."""
 PATIENCE = 900.0
-"""Seconds without answer until a cluster is given up; the job may go on."""
+"""Seconds without an answer until following ends; the job may still run."""
 TERMINATED = 143
-"""As a shell has it: ended by SIGTERM, which is how jobs are stopped."""
+"""Exit code of a shell for a command that SIGTERM ended, as it ends stopped jobs."""
 NOT_FOUND = 127
-"""As a shell has it: no such command."""
+"""Exit code of a shell for a command that does not exist."""
 MLFLOW_RUN = re.compile(r"(?<!then )https?://\S+/#/runs/[0-9a-f]{32}\b")
-"""As trainings, sweeps and tracked evaluations print it; `then` is said where a server has to be started first."""
+"""Address of an MLflow run as commands print it; after `then` it belongs to a server that has to be started first."""
 NO_MODULE = re.compile(r"No module named '?([\w.]+)")
 TAIL = 20_000
-"""Characters of output that are kept."""
+"""Characters of output to keep."""
 
 Say = Callable[[str], None]
 
@@ -38,9 +38,14 @@ Say = Callable[[str], None]
 class Follower:
     """Prints a job's output, each part of it once.
 
+    Args:
+        dashboard: dashboard of the cluster.
+        submission_id: id of the job.
+        say: printer of notes to the user.
+
     Attributes:
-        end: the last characters that were printed.
-        mlflow_run: address of the last MLflow run that the job named.
+        end: last `TAIL` characters that were printed.
+        mlflow_run: address of the last MLflow run that the job printed; None before it prints one.
     """
 
     def __init__(self, dashboard: Dashboard, submission_id: str, say: Say) -> None:
@@ -53,32 +58,35 @@ class Follower:
         self._message = ""
 
     def follow(self) -> dict[str, Any]:
-        """Print until the job ends; returns what the cluster says of it then.
+        """Print until the job ends.
+
+        Returns:
+            The job as the cluster describes it at its end.
 
         Raises:
-            ClusterError: the cluster does not answer any more, or has forgotten the job.
-            KeyboardInterrupt: the job goes on.
+            ClusterError: the cluster does not answer any more, or has no record of the job.
+            KeyboardInterrupt: the user pressed Ctrl-C; the job continues.
         """
         while True:
             try:
-                self._dashboard.job(self._id)  # of a job that it has forgotten, Ray's log tells no end and no error
-                asyncio.run(self._print_what_comes())
+                self._dashboard.job(self._id)  # the log of an unknown job would never end, and raise no error
+                asyncio.run(self._print_output())
                 job = self._dashboard.job(self._id)
                 if job["status"] in ENDED:
                     self._write(self._client.get_job_logs(self._id)[self._printed :])
                     return job
             except UnknownJobError as error:
                 raise ClusterError(
-                    f"{self._dashboard.address} has forgotten job {self._id}: its head was started anew; the same "
-                    "command continues what it was doing"
+                    f"{self._dashboard.address} has no record of job {self._id} any more: its head was restarted; the "
+                    "same command resumes its work"
                 ) from error
             except (UnreachableError, RuntimeError, OSError, aiohttp.ClientError) as error:
                 self._note_loss(error)
             time.sleep(self._pause)
             self._pause = min(LONGEST_PAUSE, self._pause * 1.5)
 
-    async def _print_what_comes(self) -> None:
-        """Print, from the first part that was not printed, until the connection or the job ends."""
+    async def _print_output(self) -> None:
+        """Print the output that was not printed yet, until the connection or the job ends."""
         position = 0
         parts = self._client.tail_job_logs(self._id)
         while (part := await self._next(parts)) is not None:
@@ -87,12 +95,12 @@ class Follower:
             position += len(part)
 
     async def _next(self, parts: AsyncIterator[str]) -> str | None:
-        """The next part; None at the end. While nothing comes, the cluster is asked whether it is there."""
+        """Return the next part of the output, None at its end; without output, check that the cluster answers."""
         waiting = asyncio.ensure_future(anext(parts, None))
         try:
             while not (await asyncio.wait([waiting], timeout=SILENCE))[0]:
                 job = await asyncio.to_thread(self._dashboard.job, self._id)
-                self._tell_why_it_waits(job)
+                self._report_pending(job)
             return waiting.result()
         finally:
             waiting.cancel()
@@ -101,14 +109,14 @@ class Follower:
         now = time.monotonic()
         if self._lost_since is None:
             self._lost_since = now
-            self._say(f"connection to {self._dashboard.address} lost; the job goes on, trying again")
+            self._say(f"connection to {self._dashboard.address} lost; the job continues, reconnecting")
         if now - self._lost_since > PATIENCE:
             raise UnreachableError(
-                f"{self._dashboard.address} has not answered for {PATIENCE / 60:.0f} min; the job may go on: "
+                f"{self._dashboard.address} has not answered for {PATIENCE / 60:.0f} min; the job may still run: "
                 f"mrqm jobs logs {self._id} --follow"
             ) from error
 
-    def _tell_why_it_waits(self, job: dict[str, Any]) -> None:
+    def _report_pending(self, job: dict[str, Any]) -> None:
         if job["status"] == "PENDING" and job["message"] and job["message"] != self._message:
             self._message = job["message"]
             self._say(f"waiting: {self._message}")
@@ -123,7 +131,7 @@ class Follower:
 
 
 def exit_code(job: dict[str, Any]) -> int:
-    """Of the job's command, as a shell has it; 1 if it could not even start."""
+    """Return the exit code of a job's command as a shell would; 1 if the command did not start."""
     code = job["driver_exit_code"]
     if job["status"] == "STOPPED":
         return TERMINATED
@@ -133,7 +141,15 @@ def exit_code(job: dict[str, Any]) -> int:
 
 
 def describe_end(job: dict[str, Any], follower: Follower) -> list[str]:
-    """What came of a job that was followed, and where its MLflow run is."""
+    """Describe how a job ended, and the address of its MLflow run.
+
+    Args:
+        job: job as the cluster describes it.
+        follower: follower that printed its output.
+
+    Returns:
+        Lines for the user.
+    """
     lines = []
     if job["status"] == "FAILED":
         if job["driver_exit_code"] is None:
@@ -153,4 +169,4 @@ def describe_end(job: dict[str, Any], follower: Follower) -> list[str]:
 
 def _last_lines(message: str | None) -> str:
     lines = [line for line in (message or "").splitlines() if line.strip()]
-    return "\n".join(lines[-3:]) or "Ray says no more"
+    return "\n".join(lines[-3:]) or "Ray gives no reason"

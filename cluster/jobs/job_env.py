@@ -1,7 +1,7 @@
-"""Which of the submitter's environment a job gets.
+"""The environment variables that a job gets from its submitter.
 
-Ray keeps a job's environment readable: in the answers of its job server to whoever has the token (only browsers see it
-masked), in its log files and its tables. So nothing secret goes there: credentials lie in files on the nodes.
+Ray keeps a job's environment readable: in the answers of its job server to whoever has the token (masked for browsers
+only), in its log files and its tables. Secrets are therefore refused: credentials belong into files on the nodes.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ SECRET = re.compile(r"TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIAL|ACCESS_KEY|API_KEY
 def make_job_env(
     wanted: Sequence[str], environ: Mapping[str, str], redact: Callable[[str], str]
 ) -> tuple[dict[str, str], list[str]]:
-    """The variables that a job gets: MLFLOW_TRACKING_URI if it names a server, and what is wanted.
+    """Collect the variables of a job: MLFLOW_TRACKING_URI if it names a server, and those that the user asks for.
 
     Args:
-        wanted: `NAME`, with this process's value, or `NAME=VALUE`.
-        environ: of this process.
-        redact: a text without its secrets.
+        wanted: variables as `NAME`, with this process's value, or `NAME=VALUE`.
+        environ: environment of this process.
+        redact: function that removes secrets from a text.
 
     Returns:
-        Values by name, and what to tell the user.
+        Values by name, and notes for the user.
 
     Raises:
         ClusterError: something secret would be shown, or a variable is not set.
@@ -47,7 +47,7 @@ def make_job_env(
     for name, value in variables.items():
         if SECRET.search(name) or redact(value) != value:
             raise ClusterError(
-                f"{name} holds a secret, and Ray shows the environment of jobs; put credentials into files on the "
+                f"{name} contains a secret, and Ray shows the environment of jobs; put credentials into files on the "
                 "nodes, such as ~/.mlflow/credentials and ~/.aws/credentials (docs/clusters/security.md)"
             )
     return variables, notes

@@ -18,21 +18,26 @@ from cluster.jobs.client import open_client, request_stop
 from cluster.jobs.follow import ENDED
 
 WIDE = 160
-"""Columns of a terminal that has room for a table of jobs."""
+"""Least columns of a terminal for a table of jobs."""
 STOPPING = 60.0
-"""Seconds that a job has to stop."""
+"""Seconds to wait for a job to stop."""
 
 Say = Callable[[str], None]
 
 
 def list_jobs(dashboard: Dashboard) -> list[dict[str, Any]]:
-    """Submitted jobs, the newest first."""
+    """List the submitted jobs of a cluster, newest first."""
     jobs = [job for job in dashboard.get("/api/jobs/") if job["submission_id"]]
     return sorted(jobs, key=lambda job: -job["start_time"])
 
 
 def print_jobs(jobs: list[dict[str, Any]], console: Console) -> None:
-    """Print a table of jobs or, where there is no room for one, some lines for each job."""
+    """Print a table of jobs or, on a narrow console, some lines for each job.
+
+    Args:
+        jobs: jobs as the cluster describes them.
+        console: console to print to.
+    """
     if console.width >= WIDE:
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
         for column in ("job", "status", "started", "took", "by", "command"):
@@ -48,7 +53,7 @@ def print_jobs(jobs: list[dict[str, Any]], console: Console) -> None:
 
 
 def _cells(job: dict[str, Any]) -> tuple[str, str, str, str, str, str]:
-    """A job's id, status, start, duration, user and command."""
+    """Format a job's id, status, start, duration, user and command."""
     code = job["driver_exit_code"]
     begin, end = job["start_time"] / 1000, (job["end_time"] or time.time() * 1000) / 1000
     return (
@@ -62,10 +67,17 @@ def _cells(job: dict[str, Any]) -> tuple[str, str, str, str, str, str]:
 
 
 def find_job(dashboard: Dashboard, name: str) -> str:
-    """The id of a job by its id, or by a beginning that no other job's id has.
+    """Find the id of a job.
+
+    Args:
+        dashboard: dashboard of the cluster.
+        name: id of the job, or a prefix that no other job's id has.
+
+    Returns:
+        The whole id.
 
     Raises:
-        UnknownJobError: there is none, or more than one.
+        UnknownJobError: there is no such job, or more than one.
     """
     known = [job["submission_id"] for job in list_jobs(dashboard)]
     if name in known:
@@ -74,22 +86,33 @@ def find_job(dashboard: Dashboard, name: str) -> str:
     if len(found) == 1:
         return str(found[0])
     if found:
-        raise UnknownJobError(f"{name}: there are {', '.join(found)}; give more of the name")
-    raise UnknownJobError(f"{dashboard.address} knows no job {name}; `mrqm jobs list` shows those it knows")
+        raise UnknownJobError(f"{name}: more than one job begins so: {', '.join(found)}; give more of the id")
+    raise UnknownJobError(f"{dashboard.address} has no job {name}; `mrqm jobs list` shows those it has")
 
 
 def print_logs(dashboard: Dashboard, submission_id: str, say: Say) -> None:
-    """What a job has printed until now."""
+    """Print the output of a job until now.
+
+    Args:
+        dashboard: dashboard of the cluster.
+        submission_id: id of the job.
+        say: printer of the output.
+    """
     output = open_client(dashboard).get_job_logs(submission_id).rstrip("\n")
     if output:
         say(output)
 
 
 def stop_job(dashboard: Dashboard, submission_id: str, say: Say) -> None:
-    """Ask a job to end, which lets a training keep its state, and wait until it has.
+    """Ask a job to end, so that a training can save its state, and wait until it has ended.
+
+    Args:
+        dashboard: dashboard of the cluster.
+        submission_id: id of the job.
+        say: printer of lines for the user.
 
     Raises:
-        ClusterError: it goes on.
+        ClusterError: the job still runs after a minute.
     """
     if (status := dashboard.job(submission_id)["status"]) in ENDED:
         say(f"job {submission_id} has {status.lower()} already")
@@ -99,7 +122,7 @@ def stop_job(dashboard: Dashboard, submission_id: str, say: Say) -> None:
     while (status := dashboard.job(submission_id)["status"]) not in ENDED:
         if time.monotonic() > deadline:
             raise ClusterError(
-                f"job {submission_id} was asked to stop {STOPPING:.0f} s ago and is {status.lower()} still"
+                f"job {submission_id} was asked to stop {STOPPING:.0f} s ago and is still {status.lower()}"
             )
         time.sleep(0.5)
     say(f"job {submission_id} {status.lower()}")

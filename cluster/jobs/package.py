@@ -1,7 +1,7 @@
-"""What of a folder travels to the cluster: what Ray would pack, known before anything is sent.
+"""The files of a folder that are sent to the cluster: those that Ray would pack, known before anything is sent.
 
-As by `ray job submit --working-dir`, `.gitignore` and `.rayignore` of every folder count, and `.git`, virtual
-environments and caches stay. Whatever belongs to a cluster's secrets stays too.
+As with `ray job submit --working-dir`, the `.gitignore` and `.rayignore` of every folder count, and `.git`, virtual
+environments and caches are left out. So are the secrets of clusters.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pathspec import PathSpec
 from cluster.errors import ClusterError
 
 LIMIT = 100 * 2**20
-"""Bytes: Ray's job server refuses larger packages."""
-STAYS = (".git", ".venv", "venv", "__pycache__", "/.cluster", "/cluster/secrets", "/cluster/state")
+"""Bytes that Ray's job server accepts at most."""
+LEFT_OUT = (".git", ".venv", "venv", "__pycache__", "/.cluster", "/cluster/secrets", "/cluster/state")
 IGNORE_FILES = (".gitignore", ".rayignore")
 SHOWN = 5
-"""Of what makes a package too large."""
+"""Files and folders to name of a package that is too large."""
 
 Ignores = Callable[[str], bool]
 
@@ -34,8 +34,8 @@ class Package:
     """Files of a folder.
 
     Attributes:
-        root: the folder.
-        files: bytes by path, seen from the folder.
+        root: path of the folder.
+        files: sizes in bytes, by path relative to the folder.
     """
 
     root: Path
@@ -43,31 +43,31 @@ class Package:
 
     @cached_property
     def size(self) -> int:
-        """Bytes, before compression."""
+        """Size in bytes, before compression."""
         return sum(self.files.values())
 
     def describe(self) -> str:
-        """Number and size of the files: `214 files, 1.2 MB`."""
+        """Describe the package: `214 files, 1.2 MB`."""
         return f"{len(self.files):,} files, {naturalsize(self.size)}"
 
     def require_small(self) -> None:
-        """Refuse what Ray's job server would refuse after the upload.
+        """Refuse a package that Ray's job server would refuse after the upload.
 
         Raises:
-            ClusterError: it is too large; the message names what takes most of it.
+            ClusterError: the package is too large; the message names its largest files and folders.
         """
         if self.size <= LIMIT:
             return
         lines = [f"  {naturalsize(size):>12}  {name}" for name, size in self.largest()]
         raise ClusterError(
-            f"{self.root} has {self.describe()} that would travel, and Ray takes {naturalsize(LIMIT)} at most:\n"
+            f"{self.root} has {self.describe()} to send, and Ray accepts {naturalsize(LIMIT)} at most:\n"
             + "\n".join(lines)
-            + f"\nput what jobs do not need into {self.root / '.rayignore'} (it reads like .gitignore), and data where "
-            "the cluster sees it: a share, or a URI"
+            + f"\nlist what jobs do not need in {self.root / '.rayignore'} (written like .gitignore), and put data "
+            "where the cluster reads it: on a share, or at a URI"
         )
 
     def largest(self) -> list[tuple[str, int]]:
-        """Files and folders that take most, the largest first; of a folder that is nearly one thing, that thing."""
+        """Return the largest files and folders, largest first; a folder with one dominant entry is that entry."""
         sizes: dict[str, int] = dict(self.files)
         children: dict[str, set[str]] = {}
         for name, size in self.files.items():
@@ -86,7 +86,7 @@ class Package:
         return sorted(found, key=lambda entry: -entry[1])[:SHOWN]
 
     def write_zip(self, path: Path) -> None:
-        """Pack the files; the same files give the same bytes, so that a cluster that has them is sent nothing."""
+        """Pack the files; the same files give the same bytes, so that Ray sends no package that it has already."""
         with ZipFile(path, "w", ZIP_DEFLATED) as archive:
             for name in sorted(self.files):
                 entry = ZipInfo(name)
@@ -96,7 +96,7 @@ class Package:
 
 
 def pack(root: Path) -> Package:
-    """What of a folder travels.
+    """List the files of a folder that are sent.
 
     Raises:
         ClusterError: there is no such folder, or a file of it cannot be read.
@@ -105,15 +105,15 @@ def pack(root: Path) -> Package:
         raise ClusterError(f"--working-dir={root}: no such folder")
     try:
         files = {
-            path.relative_to(root).as_posix(): path.stat().st_size for path in _walk(root, [_ignores(root, STAYS)])
+            path.relative_to(root).as_posix(): path.stat().st_size for path in _walk(root, [_ignores(root, LEFT_OUT)])
         }
     except OSError as error:
-        raise ClusterError(f"{error.filename}: what travels cannot be read: {error.strerror}") from error
+        raise ClusterError(f"{error.filename}: a file to send cannot be read: {error.strerror}") from error
     return Package(root, files)
 
 
 def _walk(folder: Path, ignored: list[Ignores], within: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """Files below a folder that are not ignored; links to folders are followed, but in no circle."""
+    """Yield the files below a folder that are not ignored; links to folders are followed, circles are not."""
     place = folder.resolve()
     if place in within:
         return
@@ -132,7 +132,7 @@ def _walk(folder: Path, ignored: list[Ignores], within: frozenset[Path] = frozen
 
 
 def _ignores(folder: Path, lines: tuple[str, ...] | list[str]) -> Ignores:
-    """Whether the patterns of a folder match a path; that of a folder ends with a slash."""
+    """Make a function that tells if the patterns of a folder match a path; a folder's path ends with a slash."""
     spec = PathSpec.from_lines("gitignore", lines)
     beginning = len(f"{folder}/")
     return lambda path: spec.match_file(path[beginning:])

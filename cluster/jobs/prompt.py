@@ -1,4 +1,4 @@
-"""What Ctrl-C means while a job is followed: nobody wants to find out by losing it."""
+"""The question that Ctrl-C asks while a job is followed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ CHOICES: dict[str, Answer] = {"s": "stop", "d": "detach", "f": "follow", "": "de
 
 
 def ask_what_to_do(submission_id: str) -> Answer:
-    """Ask in the terminal. Where nobody can answer, and at a second Ctrl-C, the job is left to itself."""
+    """Ask in the terminal; without a terminal, and at a second Ctrl-C, the answer is to detach."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return "detach"
     sys.stderr.write("\n")
     while True:
-        sys.stderr.write(f"{submission_id}: [s]top the job, [d]etach and let it go on, or [f]ollow further? [d] ")
+        sys.stderr.write(f"{submission_id}: [s]top the job, [d]etach and let it continue, or [f]ollow further? [d] ")
         sys.stderr.flush()
         try:
             line = sys.stdin.readline()

@@ -1,4 +1,4 @@
-"""A cluster of this machine as `mrqm cluster up` starts it, and a submitter who shares no folder with it."""
+"""A cluster of this machine as `mrqm cluster up` starts it, and a submitter that shares no folder with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .folders import Place, environment
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """The folder of a cluster that runs; its jobs' relative paths lie there."""
+    """The folder of a running cluster, to which its jobs' relative paths belong."""
     folder = tmp_path_factory.mktemp("cluster")
     place = Place(folder, environment(folder))
     try:

@@ -32,6 +32,6 @@ class Place:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Nobody's clusters, stores or tokens; the code under test."""
+    """Make an environment with the code under test, and without clusters, stores or tokens of the user."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_", "MRQM_"))}
     return own | {"HOME": str(home), "PYTHONPATH": str(ROOT), "COLUMNS": "120"}

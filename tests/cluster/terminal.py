@@ -1,4 +1,4 @@
-"""A terminal, in which commands can be asked and answer."""
+"""A pseudo-terminal for commands that prompt."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from ..waiting import PATIENCE
 
 
 class Terminal:
-    """A command in a terminal of its own."""
+    """A command in a pseudo-terminal of its own."""
 
     def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
         self.screen, inside = os.openpty()
         self.shown, self._waited = "", 0
         self.process = subprocess.Popen(
             command, cwd=folder, env=dict(environment), stdin=inside, stdout=inside, stderr=inside,
-            start_new_session=True, preexec_fn=_become_a_terminals_process,
+            start_new_session=True, preexec_fn=_take_foreground,
         )  # fmt: skip
         os.close(inside)
         os.set_blocking(self.screen, False)
 
     def wait_for(self, text: str) -> None:
-        """Until a text is shown after what was waited for before."""
+        """Wait for a text after the one that was waited for before."""
         deadline = time.monotonic() + PATIENCE
         while (found := self.shown.find(text, self._waited)) < 0:
             assert time.monotonic() < deadline, self.shown
@@ -58,7 +58,7 @@ class Terminal:
         os.close(self.screen)
 
 
-def _become_a_terminals_process() -> None:
-    """In the foreground of the terminal; a process in a shell's background, as tests may run, ignores Ctrl-C."""
+def _take_foreground() -> None:
+    """Take the foreground of the terminal, and handle Ctrl-C, which a shell's background processes ignore."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     signal.signal(signal.SIGINT, signal.SIG_DFL)

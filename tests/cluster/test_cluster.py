@@ -77,7 +77,7 @@ def test_make_starts_and_ends_the_cluster() -> None:
 def test_starting_it_again_says_what_runs(cluster: Place) -> None:
     before = state(cluster)
     again = cluster.run("mrqm", "cluster", "up")
-    assert again.stdout.startswith("the cluster of this folder runs already\n")
+    assert again.stdout.startswith("the cluster of this folder is already running\n")
     assert before["dashboard"] in again.stdout
     assert state(cluster) == before
     assert cluster.run("mrqm", "cluster", "status").returncode == 0
@@ -88,7 +88,7 @@ def test_only_the_token_opens_it(cluster: Place, submitter: Place, tmp_path: Pat
     assert (cluster.folder / ".cluster" / "auth_token").stat().st_mode & 0o777 == 0o600
     missing = submitter.run(*words, RAY_AUTH_TOKEN_PATH="")
     assert missing.returncode == 2
-    assert "asks for a token, and none is at hand" in missing.stderr
+    assert "requires a token, and none was found" in missing.stderr
     (tmp_path / "wrong").write_text("0" * 64)
     wrong = submitter.run(*words, RAY_AUTH_TOKEN_PATH=str(tmp_path / "wrong"))
     assert wrong.returncode == 2
@@ -152,7 +152,7 @@ def test_a_training_is_followed_through_a_restart_and_stopped_by_ctrl_c(
     assert sent.returncode == 0, sent.stdout + sent.stderr
     first = terminal("mrqm", "jobs", "logs", "long", "--follow")
     first.wait_for("step 1/")
-    restart_dashboard(state(cluster)["name"], lambda: first.wait_for("lost; the job goes on, trying again"))
+    restart_dashboard(state(cluster)["name"], lambda: first.wait_for("lost; the job continues, reconnecting"))
     first.wait_for("epoch ")
     assert first.shown.count("Running entrypoint for job") == 1
 
@@ -167,7 +167,7 @@ def test_a_training_is_followed_through_a_restart_and_stopped_by_ctrl_c(
     second.send_signal(signal.SIGINT)
     said = second.stdout.read()
     assert second.wait(60) == 130
-    assert "goes on; follow it: mrqm jobs logs long --follow" in said
+    assert "continues; follow it: mrqm jobs logs long --follow" in said
 
     first.type("\x03")
     first.wait_for("[s]top the job")
@@ -200,12 +200,12 @@ def test_who_follows_a_job_is_told_that_its_head_was_started_anew(
     before = state(cluster)
     below = [each for marked in with_mark(before["name"]) for each in marked.children()]
     kill_all(before["name"])
-    follower.wait_for("lost; the job goes on, trying again")
+    follower.wait_for("lost; the job continues, reconnecting")
     ports = [before[service].rpartition(":")[2] for service in ("dashboard", "mlflow")]
     anew = cluster.run("mrqm", "cluster", "up", "--dashboard-port", ports[0], "--mlflow-port", ports[1])
     assert anew.returncode == 0, anew.stdout + anew.stderr
     assert follower.end() == 2
-    assert f"{before['dashboard']} has forgotten job begun: its head was started anew" in follower.shown
+    assert f"{before['dashboard']} has no record of job begun any more: its head was restarted" in follower.shown
     assert [each.name() for each in below if each.is_running()] == []
 
 

@@ -69,7 +69,7 @@ def test_who_computes_is_known(words: str, itself: bool, folder: Path) -> None:
     assert read(folder, *words.split()).computes_itself is itself
 
 
-def test_an_absolute_path_of_what_travels_becomes_a_relative_one(folder: Path) -> None:
+def test_an_absolute_path_in_the_package_becomes_a_relative_one(folder: Path) -> None:
     assert read(folder, "train", "-c", str(folder / "configs/r50.yaml")).words[2] == "configs/r50.yaml"
     assert read(folder, "train", f"--config={folder}/configs/r50.yaml").words[1] == "--config=configs/r50.yaml"
 
@@ -79,7 +79,7 @@ def test_an_absolute_path_of_what_travels_becomes_a_relative_one(folder: Path) -
     [
         (["train", "-c", "configs/r51.yaml"], "-c configs/r51.yaml: there is no such file"),
         (["train", "--config=../outside.yaml"], "--config ../outside.yaml: lies outside of .* --working-dir"),
-        (["train", "-c", "local.yaml"], "-c local.yaml: does not travel, because a .gitignore"),
+        (["train", "-c", "local.yaml"], "-c local.yaml: is not sent, because a .gitignore"),
         (["tune", "-c", "configs/r50.yaml", "--space", "space.yaml"], "--space space.yaml: there is no such file"),
     ],
 )
@@ -102,14 +102,14 @@ def test_passwords_are_refused_and_not_repeated(folder: Path) -> None:
 def test_a_file_with_a_password_does_not_travel(folder: Path) -> None:
     (folder / "configs" / "open.yaml").write_text("name: open\ntracking: {uri: 'http://me:hunter2@mlflow'}\n")
     for words in (("train", "-c", "configs/open.yaml"), ("tune", "--config=configs/open.yaml")):
-        with pytest.raises(ClusterError, match=r"configs/open\.yaml, line 2: holds a password") as refused:
+        with pytest.raises(ClusterError, match=r"configs/open\.yaml, line 2: contains a password") as refused:
             read(folder, *words)
         assert "hunter2" not in str(refused.value)
 
 
 def test_data_that_only_the_submitter_sees_is_found(folder: Path) -> None:
     def stays(*words: str) -> list[str]:
-        return read(folder, *words).find_what_stays(folder)
+        return read(folder, *words).find_local_paths(folder)
 
     assert stays("train", "-c", "configs/r50.yaml") == ["data.root=data/drones"]
     assert stays("train", "-c", "configs/r50.yaml", "data.root=/shared/drones") == []

@@ -97,12 +97,12 @@ def test_an_old_ray(tmp_path: Path) -> None:
 
 def test_a_token_is_missing_or_refused(tmp_path: Path) -> None:
     with server(401, b"Unauthorized: Missing authentication token") as address:
-        assert f"{address} asks for a token, and none is at hand" in submit(tmp_path, "--address", address)
+        assert f"{address} requires a token, and none was found" in submit(tmp_path, "--address", address)
         message = submit(tmp_path, "--address", address, RAY_AUTH_TOKEN="secret-of-another")
         assert f"{address} refused the token of RAY_AUTH_TOKEN" in message
         assert "secret-of-another" not in message
         gone = submit(tmp_path, "--address", address, RAY_AUTH_TOKEN_PATH=f"{tmp_path}/gone")
-        assert f"{tmp_path}/gone: no token can be read there" in gone
+        assert f"{tmp_path}/gone: the token cannot be read" in gone
 
 
 def test_a_working_directory_that_is_too_large_is_refused_first(tmp_path: Path) -> None:

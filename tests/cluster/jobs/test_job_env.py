@@ -41,6 +41,6 @@ def test_what_is_wanted_is_handed_over() -> None:
     ],
 )
 def test_secrets_are_refused_and_not_repeated(wanted: list[str], environ: dict[str, str]) -> None:
-    with pytest.raises(ClusterError, match="holds a secret, and Ray shows") as refused:
+    with pytest.raises(ClusterError, match="contains a secret, and Ray shows") as refused:
         make_job_env(wanted, environ, redact)
     assert "hunter2" not in str(refused.value)

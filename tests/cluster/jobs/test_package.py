@@ -1,4 +1,4 @@
-"""What travels is what Ray would pack, and too much is refused by name."""
+"""A package has the files that Ray would pack, and one that is too large is refused by name."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_too_much_is_refused_with_what_takes_most(tmp_path: Path) -> None:
         with (root / name).open("wb") as file:
             file.truncate(LIMIT // 2)  # sparse: takes no room here
     package = pack(root)
-    with pytest.raises(ClusterError, match=r"4 files, 157\.3 MB .* Ray takes 104\.9 MB") as refused:
+    with pytest.raises(ClusterError, match=r"4 files, 157\.3 MB .* Ray accepts 104\.9 MB") as refused:
         package.require_small()
     assert package.largest()[:2] == [("flight/raw/", LIMIT), ("models/old/weights.bin", LIMIT // 2)]
     assert "flight/raw/" in str(refused.value)
