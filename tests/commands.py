@@ -95,3 +95,12 @@ def _run(folder: Path, files: tuple[Path, Path], words: Sequence[str], environme
         have_workers_forked(pytest.MonkeyPatch())
     sys.argv = ["mrqm", *words]
     main()
+
+
+SIGNALS = pytest.mark.parametrize(
+    ("number", "send"),
+    [(number, send) for number in (signal.SIGTERM, signal.SIGINT) for send in (Command.send, Command.send_to_group)],
+)
+"""Every way in which a command is stopped from outside."""
+CUT_SHORT = "stopped before everything was closed"
+"""Printed by a command that did not end soon after a signal."""

@@ -28,7 +28,7 @@ from tune.state.journal import read_history
 from tune.state.records import GenerationEnded
 from tune.sweep import Request, sweep
 
-from ..commands import Command
+from ..commands import CUT_SHORT, SIGNALS, Command
 from ..disks import fill
 from ..waiting import wait_until
 from .workplace import Workplace, leaves_nothing, start_cluster
@@ -243,14 +243,24 @@ def test_a_finished_sweep_is_extended_and_what_failed_runs_again(
     assert (len(extended.history.trials), len(workplace.children("whole"))) == (6, 6)
 
 
-def test_sigterm_stops_a_sweep_as_ctrl_c_does(workplace: Workplace, cluster: Cluster) -> None:
-    command = workplace.tune("stopped", "space")
-    command.wait_until(lambda: workplace.reports("stopped"), "a report")
-    command.send(signal.SIGTERM)
+@SIGNALS
+def test_a_signal_ends_a_sweep_and_its_runs(
+    number: signal.Signals, send: Callable[[Command, signal.Signals], None], workplace: Workplace, cluster: Cluster
+) -> None:
+    """To the command alone where the cluster outlives it, to its group where that has Ray's processes too."""
+    name = f"to-{number:d}-{send.__name__}"
+    own_ray = {} if send is Command.send else {"RAY_ADDRESS": None}
+    command = workplace.tune(name, "space", **own_ray)
+    command.wait_until(lambda: workplace.reports(name), "a report")
+    started = command.children()
+    send(command, number)
     assert command.end() == 130, command.said
-    assert "stopped; the same command continues the sweep" in command.output
-    assert "SIGTERM" not in command.said  # Ray's own handler prints a stack of addresses
+    assert command.output.endswith("stopped; the same command continues the sweep\n")
+    assert not any(word in command.said for word in (CUT_SHORT, "SIGTERM", "Traceback"))  # Ray's own handler prints it
+    assert workplace.run(name).info.status == "KILLED"
+    assert "RUNNING" not in {run.info.status for run in workplace.children(name).values()}
     wait_until(leaves_nothing, "nothing is reserved")
+    wait_until(lambda: not any(process.is_running() for process in started), "what it started ends")
 
 
 def test_a_sweep_outlives_a_full_disk_and_a_deleted_experiment(

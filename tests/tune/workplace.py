@@ -34,9 +34,12 @@ class Workplace:
     address: str
     started: list[Command] = field(default_factory=list)
 
-    def start(self, *words: str, **environment: str) -> Command:
-        """`mrqm WORDS` on the cluster."""
-        self.started.append(Command(self.folder, words, {"RAY_ADDRESS": self.address, **environment}))
+    def start(self, *words: str, **environment: str | None) -> Command:
+        """`mrqm WORDS` on the cluster, or without a variable of the environment that is None."""
+        given = {"RAY_ADDRESS": self.address, **environment}
+        self.started.append(
+            Command(self.folder, words, {name: value for name, value in given.items() if value is not None})
+        )
         return self.started[-1]
 
     def close(self) -> None:
@@ -45,7 +48,7 @@ class Workplace:
             if command.runs():
                 command.kill()
 
-    def tune(self, name: str, space: str, *words: str, **environment: str) -> Command:
+    def tune(self, name: str, space: str, *words: str, **environment: str | None) -> Command:
         return self.start("tune", "-c", "tiny.yaml", "-s", f"{space}.yaml", f"name={name}", *words, **environment)
 
     def history(self, name: str) -> History:
@@ -54,14 +57,21 @@ class Workplace:
     def reports(self, name: str) -> list[Reported]:
         return [entry for entry in self.history(name).entries if isinstance(entry, Reported)]
 
+    def run(self, name: str, store: str | None = None) -> Run:
+        """MLflow run of a sweep."""
+        (found,) = (run for run in self._runs(store) if run.info.run_name == name)
+        return found
+
     def children(self, name: str, store: str | None = None) -> dict[str, Run]:
         """MLflow runs of a sweep's trials, by name."""
-        client = MlflowClient(store or f"sqlite:///{self.folder}/mlflow.db")
-        runs = client.search_runs([client.get_experiment_by_name("mrqm").experiment_id])
-        (parent,) = (run.info.run_id for run in runs if run.info.run_name == name)
-        children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent]
+        parent = self.run(name, store).info.run_id
+        children = [run for run in self._runs(store) if run.data.tags.get("mlflow.parentRunId") == parent]
         assert len({run.info.run_name for run in children}) == len(children), "a trial has one run"
         return {run.info.run_name: run for run in children}
+
+    def _runs(self, store: str | None) -> list[Run]:
+        client = MlflowClient(store or f"sqlite:///{self.folder}/mlflow.db")
+        return list(client.search_runs([client.get_experiment_by_name("mrqm").experiment_id]))
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from pipelines.preparation.output_dir import PROGRESS, REPORT, PreparationError,
 from pipelines.preparation.prepare import prepare
 from pipelines.preparation.report import print_report
 
-from ...commands import Command
+from ...commands import CUT_SHORT, SIGNALS, Command
 from ...forked_workers import forked_workers
+from ...waiting import wait_until
 
 
 class Stopped(Exception):
@@ -204,30 +205,48 @@ def test_an_unknown_split_is_named_with_those_that_are_there(source: Path) -> No
         run(source, None, splits=("test",))
 
 
-@pytest.mark.ray
-def test_a_killed_command_goes_on_and_ends_as_if_it_had_not_been(here: list[Path], tmp_path: Path) -> None:
-    source = tmp_path / "source"
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty images that take seconds to convert."""
+    source = tmp_path_factory.mktemp("noise")
     for part in ("images", "annotations"):
         (source / "train" / part).mkdir(parents=True)
     rng = np.random.default_rng(0)
     for number in range(20):
-        noise = rng.integers(0, 255, (500, 500, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(source / "train" / "images" / f"{number}.png")
+        pixels = rng.integers(0, 255, (500, 500, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(source / "train" / "images" / f"{number}.png")
         rows = [f"{x},{y},9,9,1,4,0,0" for x in range(5, 490, 50) for y in range(5, 490, 50)]
         (source / "train" / "annotations" / f"{number}.txt").write_text("\n".join(rows))
-    run(source, tmp_path / "whole", tiles=100, overlap=0)
+    return source
 
-    arguments = ["prepare", "visdrone", str(source), str(tmp_path / "new"), "--tiles", "100"]
+
+@pytest.mark.ray
+@SIGNALS
+def test_a_signal_ends_a_preparation_with_its_ray(
+    number: signal.Signals, send: Callable[[Command, signal.Signals], None], noise: Path, tmp_path: Path
+) -> None:
     progress = tmp_path / "new" / PROGRESS
     with forked_workers():
-        stopped = Command(tmp_path, arguments)
-        stopped.wait_until(lambda: progress.is_file() and progress.read_text().count("\n") >= 1, "one is done")
-        stopped.send_to_group(signal.SIGTERM)
-        assert stopped.end() == 130, stopped.said
-        assert stopped.output.endswith("stopped; the same command continues\n")
+        command = Command(tmp_path, ["prepare", "visdrone", str(noise), str(progress.parent), "--tiles", "100"])
+        command.wait_until(lambda: progress.is_file() and progress.read_text().count("\n") >= 1, "one is done")
+        started = command.children()
+        send(command, number)
+        assert command.end() == 130, command.said
+        assert command.output.endswith("stopped; the same command continues\n")
+        assert not any(word in command.said for word in (CUT_SHORT, "SIGTERM", "Traceback"))
+        wait_until(lambda: not any(process.is_running() for process in started), "Ray ends")
+    assert not list(progress.parent.rglob(ANNOTATIONS))
 
+
+@pytest.mark.ray
+def test_a_killed_command_goes_on_and_ends_as_if_it_had_not_been(here: list[Path], noise: Path, tmp_path: Path) -> None:
+    run(noise, tmp_path / "whole", tiles=100, overlap=0)
+
+    arguments = ["prepare", "visdrone", str(noise), str(tmp_path / "new"), "--tiles", "100"]
+    progress = tmp_path / "new" / PROGRESS
+    with forked_workers():
         killed = Command(tmp_path, arguments)
-        killed.wait_until(lambda: progress.read_text().count("\n") >= 3, "three are done")
+        killed.wait_until(lambda: progress.is_file() and progress.read_text().count("\n") >= 3, "three are done")
         killed.kill()
         assert killed.end() == -signal.SIGKILL
         assert not list((tmp_path / "new").rglob(ANNOTATIONS))
