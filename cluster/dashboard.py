@@ -71,12 +71,12 @@ class Dashboard:
         return str(self.get("/api/v0/cluster_metadata")["data"]["pythonVersion"])
 
     def nodes(self) -> list[dict[str, Any]]:
-        """Return the nodes that are alive: `node_ip`, `resources_total`, …"""
+        """Return the nodes that are alive: `node_ip`, `resources_total` and other keys."""
         nodes = self.get("/api/v0/nodes?detail=1")["data"]["result"]["result"]
         return [node for node in nodes if node["state"] == "ALIVE"]
 
     def job(self, submission_id: str) -> dict[str, Any]:
-        """Return a job: `status`, `message`, `driver_exit_code`, …"""
+        """Return a job: `status`, `message`, `driver_exit_code` and other keys."""
         return dict(self.get(f"/api/jobs/{submission_id}"))
 
 

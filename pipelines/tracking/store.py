@@ -56,9 +56,7 @@ def resolve_experiment(settings: TrackingConfig) -> str:
     if settings.experiment is None:
         return named or DEFAULT_EXPERIMENT
     if named and named != settings.experiment:
-        _warn_once(
-            f"{EXPERIMENT}={named} is ignored: the configuration sets tracking.experiment={settings.experiment}"
-        )
+        _warn_once(f"{EXPERIMENT}={named} is ignored: the configuration sets tracking.experiment={settings.experiment}")
     return settings.experiment
 
 

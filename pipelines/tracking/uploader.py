@@ -62,7 +62,7 @@ class Uploader:
         self._due.set()
 
     def flush(self, patience: float) -> int:
-        """Wait until all entries are sent or refused, for at most `patience` seconds; return the number of the others."""
+        """Wait at most `patience` seconds until all entries are sent or refused; return the number of the others."""
         self._refused = False
         self.wake()
         with self._tried:

@@ -59,7 +59,11 @@ def test_annotations_come_first_and_headers_last(tmp_path: Path) -> None:
         ("sizes.csv", "a.jpg,6.5,7\n", r"sizes\.csv:1: cannot read"),
         ("sizes.json", "[]", r"sizes\.json: expected `images`"),
         ("sizes.json", "{", r"sizes\.json: expected `images`"),
-        ("sizes.csv", "a.jpg,640,480\n", r"b b\.jpg: its size is in neither the annotations nor .*sizes\.csv nor the image"),
+        (
+            "sizes.csv",
+            "a.jpg,640,480\n",
+            r"b b\.jpg: its size is in neither the annotations nor .*sizes\.csv nor the image",
+        ),
     ],
 )
 def test_lists_that_cannot_be_meant_are_named(tmp_path: Path, name: str, text: str, words: str) -> None:
