@@ -90,7 +90,7 @@ def read_command_line(
         if redact(word) != word:
             raise ClusterError(
                 f"{redact(word)}: contains a password or token, and Ray shows the command lines of jobs; put "
-                "credentials into files on the nodes (docs/clusters/security.md)"
+                "credentials into files on the nodes (docs/guides/clusters/security.md)"
             )
         option, equals, value = word.partition("=")
         if option in FILES and equals:
@@ -112,7 +112,7 @@ def _require_no_secrets(path: Path, redact: Callable[[str], str]) -> None:
         if redact(line) != line:
             raise ClusterError(
                 f"{path}, line {number}: contains a password or token, and every job can read the files of jobs; "
-                "put credentials into files on the nodes (docs/clusters/security.md)"
+                "put credentials into files on the nodes (docs/guides/clusters/security.md)"
             )
 
 

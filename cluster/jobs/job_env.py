@@ -48,7 +48,7 @@ def make_job_env(
         if SECRET.search(name) or redact(value) != value:
             raise ClusterError(
                 f"{name} contains a secret, and Ray shows the environment of jobs; put credentials into files on the "
-                "nodes, such as ~/.mlflow/credentials and ~/.aws/credentials (docs/clusters/security.md)"
+                "nodes, such as ~/.mlflow/credentials and ~/.aws/credentials (docs/guides/clusters/security.md)"
             )
     return variables, notes
 

@@ -25,7 +25,7 @@ from .terminal import Terminal
 
 pytestmark = pytest.mark.ray
 
-LAPTOP = ROOT / "docs" / "clusters" / "laptop.md"
+LAPTOP = ROOT / "docs" / "guides" / "clusters" / "laptop.md"
 FIRST_BLOCK = list(read_blocks(LAPTOP)[0].commands())
 SMALLER = {
     "demo-data": ["--train", "3", "--val", "1"],

@@ -128,7 +128,7 @@ def test_suppressed_detections_come_last_and_score_nothing(exported: tuple[Path,
 def test_the_example_of_the_documents_runs(
     exported: tuple[Path, str], detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    documents = Path(mrqm.__file__).parents[1] / "docs/export.md"
+    documents = Path(mrqm.__file__).parents[1] / "docs/guides/export.md"
     (code,) = re.findall(r"```python\n(.*?)```", documents.read_text(), re.DOTALL)
     (tmp_path / "example.py").write_text(code)
     (tmp_path / "out").mkdir()

@@ -140,7 +140,7 @@ def test_a_served_model_answers_with_the_boxes_of_mrqm_predict(
 def test_the_requests_of_the_documents_are_answered(served: str, photo: Path, tmp_path: Path) -> None:
     for name in ("street.jpg", "field.png"):
         Image.open(photo).save(tmp_path / name)
-    blocks = [block for block in read_blocks(ROOT / "docs" / "serving.md") if "127.0.0.1:5001" in block.text]
+    blocks = [block for block in read_blocks(ROOT / "docs" / "guides" / "serving.md") if "127.0.0.1:5001" in block.text]
     (pipeline,) = (block.text for block in blocks if block.is_pipeline)
     (code,) = (block.text for block in blocks if block.language == "python")
 
