@@ -4,6 +4,7 @@
 #   make cluster     a Ray head and an MLflow server on this machine, for `mrqm submit`    make cluster-down   ends them
 #   make test        every test                make test-fast   those without Ray that take seconds
 #   make check       style, types, layers      make install     only install
+#   make docs        the documentation site, in build/docs/index.html; a warning is an error
 # ARGS="train.epochs=5" goes to `mrqm train`, ARGS="-k boxes" to pytest.
 
 VENV := .venv
@@ -20,7 +21,7 @@ INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check -c constr
 # Packages whose docstrings `make check` holds to tools/check_docstrings.py.
 DOCUMENTED := mrqm tools
 
-.PHONY: train sweep cluster cluster-down test test-fast check install
+.PHONY: train sweep cluster cluster-down test test-fast check docs install
 .DELETE_ON_ERROR:
 
 train: install
@@ -50,6 +51,9 @@ check: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_docstrings.py $(DOCUMENTED)
 
+docs: $(VENV)/dev.stamp
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs build/docs
+
 install: $(VENV)/run.stamp
 
 $(VENV)/run.stamp: pyproject.toml constraints.txt | $(BIN)/python
@@ -59,7 +63,7 @@ $(VENV)/run.stamp: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing into $(VENV) what tests need, which takes some minutes"
-	@$(INSTALL) '.[demo,dev,export]'
+	@$(INSTALL) '.[demo,dev,docs,export]'
 	@touch $@ $(VENV)/run.stamp
 
 $(BIN)/python:

@@ -1,9 +1,18 @@
 """Build the documentation site: `make docs`."""
 
+import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import make_commands  # noqa: E402  # beside this file
+import make_configuration  # noqa: E402
 
 project = "mrqm"
 author = "The mrqm developers"
+project_copyright = author
 release = version = installed_version("mrqm")
 
 extensions = [
@@ -14,11 +23,21 @@ extensions = [
     "sphinxcontrib.mermaid",
 ]
 source_suffix = {".md": "markdown"}
+default_role = "code"  # `word` in docstrings
 html_theme = "furo"
 html_title = "mrqm"
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+html_show_copyright = False
+myst_enable_extensions = ["colon_fence"]
+myst_fence_as_directive = ["mermaid"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
 napoleon_numpy_docstring = False
 copybutton_prompt_text = "$ "
+mermaid_height = "auto"
+
+for name, page in (("configuration", make_configuration.render()), ("commands", make_commands.render())):
+    path = HERE / "reference" / f"{name}.md"
+    if not path.is_file() or path.read_text() != page:  # an unchanged page is not built again
+        path.write_text(page)

@@ -1,4 +1,4 @@
-"""Write docs/configuration.md from the configuration's own docstrings: `python docs/make_configuration.py`."""
+"""Make reference/configuration.md from the docstrings of the configuration's keys."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ from mrqm.config.sections.section import section_type
 
 HEAD = """# Configuration
 
-A run is described by a YAML file and by `key.path=value` words on the command line, which win over the file. Every key
-has a default, and the resolved whole is kept with each checkpoint. This page is made from `mrqm/config/` by
-`python docs/make_configuration.py`.
+A run is described by a YAML file and by overrides on the command line, `key.path=value`, which take precedence. Every key
+has a default, and the resolved configuration is saved with each checkpoint. Unknown keys, wrong types and values out of
+range are refused before anything starts. This page is generated from the docstrings in `mrqm/config/sections/`.
 """
 
 
 def render() -> str:
-    """The whole page."""
+    """Render a table of keys for every section.
+
+    Returns:
+        The Markdown text of the page.
+    """
     return "\n".join([HEAD, *_section(Config, "")])
 
 
@@ -41,7 +45,3 @@ def _section(section: type[Section], prefix: str) -> list[str]:
 def _shown(value: Any) -> str:
     plain = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
     return yaml.safe_dump(plain, default_flow_style=True, width=1000).strip().removesuffix("\n...").strip()
-
-
-if __name__ == "__main__":
-    (Path(__file__).parent / "configuration.md").write_text(render())

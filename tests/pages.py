@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GENERATED = {ROOT / "docs" / "reference" / f"{name}.md" for name in ("commands", "configuration")}
+"""Pages that building the site makes."""
+PAGES = [ROOT / "README.md", *sorted({*(ROOT / "docs").rglob("*.md")} - GENERATED)]
 CLUSTER_PAGES = [page for page in PAGES if page.parent.name == "clusters"]
 SHELLS = ("bash", "console")
 """Languages of blocks that hold commands."""

@@ -16,7 +16,7 @@ import yaml
 from mrqm.__main__ import app
 from tune.space.schema import make_space
 
-from ..pages import PAGES, ROOT, SHELLS, Block, read_blocks, read_inline_code
+from ..pages import GENERATED, PAGES, ROOT, SHELLS, Block, read_blocks, read_inline_code
 from ..pipelines.repository import git
 from .execution import execute
 
@@ -59,6 +59,8 @@ def run_block(block: Block, folder: Path) -> None:
         run_python(block.text)
     elif block.language == "yaml":
         read_space(block)
+    elif block.language == "mermaid":
+        pass  # test_a_diagram_names_modules_that_exist
     else:
         assert block.language == "", f"{block.language}: nobody knows how to execute it"
         assert not re.search(r"^(\$ |mrqm |make |python )", block.text, flags=re.MULTILINE)
@@ -103,6 +105,49 @@ def test_no_command_hides_outside_of_the_blocks(page: Path) -> None:
     blocks = "".join(block.text for block in read_blocks(page))
     indented = re.findall(r"^(?: {4}|\t)(?:\$ )?(?:mrqm|make|python|ray|docker|kubectl|mlflow) .*", text, re.MULTILINE)
     assert [line for line in indented if line not in blocks] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text())
+    missing = {link for link in links if "://" not in link and not (page.parent / link).exists()}
+    assert {link for link in missing if (page.parent / link).resolve() not in GENERATED} == set()
+
+
+def test_pages_that_code_and_messages_name_exist() -> None:
+    tracked = git(ROOT, "ls-files", "*.py", "*.yaml", "*.md", "Makefile").splitlines()
+    texts = [(ROOT / name).read_text() for name in tracked if not name.startswith("tests/")]
+    named = {page for text in texts for page in re.findall(r"(?<![\w/.])docs/[\w/-]+\.(?:md|py|jpg)", text)}
+    assert len(named) > 10
+    assert {page for page in named if not (ROOT / page).is_file()} == set()
+
+
+def test_a_diagram_names_modules_that_exist() -> None:
+    diagrams = [block for page in PAGES for block in read_blocks(page) if block.language == "mermaid"]
+    named = {name for block in diagrams for name in re.findall(r"\b[a-z_]+(?:\.[a-z_]+)+\b", block.text)}
+    assert len(named) > 20
+    assert {name for name in named if not is_in_the_tree(name)} == set()
+
+
+def is_in_the_tree(name: str) -> bool:
+    """Tell if a dotted name, such as `data.images.decoding`, is a module, a function of one, or a file's name."""
+    if name.endswith((".json", ".jsonl", ".yaml")):
+        return True
+    whole = name.replace(".", "/")
+    places = [ROOT / layer / whole for layer in (".", "mrqm", "pipelines", "tune")]
+    if any(place.is_dir() or place.with_suffix(".py").is_file() for place in places):
+        return True
+    module, _, attribute = name.rpartition(".")
+    return hasattr(importlib.import_module(module), attribute)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_paths_within_sentences_exist(page: Path) -> None:
+    tracked = {str(Path(name).parts[0]) for name in git(ROOT, "ls-files").splitlines() if "/" in name}
+    paths = [code for code in read_inline_code(page) if re.fullmatch(r"[\w./-]+/[\w./-]*", code)]
+    made = ("cluster/secrets", "cluster/state")
+    named = {path for path in paths if path.partition("/")[0] in tracked and not path.startswith(made)}
+    assert {path for path in named if not (ROOT / path).exists()} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
