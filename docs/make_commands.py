@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 INTRO = """
-`mrqm COMMAND --help` shows the same in the terminal. Exit codes: 0 success, 1 a check that failed or images that could not
-be read, 2 a mistake in command, configuration or data, 130 a stop by Ctrl-C or SIGTERM.
+`mrqm COMMAND --help` shows the same in the terminal. Exit codes: 0 success, 1 a check that failed or images that could
+not be read, 2 a mistake in command, configuration or data, 130 a stop by Ctrl-C or SIGTERM.
 """
 
 

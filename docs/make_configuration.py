@@ -12,9 +12,9 @@ from mrqm.config.sections.section import section_type
 
 HEAD = """# Configuration
 
-A run is described by a YAML file and by overrides on the command line, `key.path=value`, which take precedence. Every key
-has a default, and the resolved configuration is saved with each checkpoint. Unknown keys, wrong types and values out of
-range are refused before anything starts. This page is generated from the docstrings in `mrqm/config/sections/`.
+A run is described by a YAML file and by overrides on the command line, `key.path=value`, which take precedence. Every
+key has a default, and the resolved configuration is saved with each checkpoint. Unknown keys, wrong types and values
+out of range are refused before anything starts. This page is generated from the docstrings in `mrqm/config/sections/`.
 """
 
 

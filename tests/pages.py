@@ -18,7 +18,7 @@ SHELLS = ("bash", "console")
 
 Words = list[str]
 
-_FENCED = re.compile(r"^```(\w*)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
+_FENCED = re.compile(r"^```(\S*)\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 _ASSIGNMENTS = re.compile(r"^(?:[A-Z_]+=(?:\$\([^)]*\)|\S+) +)*")
 
 
@@ -57,9 +57,10 @@ class Block:
 
 
 def read_blocks(page: Path) -> list[Block]:
-    """The fenced code blocks of a page, in order."""
+    """The fenced code blocks of a page, in order, without Sphinx's directives such as `{eval-rst}`."""
     text = page.read_text()
-    return [Block(page, text.count("\n", 0, found.start()) + 2, found[1], found[2]) for found in _FENCED.finditer(text)]
+    fenced = [found for found in _FENCED.finditer(text) if not found[1].startswith("{")]
+    return [Block(page, text.count("\n", 0, found.start()) + 2, found[1], found[2]) for found in fenced]
 
 
 def read_commands(page: Path) -> list[Words]:

@@ -18,6 +18,7 @@ from PIL import Image
 from mrqm.checkpoint.folder import save_checkpoint
 from mrqm.config import Config
 from mrqm.data.formats.soda_d import SODA_CLASSES
+from mrqm.data.formats.visdrone import read_visdrone
 from mrqm.data.synthetic import write_scenes
 from mrqm.engine.divergence import Divergence, save_divergence
 
@@ -76,11 +77,13 @@ def named_files(
 
 
 def _write_data_sets(folder: Path) -> None:
-    """The same scenes in the layouts of VisDrone, SODA-D and YOLO, and some as images."""
+    """The same scenes in the layouts of VisDrone, COCO, SODA-D and YOLO, and some as images."""
     demo, images = folder / "data" / "demo", sorted((folder / "data" / "demo").glob("*/images/*.jpg"))
     for root in (folder / "FOLDER", folder / "data" / "VisDrone"):
         for split in ("train", "val"):
             shutil.copytree(demo / split, root / f"VisDrone2019-DET-{split}")
+    _write_coco(demo / "train", folder / "data" / "mine" / "train")
+    _write_coco(demo / "val", folder / "data" / "mine" / "valid")
     soda = folder / "data" / "SODA-D"
     for part in ("Annotations", "Images"):
         (soda / part).mkdir(parents=True)
@@ -103,6 +106,25 @@ def _write_data_sets(folder: Path) -> None:
         shutil.copy(image, folder / "flight")
     for name in ("street.jpg", "window.jpg", "field.png", "city.tif"):
         Image.open(images[0]).save(folder / name)
+
+
+def _write_coco(source: Path, target: Path) -> None:
+    """A split as annotation tools export COCO: the json beside the images."""
+    shutil.copytree(source / "images", target)
+    records = read_visdrone(source, ("pedestrian", "cyclist", "car", "truck")).records
+    boxes = [(number, *box) for number, record in enumerate(records) for box in record.boxes.tolist()]
+    content = {
+        "images": [
+            {"id": number, "file_name": record.path.name, "height": record.size[0], "width": record.size[1]}
+            for number, record in enumerate(records)
+        ],
+        "annotations": [
+            {"id": number, "image_id": image, "category_id": 1, "bbox": [left, top, right - left, bottom - top]}
+            for number, (image, left, top, right, bottom) in enumerate(boxes, 1)
+        ],
+        "categories": [{"id": 1, "name": "object"}],
+    }
+    (target / "_annotations.coco.json").write_text(json.dumps(content))
 
 
 def _write_kept_step(folder: Path, model: torch.nn.Module, config: Config, target: dict[str, torch.Tensor]) -> None:
