@@ -35,7 +35,9 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 napoleon_numpy_docstring = False
 copybutton_prompt_text = "$ "
-mermaid_height = "auto"
+mermaid_fullscreen = False
+mermaid_height = mermaid_width = "auto"
+mermaid_init_config = {"startOnLoad": False, "flowchart": {"useMaxWidth": False}}
 
 for name, page in (("configuration", make_configuration.render()), ("commands", make_commands.render())):
     path = HERE / "reference" / f"{name}.md"
