@@ -104,7 +104,7 @@ def test_missing_credentials_are_asked_for_after_a_single_request(
 def test_an_account_without_the_right_is_told_whom_to_ask(website: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_Website, "status", 403)
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "t")
-    with pytest.raises(TrackingError, match="it does not permit this; ask whoever runs it for the right"):
+    with pytest.raises(TrackingError, match="it does not permit this; ask its administrator for edit permission"):
         contact(website)
 
 
