@@ -1,6 +1,6 @@
-# From a fresh clone, with Python 3.11 to 3.13 and nothing else:
-#   make train       generate the demo data, train on Ray, look at it in MLflow
-#   make sweep       search the demo's knobs with Ray Tune and Optuna, a quarter of an hour on two cores
+# From a fresh clone, with Python 3.11 to 3.13 on Linux, macOS or WSL:
+#   make train       generate the demo data, train on Ray, track in MLflow
+#   make sweep       search the demo's hyperparameters with Ray Tune and Optuna, a quarter of an hour on two cores
 #   make cluster     a Ray head and an MLflow server on this machine, for `mrqm submit`    make cluster-down   ends them
 #   make test        every test                make test-fast   those without Ray that take seconds
 #   make check       style, types, layers      make install     only install
