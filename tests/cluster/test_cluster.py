@@ -31,7 +31,7 @@ SMALLER = {
     "demo-data": ["--train", "3", "--val", "1"],
     "train": ["train.epochs=1", "scaling.num_workers=1", "tracking.registered_model_name=demo-detector"],
 }
-"""What is added to the page's commands, so that they end soon."""
+"""Overrides for the page's commands, so that they end soon."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a command is called, and what it needs on the cluster."""
+"""The name of a submitted command, and the files that it needs on the cluster."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read(folder: Path, *words: str) -> CommandLine:
 
 
 def read_file(words: Sequence[str], folder: Path) -> dict[str, Any]:
-    """What the composition root is asked for, of files that are in order."""
+    """Read a valid configuration file, as the composition root does."""
     options = dict(pairwise([part for word in words for part in word.split("=", 1)]))
     name = options.get("-c") or options.get("--config")
     if name is None or not (folder / name).exists():

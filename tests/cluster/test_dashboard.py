@@ -1,4 +1,4 @@
-"""What does not answer as a cluster should is told apart, by the command line, before Ray is imported."""
+"""Addresses that do not answer as a cluster should are told apart, by the command line, before Ray is imported."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from ...pages import CLUSTER_PAGES, ROOT, read_commands
 
 
 def sent_to_clusters() -> list[list[str]]:
-    """What is submitted: the words after `mrqm submit … --` of the pages, and the KubeRay job's entry point."""
+    """The submitted commands: the words after `mrqm submit … --` of the pages, and the KubeRay job's entry point."""
     submitted = [words for page in CLUSTER_PAGES for words in read_commands(page) if words[:2] == ["mrqm", "submit"]]
     job = yaml.safe_load((ROOT / "cluster" / "kuberay" / "rayjob.yaml").read_text())
     entrypoint = shlex.split(job["spec"]["entrypoint"].replace("/opt/mrqm/", ""))

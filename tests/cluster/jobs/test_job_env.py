@@ -1,4 +1,4 @@
-"""Which variables a job gets: a server's address, what was asked for, nothing secret."""
+"""The variables of a job: a server's address, what was asked for, nothing secret."""
 
 from __future__ import annotations
 

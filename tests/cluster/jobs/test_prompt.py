@@ -1,4 +1,4 @@
-"""What Ctrl-C meant is asked where somebody can answer."""
+"""The question at Ctrl-C, which is asked only in a terminal."""
 
 from __future__ import annotations
 
