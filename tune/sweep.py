@@ -1,10 +1,10 @@
-"""A sweep from the first check to the registered model; the same call continues one that was stopped.
+"""A sweep from the first check to the registered model; the same call resumes one that was stopped.
 
 runs/demo-mrqm/
-  config.yaml, space.yaml   what was searched, for people
-  fingerprint.json          what the sweep is, see `tune.state.fingerprint`
-  sweep.jsonl               everything that happened
-  trial-0003/epoch_0009/    checkpoints of trials that run, and of the best
+  config.yaml, space.yaml   configuration and space, for readers
+  fingerprint.json          identity of the sweep, see `tune.state.fingerprint`
+  sweep.jsonl               journal of all events
+  trial-0003/epoch_0009/    checkpoints of running trials and of the best
   report.html
 """
 
@@ -66,15 +66,15 @@ class SweepError(UserError):
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line asks for.
+    """A sweep as the command line describes it.
 
     Attributes:
-        config: file of the configuration.
-        space: file of the space.
-        words: overrides.
-        add_trials: to a sweep that is finished.
-        retry_failed: whether trials that failed begin again.
-        dry_run: whether to stop after the plan.
+        config: path of the configuration.
+        space: path of the space.
+        words: overrides, `key=value`.
+        add_trials: number of trials to add to a finished sweep.
+        retry_failed: True to run failed trials again.
+        dry_run: True to stop after the plan.
     """
 
     config: Path
@@ -86,14 +86,21 @@ class Request:
 
 
 def sweep(request: Request, console: Console) -> SweepResult | None:
-    """Search, report, register; None after a dry run.
+    """Search, report the results and register the best model.
+
+    Args:
+        request: sweep to run.
+        console: console for plan, progress and notes.
+
+    Returns:
+        The result; None after a dry run.
 
     Raises:
-        ConfigError, SpaceError, DataError, RunError, ResourceError, TrackingError: what has to change before this can
-            run.
+        ConfigError, SpaceError, DataError, RunError, ResourceError, TrackingError: the sweep cannot start; the message
+            names what to change.
         SweepError: no trial has a result.
-        StorageError: a disk was full, or a store away, for longer than anybody waits; the same call continues.
-        KeyboardInterrupt: the user or the system ended it; the same call continues.
+        StorageError: a disk was full, or a store unavailable, for too long; the same call resumes the sweep.
+        KeyboardInterrupt: the user or the system ended the sweep; the same call resumes it.
     """
     space = load_space(request.space)
     config = with_absolute_paths(sweep_config(request.config, space, request.words))
@@ -131,11 +138,11 @@ def sweep(request: Request, console: Console) -> SweepResult | None:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What all trials read.
+    """The data of all trials.
 
     Attributes:
-        datasets: by split.
-        fingerprint: of the sweep with this data.
+        datasets: data sets by split.
+        fingerprint: fingerprint of the sweep with the digests of this data.
     """
 
     datasets: Mapping[str, DetectionDataset]
@@ -143,7 +150,7 @@ class Inputs:
 
 
 def _read_inputs(config: Config, fingerprint: SweepFingerprint, console: Console, data: ExitStack) -> Inputs:
-    """Read all that trials will need, which is there as long as `data` is open."""
+    """Read the data that trials will need; cached copies are kept as long as `data` is open."""
     with Display(console, []) as display:
         data.enter_context(data_cache(config.data, display.phase))
         datasets = check_inputs(config, display)
@@ -198,14 +205,14 @@ def _search(
 
 
 def _retry_failed(journal: Journal, *, every: bool) -> None:
-    """Let trials that failed begin again: every one, or those alone that failed because a storage was away."""
+    """Run failed trials again: every one, or only those that failed because a storage was unavailable."""
     for trial in journal.trials:
         if trial.failure is not None and (every or trial.failure.kind is FailureKind.STORAGE):
             journal.write(Retried(trial=trial.number))
 
 
 def _conclude(request: Request, config: Config, space: Space, history: History, recorder: Recorder) -> SweepResult:
-    """Report, and register the best: what MLflow does not take is no reason to be without table, report and outcome."""
+    """Write the report and register the best model; an MLflow that does not accept them costs no other result."""
     objective, folder = space.objective[0], RunFolder(config).path
     if not (ranked := history.best_trials(objective)):
         hint = "mend what they name; the same command with --retry-failed runs them again"
@@ -231,7 +238,14 @@ def _conclude(request: Request, config: Config, space: Space, history: History, 
 
 
 def reproduce(request: Request, space: Space, name: str, params: Mapping[str, Any]) -> str:
-    """The command that trains a trial again."""
+    """Make the command that trains a trial again.
+
+    Args:
+        request: sweep that the trial belongs to.
+        space: space of the sweep.
+        name: name of the sweep.
+        params: parameters of the trial, by dotted key.
+    """
     own = [word for word in request.words if not word.startswith("name=")]
     words = [*overrides(space.fixed), *own, *overrides(params), f"name={name}-best"]
     return f"{command('mrqm')} train -c {as_submitted(request.config)} {shlex.join(words)}"

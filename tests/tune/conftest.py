@@ -1,4 +1,4 @@
-"""Data and a configuration for sweeps that really train."""
+"""Data and a configuration for sweeps with real training."""
 
 from __future__ import annotations
 

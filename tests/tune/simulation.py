@@ -1,4 +1,4 @@
-"""Sweeps without Ray or training: a conductor whose trials' scores are computed from their parameters."""
+"""Simulated sweeps, without Ray or training: the scores of trials are computed from their parameters."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ Score = Callable[[Mapping[str, Any], int], float]
 
 
 class Killed(Exception):
-    """The driver's end."""
+    """The simulated death of the driver."""
 
 
 class Simulation:
-    """A sweep in a folder; `run` goes on where the last one was killed."""
+    """A sweep in a folder; `run` resumes where the last one was killed."""
 
     def __init__(self, config: Config, folder: Path, score: Score, **space: Any) -> None:
-        self.candidates = ConfigSampler(make_space({"budget": {"trials": 9}} | space), config)
+        self.sampler = ConfigSampler(make_space({"budget": {"trials": 9}} | space), config)
         self.folder, self.score = folder, score
 
     def run(self, kill_after: int | None = None, trials: int | None = None, slots: int = 1) -> History:
-        """Go on; die after so many epochs, each before it is reported."""
+        """Run the sweep; die after `kill_after` epochs, before the next one is reported."""
         journal = Journal(self.folder / "journal.jsonl")
-        journal.write(SessionBegan(trials=trials or self.candidates.space.budget.trials or 0))
-        conductor = TrialScheduler(self.candidates, journal, self.folder, EPOCHS)
+        journal.write(SessionBegan(trials=trials or self.sampler.space.budget.trials or 0))
+        scheduler = TrialScheduler(self.sampler, journal, self.folder, EPOCHS)
         work: list[tuple[Task, int]] = []
         done = 0
-        while not conductor.is_over() or work:
-            while len(work) < slots and (task := conductor.next()):
+        while not scheduler.is_over() or work:
+            while len(work) < slots and (task := scheduler.next()):
                 work.append((task, epoch_of(task)))
             task, epoch = work.pop(0)
             if done == kill_after:
                 journal.close()
                 raise Killed
             done += 1
-            if conductor.report(task.trial, self.train(task, epoch + 1)):
+            if scheduler.report(task.trial, self.train(task, epoch + 1)):
                 work.append((task, epoch + 1))
         journal.close()
         return journal
@@ -60,5 +60,5 @@ class Simulation:
 def epoch_of(task: Task) -> int:
     if task.checkpoint is None:
         return 0
-    assert Path(task.checkpoint).is_dir(), "a trial goes on from a checkpoint that is there"
+    assert Path(task.checkpoint).is_dir(), "a trial resumes from a checkpoint that exists"
     return int(Path(task.checkpoint).name.split("_")[1])

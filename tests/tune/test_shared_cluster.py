@@ -112,7 +112,7 @@ def test_a_sweep_outlives_its_processes_a_node_and_mlflow(
     server.start()
     cluster.add_node(num_cpus=1)
     assert command.end() == 0, command.said
-    assert "goes on from its last checkpoint" in command.output
+    assert "resumes from its last checkpoint" in command.output
 
     trials = workplace.history("battered").trials
     assert [[report.epoch for report in trial.results] for trial in trials] == [list(range(1, EPOCHS + 1))] * 3

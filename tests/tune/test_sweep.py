@@ -237,7 +237,7 @@ def test_a_finished_sweep_is_extended_and_what_failed_runs_again(
     request = Request(Path("tiny.yaml"), Path("space.yaml"), ["name=whole"], add_trials=1, retry_failed=True)
     extended = sweep(request, Console(file=log))
     assert extended is not None
-    assert "trial 0   had failed and begins again" in log.getvalue()
+    assert "trial 0   had failed and starts again" in log.getvalue()
     assert [trial.retries for trial in extended.history.trials] == [1, 0, 0, 0, 0, 0]
     assert what_happened(extended.history)[:5] == what_happened(outcome.history)
     assert (len(extended.history.trials), len(workplace.children("whole"))) == (6, 6)
@@ -280,14 +280,14 @@ def test_a_sweep_outlives_a_full_disk_and_a_deleted_experiment(
     assert command.end() == 0, command.said
     assert what_happened(history()) == what_happened(outcome.history)
     assert "AP/hour" in command.output and "Traceback" not in command.said
-    assert "MLflow did not take it; the same command tries again" in command.output
-    assert "MLflow has not everything of" in command.output
+    assert "MLflow did not accept it; the same command tries again" in command.output
+    assert "MLflow lacks a part of" in command.output
     assert "Leaderboard" in (disk / "starved" / "report.html").read_text()
 
     client.restore_experiment(experiment)
     again = workplace.tune("starved", "space", *words)
     assert again.end() == 0, again.said
-    assert "late version 1" in again.output and "MLflow has not everything" not in again.output
+    assert "late version 1" in again.output and "MLflow lacks a part" not in again.output
     runs = {run.info.run_name: run for run in client.search_runs([experiment])}
     assert runs["starved"].info.status == "FINISHED"
     for trial in history().trials:

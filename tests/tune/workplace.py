@@ -1,4 +1,4 @@
-"""A folder in which tests run `mrqm` as users do, on a cluster that outlives the commands."""
+"""A folder in which tests run `mrqm` as users do, on a cluster that continues after the commands."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Workplace:
     started: list[Command] = field(default_factory=list)
 
     def start(self, *words: str, **environment: str | None) -> Command:
-        """`mrqm WORDS` on the cluster, or without a variable of the environment that is None."""
+        """Start `mrqm WORDS` on the cluster, without the variables of the environment that are None."""
         given = {"RAY_ADDRESS": self.address, **environment}
         self.started.append(
             Command(self.folder, words, {name: value for name, value in given.items() if value is not None})
@@ -43,7 +43,7 @@ class Workplace:
         return self.started[-1]
 
     def close(self) -> None:
-        """End what a test that failed left running."""
+        """Kill the commands that a failed test left running."""
         for command in self.started:
             if command.runs():
                 command.kill()
@@ -63,7 +63,7 @@ class Workplace:
         return found
 
     def children(self, name: str, store: str | None = None) -> dict[str, Run]:
-        """MLflow runs of a sweep's trials, by name."""
+        """Return the MLflow runs of a sweep's trials, by name."""
         parent = self.run(name, store).info.run_id
         children = [run for run in self._runs(store) if run.data.tags.get("mlflow.parentRunId") == parent]
         assert len({run.info.run_name for run in children}) == len(children), "a trial has one run"
@@ -76,14 +76,14 @@ class Workplace:
 
 @contextlib.contextmanager
 def start_cluster(**head: Any) -> Iterator[Cluster]:
-    """A cluster of one node, and this process in it."""
+    """Start a cluster of one node, and connect this process to it."""
     with (
         forked_workers(),
         pytest.MonkeyPatch.context() as patch,
         tempfile.TemporaryDirectory(prefix="ray") as folder,
     ):
         patch.setenv("RAY_AUTH_MODE", "disabled")
-        patch.setenv("RAY_TMPDIR", folder)  # a cluster of somebody else stays the one that `auto` means
+        patch.setenv("RAY_TMPDIR", folder)  # so that `auto` still means another user's cluster
         for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):
             patch.delenv(name, raising=False)
         cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **head})
@@ -95,10 +95,10 @@ def start_cluster(**head: Any) -> Iterator[Cluster]:
             cluster.shutdown()
 
 
-TRIAL = re.compile(r"ray::(SweepTrial|ResourceTrainable)")  # at rest, and while a method runs
+TRIAL = re.compile(r"ray::(SweepTrial|ResourceTrainable)")  # idle, and while a method runs
 
 
 def leaves_nothing() -> bool:
-    """Whether no reservation and no process of a trial is left."""
+    """Tell if no reservation and no process of a trial is left."""
     reserved = reservation_states() - {"REMOVED"}
     return not (reserved or running(TRIAL) or running(WORKER))

@@ -1,1 +1,1 @@
-"""Trials on Ray Tune."""
+"""Execution of trials on Ray Tune."""

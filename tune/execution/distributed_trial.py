@@ -1,7 +1,7 @@
 """A trial on several workers: a run of Ray Train within a process of Ray Tune.
 
-The workers wait after every epoch until the sweep has judged it, so that a trial that ends does so by itself: it leaves
-no processes, no reservation of the cluster and no epoch behind that nobody asked for.
+The workers wait after every epoch for the scheduler's decision, so that a trial that is stopped ends by itself and
+leaves no processes, no reservation of the cluster and no surplus epoch.
 """
 
 from __future__ import annotations
@@ -32,26 +32,38 @@ from tune.state.messages import Epoch, Waiting
 
 
 class Job(TypedDict):
-    """What a worker is given."""
+    """The arguments of a worker."""
 
     config: Config
     start: Path | None
-    gate: ActorHandle
+    barrier: ActorHandle
 
 
 def train_on_workers(config: Config, start: Path | None) -> Generator[Epoch | Waiting, None, None]:
-    """Train a configuration on its workers; closing the iterator ends them."""
+    """Train a configuration on its workers; closing the generator ends them.
+
+    Args:
+        config: configuration of the trial.
+        start: folder of the checkpoint to start from; None to start from scratch.
+
+    Yields:
+        Epochs, and reasons to wait for resources or storage.
+
+    Raises:
+        UserError: the configuration or its data cannot be used.
+        TrainingFailedError: a worker failed.
+    """
     yield from map(Waiting, shortages(config.scaling))
-    gate: ActorHandle = ray.remote(num_cpus=0)(EpochBarrier).remote()
+    barrier: ActorHandle = ray.remote(num_cpus=0)(EpochBarrier).remote()
     reached = 0
     with ThreadPoolExecutor(1) as pool:
-        training = pool.submit(_make_trainer(config, start, gate).fit)
+        training = pool.submit(_make_trainer(config, start, barrier).fit)
         try:
             while True:
-                awaited = gate.next.remote()
+                awaited = barrier.next.remote()
                 while not ray.wait([awaited], timeout=0.5)[0]:
                     if training.done():
-                        training.result()  # raises why there is no epoch
+                        training.result()  # raises the error of the workers
                 epoch = pickle.loads(ray.get(awaited))  # noqa: S301  # trusted: from the workers of this trial
                 if isinstance(epoch, ValueError):
                     raise epoch
@@ -59,16 +71,16 @@ def train_on_workers(config: Config, start: Path | None) -> Generator[Epoch | Wa
                 if isinstance(epoch, Waiting):
                     continue
                 reached = epoch.epoch
-                ray.get(gate.decide.remote(reached, goes_on=True))
+                ray.get(barrier.decide.remote(reached, proceed=True))
         finally:
-            ray.get(gate.decide.remote(reached, goes_on=False))
+            ray.get(barrier.decide.remote(reached, proceed=False))
 
 
-def _make_trainer(config: Config, start: Path | None, gate: ActorHandle) -> InterruptibleTrainer:
+def _make_trainer(config: Config, start: Path | None, barrier: ActorHandle) -> InterruptibleTrainer:
     scaling = config.scaling
     return InterruptibleTrainer(
         _train,
-        train_loop_config={"config": config, "start": start, "gate": gate},
+        train_loop_config={"config": config, "start": start, "barrier": barrier},
         torch_config=RayInterfaceConfig(),
         scaling_config=RayScaling(
             num_workers=scaling.num_workers,
@@ -76,7 +88,7 @@ def _make_trainer(config: Config, start: Path | None, gate: ActorHandle) -> Inte
             resources_per_worker={"CPU": scaling.cpus_per_worker, **({"GPU": 1} if scaling.use_gpu else {})},
         ),
         run_config=RunConfig(
-            name=uuid.uuid4().hex,  # a run of its own each time: the sweep, not Ray Train, knows where it goes on
+            name=uuid.uuid4().hex,  # a new run each time: the sweep, not Ray Train, resumes trials
             storage_path=str(Path(config.output_dir) / ".tune"),
             failure_config=FailureConfig(max_failures=0),
             logging_config=LoggingConfig(log_level="ERROR"),
@@ -87,15 +99,15 @@ def _make_trainer(config: Config, start: Path | None, gate: ActorHandle) -> Inte
 def _train(job: Job) -> None:
     """Train on one of the workers."""
     configure_process()
-    leads = ray.train.get_context().get_world_rank() == 0
+    is_first = ray.train.get_context().get_world_rank() == 0
     try:
         for epoch in train_epochs(job["config"], job["start"], ray.train.torch.get_device()):
-            if leads:
-                ray.get(job["gate"].hand_in.remote(pickle.dumps(epoch)))
+            if is_first:
+                ray.get(job["barrier"].report.remote(pickle.dumps(epoch)))
             if isinstance(epoch, Waiting):
                 continue
-            if epoch.finished or not ray.get(job["gate"].passes.remote(epoch.epoch)):
+            if epoch.finished or not ray.get(job["barrier"].wait.remote(epoch.epoch)):
                 return
     except UserError as error:
-        ray.get(job["gate"].hand_in.remote(pickle.dumps(error)))
+        ray.get(job["barrier"].report.remote(pickle.dumps(error)))
         raise

@@ -1,4 +1,4 @@
-"""Between the workers of a trial and the process that has it: what came of an epoch, and whether there is another."""
+"""The synchronisation of a trial's workers with its process: results of an epoch, and the decision to continue."""
 
 from __future__ import annotations
 
@@ -7,30 +7,35 @@ from collections import defaultdict
 
 
 class EpochBarrier:
-    """Where workers hand in an epoch, and wait for what is decided.
+    """A barrier at which workers report an epoch and wait for the decision to continue.
 
-    What they hand in is pickled: the gate's process need not import what it is made of.
+    Reports are pickled, so that the barrier's process need not import their classes.
     """
 
     def __init__(self) -> None:
-        self._handed_in: asyncio.Queue[bytes] = asyncio.Queue()
+        self._reports: asyncio.Queue[bytes] = asyncio.Queue()
         self._decided: defaultdict[int, asyncio.Event] = defaultdict(asyncio.Event)
         self._last: float = float("inf")
 
-    async def hand_in(self, epoch: bytes) -> None:
-        """An epoch from the first worker, or what makes any of them give up."""
-        await self._handed_in.put(epoch)
+    async def report(self, epoch: bytes) -> None:
+        """Report a pickled epoch from the first worker, or the error of any of them."""
+        await self._reports.put(epoch)
 
     async def next(self) -> bytes:
-        """What is handed in next."""
-        return await self._handed_in.get()
+        """Return the next report."""
+        return await self._reports.get()
 
-    async def decide(self, epoch: int, *, goes_on: bool) -> None:
-        """Let all workers go on after an epoch, or end there."""
-        self._last = self._last if goes_on else epoch
+    async def decide(self, epoch: int, *, proceed: bool) -> None:
+        """Let all workers continue after an epoch, or end.
+
+        Args:
+            epoch: number of the epoch, from 1.
+            proceed: True to train another epoch.
+        """
+        self._last = self._last if proceed else epoch
         self._decided[epoch].set()
 
-    async def passes(self, epoch: int) -> bool:
-        """Whether a worker goes on after an epoch, as soon as that is decided."""
+    async def wait(self, epoch: int) -> bool:
+        """Wait for the decision after an epoch; True if training continues."""
         await self._decided[epoch].wait()
         return epoch < self._last

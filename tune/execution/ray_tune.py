@@ -1,4 +1,4 @@
-"""Ray Tune runs the trials: it keeps their processes, Tune's trials, which work on whatever a conductor hands out.
+"""Execution of trials by Ray Tune, whose own trials are processes that work on the tasks of the trial scheduler.
 
 One trial of the sweep may be several of Ray Tune's: after its process died, or in a population whose trials take turns.
 """
@@ -35,24 +35,24 @@ from tune.space.schema import Space
 
 SECONDS_BETWEEN_COUNTS = 5.0
 SECONDS_OF_PATIENCE = 10.0
-"""After which a trial that has no process is looked into."""
+"""Seconds without a running trial after which the reason is shown."""
 
 
 def run_trials(
-    conductor: TrialScheduler,
+    scheduler: TrialScheduler,
     space: Space,
     config: Config,
     say: Callable[[str], None],
     trial: type[SweepTrial] = SweepTrial,
 ) -> None:
-    """Work on a sweep until its conductor has nothing more to do.
+    """Run the trials of a sweep until its scheduler has no more of them.
 
     Args:
-        conductor: hands out trials and judges what they report.
-        space: what is searched.
-        config: of all trials; `output` is the sweep's folder.
-        say: shows the user why a trial waits.
-        trial: what a process does with a task.
+        scheduler: scheduler that suggests trials and decides on their reports.
+        space: space of the sweep.
+        config: configuration of all trials; `output_dir` is the sweep's folder.
+        say: printer of the reasons for which trials wait.
+        trial: Ray Tune trainable that works on a task.
     """
     storage = Path(config.output_dir) / ".tune"
     costs = any(objective.metric in COSTS for objective in space.objective)
@@ -62,9 +62,9 @@ def run_trials(
     tuner = Tuner(
         trainable,
         tune_config=TuneConfig(
-            search_alg=_SearchAlgorithm(conductor, Capacity(config.scaling)), num_samples=-1,
-            scheduler=_SchedulerAdapter(conductor, config.scaling, say),
-            # a process that starts workers ends with them
+            search_alg=_SearchAlgorithm(scheduler, Capacity(config.scaling)), num_samples=-1,
+            scheduler=_SchedulerAdapter(scheduler, config.scaling, say),
+            # a process that starts workers cannot be reused
             reuse_actors=config.scaling.max_workers == 1, trial_dirname_creator=lambda trial: str(trial.trial_id),
         ),
         run_config=RunConfig(
@@ -77,12 +77,12 @@ def run_trials(
         with _quiet():
             tuner.fit()
     finally:
-        shutil.rmtree(storage, ignore_errors=True)  # of use only to Ray Tune's own restart
+        shutil.rmtree(storage, ignore_errors=True)  # useful only to Ray Tune's own restart
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Ray Tune from printing a traceback for each failure, of which the conductor says what matters."""
+    """Keep Ray Tune from printing a traceback for each failure, which the scheduler reports in a sentence."""
     loggers = [logging.getLogger(f"ray.tune.{name}") for name in ("tune", "execution.tune_controller")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
@@ -95,16 +95,17 @@ def _quiet() -> Iterator[None]:
 
 
 def trial_resources(scaling: ScalingConfig) -> PlacementGroupFactory:
-    """What Ray Tune reserves for a trial: a worker's part, or next to nothing where Ray Train reserves the workers'."""
+    """Return the resources of a trial's process: a worker's, or next to none if Ray Train reserves the workers'."""
     if scaling.max_workers > 1:
         return PlacementGroupFactory([{"memory": 1_000_000}])
     return PlacementGroupFactory([{"CPU": scaling.cpus_per_worker, **({"GPU": 1} if scaling.use_gpu else {})}])
 
 
 class Capacity:
-    """Trials that the cluster has room for, counted anew as it grows and shrinks; at least one.
+    """The number of trials that the cluster has room for, counted again as it grows and shrinks; at least one.
 
-    Others on the cluster make trials wait in Ray's queue, whole: what a trial needs is reserved together or not at all.
+    Resources in use by others are not subtracted: trials wait for them in Ray's queue, which reserves all of a trial's
+    resources together or none.
     """
 
     def __init__(self, scaling: ScalingConfig) -> None:
@@ -113,7 +114,7 @@ class Capacity:
         self._trials = 1
 
     def __call__(self) -> int:
-        """The number, at most five seconds old."""
+        """Return the number, at most five seconds old."""
         now = time.monotonic()
         if now - self._counted >= SECONDS_BETWEEN_COUNTS:
             self._trials, self._counted = max(1, count_trials(cluster_nodes(), self._scaling)), now
@@ -121,46 +122,46 @@ class Capacity:
 
 
 class _Unsaved:
-    """Ray Tune pickles what it is given, for a restart of its own; here the journal is what a restart needs."""
+    """An object without pickled state: Ray Tune pickles it for its own restart; sweeps restart from their journal."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
 class _SearchAlgorithm(_Unsaved, Searcher):
-    """Hands trials to Ray Tune, one for each free place."""
+    """Suggests the scheduler's tasks to Ray Tune, as many at the same time as the cluster has room for."""
 
-    def __init__(self, conductor: TrialScheduler, places: Callable[[], int]) -> None:
+    def __init__(self, scheduler: TrialScheduler, capacity: Callable[[], int]) -> None:
         super().__init__()
-        self._conductor, self._places = conductor, places
+        self._scheduler, self._capacity = scheduler, capacity
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """A task, nothing now, or nothing ever."""
-        if self._conductor.busy < self._places() and (task := self._conductor.next()):
+        """Return a task, None if there is none now, or FINISHED if the sweep is over."""
+        if self._scheduler.busy < self._capacity() and (task := self._scheduler.next()):
             return {"task": task}
-        return Searcher.FINISHED if self._conductor.is_over() else None
+        return Searcher.FINISHED if self._scheduler.is_over() else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing: the scheduler tells the conductor."""
+        """Do nothing: the scheduler adapter reports to the scheduler."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the journal is saved."""
+        """Do nothing: the journal is the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the journal is read."""
+        """Do nothing: the journal is the state."""
 
 
 class _SchedulerAdapter(_Unsaved, FIFOScheduler):
-    """Tells the conductor what happens to trials, and Ray Tune what the conductor says to it."""
+    """Reports results and failures of trials to the scheduler, and its decisions to Ray Tune."""
 
-    def __init__(self, conductor: TrialScheduler, scaling: ScalingConfig, say: Callable[[str], None]) -> None:
+    def __init__(self, scheduler: TrialScheduler, scaling: ScalingConfig, say: Callable[[str], None]) -> None:
         super().__init__()
-        self._conductor, self._scaling, self._say = conductor, scaling, say
+        self._scheduler, self._scaling, self._say = scheduler, scaling, say
         self._asked = time.monotonic()
         self._said: dict[int, str] = {}
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
-        """The next one without a process; called all the time, so that it notices a sweep of which nothing runs."""
+        """Choose the next trial without a process; called often, so that it notices a sweep without running trials."""
         chosen = super().choose_trial_to_run(tune_controller)
         if chosen is None or any(trial.status == Trial.RUNNING for trial in tune_controller.get_trials()):
             self._asked = time.monotonic()
@@ -176,28 +177,42 @@ class _SchedulerAdapter(_Unsaved, FIFOScheduler):
             self._say(f"trial {number:<4}{text}")
 
     def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
-        """An epoch is done, or cannot be."""
+        """Decide on an epoch, a failure or a reason to wait.
+
+        Args:
+            tune_controller: controller of Ray Tune; unused.
+            trial: Ray Tune's trial.
+            result: result of the trainable's `step`.
+
+        Returns:
+            Ray Tune's decision, CONTINUE or STOP.
+        """
         number = trial.config["task"].trial
         if shortage := result.get("waiting"):
             self._say_once(number, shortage)
-            return str(RayTrialScheduler.STOP if self._conductor.halted else RayTrialScheduler.CONTINUE)
+            return str(RayTrialScheduler.STOP if self._scheduler.halted else RayTrialScheduler.CONTINUE)
         if failure := result.get("failure"):
-            self._conductor.fail(number, failure)
+            self._scheduler.fail(number, failure)
             return str(RayTrialScheduler.STOP)
-        goes_on = self._conductor.report(number, result["epoch"])
-        return str(RayTrialScheduler.CONTINUE if goes_on else RayTrialScheduler.STOP)
+        proceeds = self._scheduler.report(number, result["epoch"])
+        return str(RayTrialScheduler.CONTINUE if proceeds else RayTrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
-        """A process died, or raised an error after which it is not used again."""
-        self._conductor.fail(trial.config["task"].trial, _read_failure(trial))
+        """Report a process that died, or raised an error after which it is not reused.
+
+        Args:
+            tune_controller: controller of Ray Tune; unused.
+            trial: Ray Tune's trial.
+        """
+        self._scheduler.fail(trial.config["task"].trial, _read_failure(trial))
 
 
 def _read_failure(trial: Trial) -> Failure:
-    """Read what ended a trial from this machine's files: `Trial.get_pickled_error` looks where these are copied later.
+    """Read the error of a trial from this machine's files, which `Trial.get_pickled_error` reads only once copied.
 
-    Of errors that Ray Tune does not know, as of too little memory, it keeps the text alone, behind a line of its own.
+    For errors that Ray Tune cannot pickle, such as one of memory, it keeps the text alone, after a line of its own.
     """
     if trial.pickled_error_file:
         return classify(ray.cloudpickle.loads(Path(trial.pickled_error_file).read_bytes()))
     text = Path(trial.error_file).read_text() if trial.error_file else ""
-    return classify_text(text.partition("\n")[2] or "an error that Ray Tune does not name")
+    return classify_text(text.partition("\n")[2] or "an error without a description by Ray Tune")

@@ -1,4 +1,4 @@
-"""The epochs of a trial, on whichever process or processes: what `mrqm train` does, one epoch at a time."""
+"""The epochs of a trial, in one process or on each of several workers: `mrqm train`, one epoch at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,16 @@ from tune.state.messages import Epoch, Waiting
 
 
 def train_epochs(config: Config, start: Path | None, device: torch.device) -> Generator[Epoch | Waiting, None, None]:
-    """Train a configuration from a checkpoint or from the beginning; of several processes, all call it."""
+    """Train a configuration; of several workers, each calls this.
+
+    Args:
+        config: configuration of the trial.
+        start: folder of the checkpoint to start from; None to start from scratch.
+        device: device of this process.
+
+    Yields:
+        Epochs, and reasons to wait for the storage.
+    """
     storage = open_storage(config.output_dir, config.name)
     with data_cache(config.data):
         torch.set_num_threads(config.scaling.cpus_per_worker)
@@ -43,7 +52,7 @@ def train_epochs(config: Config, start: Path | None, device: torch.device) -> Ge
 
 
 def _save(trainer: Trainer, storage: Storage, name: str, scores: dict[str, float]) -> None:
-    """Write a checkpoint that is whole whenever its folder is there; of one that cannot be written nothing is left."""
+    """Write a checkpoint whose folder appears once it is complete; a failed attempt leaves nothing."""
     with storage.scratch_folder(name) as folder:
         trainer.save(folder, scores)
         storage.upload_folder(folder, name)

@@ -1,6 +1,6 @@
-"""A trial as a process of Ray Tune: what `mrqm train` does, an epoch at a time, so that a sweep can end it after any.
+"""A trial as a process of Ray Tune: `mrqm train`, one epoch at a time, so that a sweep can end it after any epoch.
 
-A process that is used for another trial has PyTorch and the rest imported: only the first one in it waits for them.
+A process that is reused for another trial has PyTorch and other packages imported already.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ class SweepTrial(ray.tune.Trainable):
         """Begin a trial in a new process.
 
         Args:
-            config: the task.
-            base: the configuration that all trials share; `output` is the sweep's folder.
-            costs: whether what a prediction costs is sought.
+            config: task, under the key `task`.
+            base: configuration that all trials share; `output_dir` is the sweep's folder.
+            costs: True if the cost of a prediction is an objective.
         """
         configure_process()
         self._base, self._with_costs = base, costs
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin a trial."""
+        """Begin another trial in the same process; always True."""
         task: Task = new_config["task"]
         self._settings = trial_config(self._base, task)
         self._epochs = self.epochs(self._settings, task)
@@ -50,7 +50,15 @@ class SweepTrial(ray.tune.Trainable):
         return True
 
     def epochs(self, config: Config, task: Task) -> Generator[Epoch | Waiting, None, None]:
-        """Its epochs, one by one: in this process, if that is all the trial has."""
+        """Train the epochs of a trial, in this process or, if the trial has several, on its workers.
+
+        Args:
+            config: configuration of the trial.
+            task: trial, and the checkpoint to start from.
+
+        Yields:
+            Epochs, and reasons to wait.
+        """
         start = Path(task.checkpoint) if task.checkpoint else None
         if start is None and config.train.resume not in ("auto", "never"):
             start = find_checkpoint(config.train.resume)
@@ -59,11 +67,11 @@ class SweepTrial(ray.tune.Trainable):
         return train_epochs(config, start, torch.device("cuda" if config.scaling.use_gpu else "cpu"))
 
     def cleanup(self) -> None:
-        """The sweep has ended this trial; one on several workers ends them."""
+        """End the trial, and its workers if it has several."""
         self._epochs.close()
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch; what the configuration or a lost worker is to blame for leaves this process as it is."""
+        """Train one epoch; errors of the configuration and lost workers are returned, so that the process is kept."""
         try:
             if self._costs is None:
                 self._costs = measure_cost(self._settings) if self._with_costs else {}
@@ -77,5 +85,10 @@ class SweepTrial(ray.tune.Trainable):
 
 
 def trial_config(base: Config, task: Task) -> Config:
-    """The configuration of a trial."""
+    """Make the configuration of a trial.
+
+    Args:
+        base: configuration that all trials share.
+        task: trial with its parameters.
+    """
     return make_config(base.model_dump(), [*overrides(task.params), f"name={trial_name(task.trial)}"])

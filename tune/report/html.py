@@ -1,4 +1,4 @@
-"""A sweep as one HTML file that needs nothing else: leaderboard, figures, what failed, how to train the best again."""
+"""The report of a sweep as one self-contained HTML file: leaderboard, figures, failures, command of the best trial."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tune.report.result import SweepResult
 from tune.space.schema import describe_params, short_names
 
 LISTED = 5
-"""Trials in the sweep's MLflow run: its page is narrow, and the report has all."""
+"""Trials to list in the sweep's MLflow run, whose page is narrow; the report has all."""
 
 
 def write_report(outcome: SweepResult) -> None:
-    """Write the report to the file of a sweep's result."""
+    """Write the report to the file that the result names."""
     pages = Environment(loader=PackageLoader("tune", "report"), autoescape=True)
     text = pages.get_template("report.html.jinja").render(_content(outcome))
     outcome.report.write_text(text, encoding="utf-8")
 
 
 def describe_sweep(outcome: SweepResult) -> str:
-    """The same in short, for the page of the sweep's MLflow run, in Markdown."""
+    """Summarise a sweep in Markdown, for the page of its MLflow run."""
     objective = outcome.space.objective[0]
     rows = [
         [str(trial.number), number(best.metrics[objective.metric]), trial.state, describe_params(trial.params)]
@@ -71,7 +71,7 @@ def _summary(outcome: SweepResult) -> str:
     assert best is not None, "the best trial has a result"
     states = [trial.state for trial in history.trials]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    known = f", which knew {len(history.known)} earlier runs" if history.known else ""
+    known = f", started from {len(history.known)} earlier runs" if history.known else ""
     return (
         f"{space.description or 'A sweep'}: {space.search.algorithm}{known}, scheduler {space.scheduler.algorithm}. "
         f"{len(states)} trials ({counts}) in {duration(3600 * history.hours)}. Best: trial {outcome.best.number} with "

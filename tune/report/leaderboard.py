@@ -1,4 +1,4 @@
-"""What a sweep learned, as text: who is best, what it cost, and what the paper found."""
+"""The results of a sweep as text: the best trials, their cost, and the comparison with a paper."""
 
 from __future__ import annotations
 
@@ -19,13 +19,18 @@ from tune.space.values import canonical
 from tune.state.history import History, Trial
 
 GAP = 2
-"""Blanks between columns."""
+"""Spaces between columns."""
 SHOWN = 10
-"""Trials on the terminal; the report has all."""
+"""Trials to show on the terminal; the report has all."""
 
 
 def print_result(outcome: SweepResult, console: Console) -> None:
-    """The leaderboard, the paper's table if there is one, and the commands that go on from there."""
+    """Print the leaderboard, the paper's table if there is one, and the commands to continue with.
+
+    Args:
+        outcome: result of the sweep.
+        console: console to print to.
+    """
     space, history = outcome.space, outcome.history
     console.print()
     console.print(leaderboard(space, history, SHOWN, console.width))
@@ -42,7 +47,7 @@ def print_result(outcome: SweepResult, console: Console) -> None:
     lines = {
         "trials": f"{len(states)}: {counts}",
         "best": f"trial {outcome.best.number}: {relative(outcome.checkpoint)}",
-        "train it again": outcome.reproduce or "its parameters changed while it trained: go on from its checkpoint",
+        "train it again": outcome.reproduce or "its parameters changed while it trained: continue from its checkpoint",
         "model": describe_model(outcome.model),
         "report": relative(outcome.report),
         **ui_lines(outcome.tracking_uri, outcome.run_id),
@@ -52,20 +57,27 @@ def print_result(outcome: SweepResult, console: Console) -> None:
     notes = history.failures()
     notes += ["the same command with --retry-failed runs failed trials again"] if notes else []
     if outcome.unsent:
-        notes.append(f"MLflow has not everything of {outcome.unsent} runs: the same command sends the rest")
+        notes.append(f"MLflow lacks a part of {outcome.unsent} runs: the same command sends the rest")
     for note in notes:
         console.print(note, soft_wrap=True, highlight=False, markup=False)
 
 
 def describe_model(model: RegisteredModel | None) -> str:
-    """Where the best trial's model is."""
+    """Describe the registered model of the best trial, or its absence."""
     if model is None:
-        return "MLflow did not take it; the same command tries again"
+        return "MLflow did not accept it; the same command tries again"
     return f"{model.name} version {model.version}" if model.name else model.uri
 
 
 def leaderboard(space: Space, history: History, shown: int, width: int = 1000) -> Table:
-    """The best trials with what each of them cost; of AP by size, as many columns as there is room for."""
+    """Make a table of the best trials and their cost, with as many columns of AP by size as fit.
+
+    Args:
+        space: space of the sweep.
+        history: history of the sweep.
+        shown: number of trials to show.
+        width: columns of the terminal.
+    """
     header, rows = board_header(space, history), [cells for _, cells in board_rows(space, history)][:shown]
     bins = len(_bins(space, history))
     last = 1 + len(space.objective) + bins  # the first column after those of sizes
@@ -81,14 +93,24 @@ def leaderboard(space: Space, history: History, shown: int, width: int = 1000) -
 
 
 def board_header(space: Space, history: History) -> list[str]:
-    """Names of a leaderboard's columns."""
+    """Return the names of a leaderboard's columns.
+
+    Args:
+        space: space of the sweep.
+        history: history of the sweep.
+    """
     metrics = [*(objective.metric for objective in space.objective), *_bins(space, history)]
     names = [metric.removeprefix(f"{PROTOCOL}/") for metric in metrics]
     return ["trial", *names, "epochs", "state", "cost", "AP/hour"]
 
 
 def board_rows(space: Space, history: History) -> Iterator[tuple[Trial, list[str]]]:
-    """The trials that have results, best first, with their cells."""
+    """Yield the trials that have results, best first, with their cells.
+
+    Args:
+        space: space of the sweep.
+        history: history of the sweep.
+    """
     bins = _bins(space, history)
     for trial in history.best_trials(space.objective[0]):
         result = trial.best(space.objective[0])
@@ -101,20 +123,26 @@ def board_rows(space: Space, history: History) -> Iterator[tuple[Trial, list[str
 
 
 def ap_per_hour(trial: Trial) -> str:
-    """The best AP divided by the hours that the trial's processes took."""
+    """Format the best AP divided by the hours of the trial's epochs."""
     best = trial.best(Objective(metric=f"{PROTOCOL}/AP"))
     return number(best.metrics[f"{PROTOCOL}/AP"] / (trial.seconds / 3600)) if best and trial.seconds else "–"
 
 
 def _bins(space: Space, history: History) -> list[str]:
-    """Metrics of size bins that were measured and are no objectives, smallest objects first."""
+    """Return the measured metrics of size bins that are not objectives, smallest objects first."""
     names = dict.fromkeys(name for trial in history.trials for result in trial.results for name in result.metrics)
     objectives = {objective.metric for objective in space.objective}
     return [name for name in names if name.startswith(f"{PROTOCOL}/AP_") and name not in objectives]
 
 
 def paper_table(paper: Paper, objective: Objective, history: History) -> Table:
-    """The paper's column beside one's own."""
+    """Make a table that compares the paper's values with this sweep's.
+
+    Args:
+        paper: table of the paper.
+        objective: objective that the paper's values measure.
+        history: history of the sweep.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in (paper.source, paper.column, f"here: {objective.metric}"):
         table.add_column(name, overflow="fold")
@@ -124,7 +152,13 @@ def paper_table(paper: Paper, objective: Objective, history: History) -> Table:
 
 
 def paper_rows(paper: Paper, objective: Objective, history: History) -> Iterator[list[str]]:
-    """Parameters, what the paper reports, and what was measured here."""
+    """Yield parameters, the paper's value, and the value measured here; `–` without a trial of these parameters.
+
+    Args:
+        paper: table of the paper.
+        objective: objective that the paper's values measure.
+        history: history of the sweep.
+    """
     for row in paper.rows:
         trials = [trial for trial in history.trials if canonical({**trial.params, **row.at}) == canonical(trial.params)]
         best = trials[0].best(objective) if trials else None

@@ -1,4 +1,4 @@
-"""What a sweep looks like while it runs: a table on a terminal, a line for each epoch in a log."""
+"""The display of a running sweep: a table on a terminal, a line for each epoch in a log."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from tune.state.history import History, Trial
 from tune.state.records import AnyEntry, Failed, GenerationEnded, Lost, Reported, Retried
 
 LAYERS = ("mrqm", "pipelines", "tune")
-"""Whose warnings are shown."""
+"""Loggers whose warnings are shown."""
 SHOWN = 16
-"""Rows of the table: those that run, and the best of the others."""
+"""Rows of the table: running trials, and the best of the others."""
 
 
 class LiveTable:
     """Shows a sweep while its context is open.
 
     Args:
-        space: what is searched.
-        plan: of the sweep.
-        history: that grows.
-        console: a terminal or a log.
+        space: space of the sweep.
+        plan: plan of the sweep.
+        history: history of the sweep, which grows.
+        console: terminal or log.
     """
 
     def __init__(self, space: Space, plan: Plan, history: History, console: Console) -> None:
@@ -53,24 +53,24 @@ class LiveTable:
         self._live.stop()
 
     def __call__(self, entry: AnyEntry) -> None:
-        """Show an entry of the journal; on a terminal only what the table does not."""
+        """Show an entry of the journal; on a terminal only what the table does not show."""
         match entry:
             case Reported() if not self._console.is_terminal:
                 self.say(self._line(entry))
             case Failed():
                 self.say(f"trial {entry.trial:<4}failed: {entry.error}")
             case Retried():
-                self.say(f"trial {entry.trial:<4}had failed and begins again")
+                self.say(f"trial {entry.trial:<4}had failed and starts again")
             case Lost():
                 again = f" in {entry.delay:.0f} s" if entry.delay else ""
-                self.say(f"trial {entry.trial:<4}goes on from its last checkpoint{again}: {entry.reason}")
+                self.say(f"trial {entry.trial:<4}resumes from its last checkpoint{again}: {entry.reason}")
             case GenerationEnded():
                 for exploit in entry.exploits:
                     words = describe_params(exploit.params)
-                    self.say(f"trial {exploit.trial:<4}goes on from trial {exploit.source_trial}'s weights: {words}")
+                    self.say(f"trial {exploit.trial:<4}continues from trial {exploit.source_trial}'s weights: {words}")
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Print a permanent line."""
         self._console.print(text, soft_wrap=True, highlight=False, markup=False)
 
     def _line(self, entry: Reported) -> str:
@@ -86,7 +86,7 @@ class LiveTable:
         return "  ".join(word for word in words if word)
 
     def table(self) -> Table:
-        """Trials that run, then the best of the others."""
+        """Make a table of the running trials, then the best of the others."""
         history = self._history
         running, best = history.running(), history.best_trials(self._objective)
         others = [trial for trial in best if trial.state != "running"]
@@ -109,7 +109,7 @@ class LiveTable:
         return number(values[-1]) if values else ""
 
     def _left(self, trial: Trial) -> str:
-        """Of a trial that runs, if it is not ended early."""
+        """Estimate the time left of a running trial that is not ended early."""
         if trial.state != "running" or not trial.results:
             return ""
         return duration((self._plan.epochs - trial.epoch) * trial.seconds / len(trial.results))
@@ -119,7 +119,7 @@ class LiveTable:
         return number(best.metrics[self._objective.metric]) if best else ""
 
     def seconds_left(self) -> float:
-        """About, by the epochs that trials took so far; infinity before the first."""
+        """Estimate the seconds left from the epochs so far; infinity before the first."""
         trials = self._history.trials
         done = sum(len(trial.results) for trial in trials)
         if not done:

@@ -1,4 +1,4 @@
-"""A sweep in MLflow: a run for the sweep, and within it one for each trial."""
+"""The MLflow runs of a sweep: a parent run for the sweep, and a child run for each trial."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +20,7 @@ from pipelines.tracking.errors import STORE_ERRORS, explain
 from pipelines.tracking.mlflow_names import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 from pipelines.tracking.tracker import SHORT_PATIENCE, Tracker
 from tune.execution.trainable import trial_config
-from tune.space.schema import Params
+from tune.report.trial_run import TrialRun, searched_tags
 from tune.state.history import History, Trial
 from tune.state.messages import Task
 from tune.state.records import AnyEntry, Failed, GenerationEnded, Reported, Retried
@@ -29,24 +28,24 @@ from tune.state.records import AnyEntry, Failed, GenerationEnded, Reported, Retr
 logger = logging.getLogger(__name__)
 ERROR_LENGTH = 5000
 SECONDS_BETWEEN_ATTEMPTS = 15.0
-"""To reach an MLflow that does not answer."""
+"""Seconds between attempts to reach an MLflow that does not answer."""
 
 
 class TrialFailedError(MrqmError):
-    """What ends the MLflow run of a failed trial as FAILED."""
+    """A failed trial, whose MLflow run ends as FAILED."""
 
 
 class Recorder:
-    """Writes what happens to MLflow, in a thread, so that no trial waits for it.
+    """Writes the journal's entries to MLflow, in a thread, so that no trial waits for it.
 
-    What a trial's run lacks is found by comparing it with the history: entries that came while MLflow was away are
-    written with the first that comes when it answers.
+    The missing part of a trial's run is found by comparison with the history: entries that came while MLflow was
+    unavailable are written with the first entry after it answers again.
 
     Args:
-        config: of the sweep; its name is the parent run's.
-        trials_config: what all trials share.
-        history: of the sweep; it grows.
-        tags: of all its runs.
+        config: configuration of the sweep; its name is the parent run's.
+        trials_config: configuration that all trials share.
+        history: history of the sweep, which grows.
+        tags: tags of all the sweep's runs.
 
     Raises:
         TrackingError: the store cannot be used.
@@ -55,13 +54,13 @@ class Recorder:
     def __init__(self, config: Config, trials_config: Config, history: History, tags: Mapping[str, str]) -> None:
         self._name, self._config, self._history, self._tags = config.name, trials_config, history, tags
         self.sweep = Tracker(config, RunFolder(config), tags={"mlflow.source.name": "mrqm tune", **tags})
-        self._open: dict[int, _TrialRun] = {}
+        self._open: dict[int, TrialRun] = {}
         self._thread = ThreadPoolExecutor(1)
         self._written: list[Future[None]] = []
         self._behind: set[int] = set()
-        """Trials of which MLflow has not everything."""
+        """Trials whose runs are incomplete."""
         self._complete: set[int] = set()
-        """Trials that ended and of which it has."""
+        """Trials that ended and whose runs are complete."""
         self._away_since: float | None = None
         self._was_away = False
 
@@ -76,33 +75,41 @@ class Recorder:
         self.sweep.__exit__(kind, error, trace)
 
     def finish(self, kind: type[BaseException] | None = None, error: BaseException | None = None) -> None:
-        """Wait until everything is written; end the runs of trials that have not ended."""
+        """Wait until everything is written; end the runs of trials that have not ended.
+
+        Args:
+            kind: type of the error that ends the sweep; None without one.
+            error: error that ends the sweep; None without one.
+        """
         if kind is None:
-            self._written.append(self._thread.submit(self._make_good))
+            self._written.append(self._thread.submit(self._write_missing))
         self._thread.shutdown()
         for written in self._written:
-            written.result()  # raises what nobody foresaw
+            written.result()  # raises unexpected errors
         self._written.clear()
         for run in self._open.values():
             run.tracker.__exit__(kind, error, None)
         self._open.clear()
 
     def catch_up(self) -> None:
-        """Write what the journal has and MLflow has not: its store, or an earlier driver, went away too soon."""
+        """Write the entries that MLflow lacks because its store was unavailable or an earlier driver died."""
         self._later(self._catch_up, *range(len(self._history.trials)))
 
     @property
     def unsent(self) -> int:
-        """Runs, of trials or of the sweep, of which MLflow has not everything."""
+        """Number of incomplete runs, of trials or of the sweep."""
         return len(self._behind) + (self.sweep.pending > 0)
 
     def register(self, trial: Trial, checkpoint: Path, metrics: Mapping[str, float]) -> RegisteredModel | None:
-        """Register a checkpoint of a trial; None if MLflow does not take it, which costs the sweep nothing.
+        """Register a checkpoint of a trial.
 
         Args:
-            trial: in whose run the model is logged.
+            trial: trial whose run the model is logged to.
             checkpoint: folder of the model.
-            metrics: of the checkpoint.
+            metrics: metrics of the checkpoint, by name.
+
+        Returns:
+            The model; None if MLflow did not accept it, which does not end the sweep.
         """
         scores = {name: value for name, value in metrics.items() if not name.startswith("train/")}
         lineage = {"sweep.name": self._name, "sweep.run_id": self.sweep.run_id, "sweep.trial": str(trial.number)}
@@ -110,17 +117,23 @@ class Recorder:
             with self.trial(trial) as tracker:
                 return register_if_possible(self._config, tracker, checkpoint, scores, {**self._tags, **lineage})
         except STORE_ERRORS as error:
-            logger.warning("MLflow did not take the model: %s", explain(error)[0])
+            logger.warning("MLflow did not accept the model: %s", explain(error)[0])
             return None
 
     def conclude(self, report: Path, best: Reported, note: str) -> None:
-        """Give the sweep's run the best trial's metrics, the report, and a note of what came of it."""
+        """Log the best trial's metrics, the report and a summary to the sweep's run.
+
+        Args:
+            report: path of the report.
+            best: best result of the best trial.
+            note: summary in Markdown.
+        """
         self.sweep.tag({MLFLOW_RUN_NOTE: note})
         self.sweep.log_metrics(best.metrics, best.step)
         self.sweep.log_file(report)
 
     def __call__(self, entry: AnyEntry) -> None:
-        """Write an entry of the journal, soon."""
+        """Submit an entry of the journal to the thread."""
         match entry:
             case Retried(trial=number):
                 self._later(partial(self._complete.discard, number))
@@ -131,11 +144,11 @@ class Recorder:
                     self._later(partial(self._write, exploit.trial), exploit.trial)
 
     def trial(self, trial: Trial) -> Tracker:
-        """The MLflow run of a trial, to go on with."""
+        """Open the MLflow run of a trial, which may exist already."""
         config, folder = self._trial_config(trial), self._folder(trial)
         folder.path.mkdir(parents=True, exist_ok=True)
         lineage = {"sweep.name": self._name, "sweep.trial": str(trial.number), "mlflow.source.name": "mrqm tune"}
-        tags = {**self._tags, **lineage, **_searched(trial.params)}
+        tags = {**self._tags, **lineage, **searched_tags(trial.params)}
         return Tracker(config, folder, parent=self.sweep.run_id, tags=tags, patience=SHORT_PATIENCE)
 
     def _trial_config(self, trial: Trial) -> Config:
@@ -145,11 +158,11 @@ class Recorder:
         return RunFolder(self._trial_config(trial))
 
     def _later(self, write: Callable[[], None], *trials: int) -> None:
-        """Write in the thread what concerns some trials."""
+        """Submit a write that concerns some trials to the thread."""
         self._written.append(self._thread.submit(self._attempt, write, trials))
 
     def _attempt(self, write: Callable[[], object], trials: Collection[int]) -> None:
-        """Write now; the sweep does not end because MLflow went away: the journal has everything."""
+        """Write now; an MLflow that is unavailable does not end the sweep, as the journal has everything."""
         since = self._away_since
         if since is None or time.monotonic() - since >= SECONDS_BETWEEN_ATTEMPTS:
             try:
@@ -159,20 +172,20 @@ class Recorder:
             except STORE_ERRORS as error:
                 self._away_since, self._was_away = time.monotonic(), True
                 if since is None:
-                    logger.warning("MLflow: %s; the sweep goes on and writes it later", explain(error)[0])
+                    logger.warning("MLflow: %s; the sweep continues and writes it later", explain(error)[0])
         self._behind.update(trials)
 
-    def _make_good(self) -> None:
-        """Write at the end what could not be written when it happened, as far as MLflow answers now."""
+    def _write_missing(self) -> None:
+        """Write at the end what could not be written earlier, as far as MLflow answers now."""
         self._away_since = None
-        if self._was_away:  # perhaps while it made a run
+        if self._was_away:  # perhaps while a run was created
             self._attempt(self._recorded_states, ())
         for number in sorted(self._behind):
             self._behind.discard(number)
             self._attempt(partial(self._write, number), [number])
             if number in self._behind:
                 logger.warning(
-                    "MLflow has not everything of %d trials; the same command, after the sweep too, writes it",
+                    "MLflow lacks a part of %d trials; the same command, after the sweep too, writes it",
                     len(self._behind),
                 )
                 return
@@ -186,24 +199,24 @@ class Recorder:
                 self._write(number)
 
     def _recorded_states(self) -> dict[int, str | None]:
-        """What the runs of trials say of them; runs that nobody remembers are removed."""
+        """Read the state of each trial from its run; remove runs that belong to no trial."""
         client, mine = self.sweep.client, equals(f"tags.`{MLFLOW_PARENT_RUN_ID}`", self.sweep.run_id)
         runs = client.runs([client.get_run(self.sweep.run_id).info.experiment_id], mine)
         states = {run.info.run_id: run.data.tags.get("sweep.state") for run in runs}
         trials = list(self._history.trials)
         known = {trial.number: self._folder(trial).read_mlflow_run(self.sweep.shown_uri) for trial in trials}
-        for orphan in states.keys() - set(known.values()):  # driver or store died before it could be remembered
+        for orphan in states.keys() - set(known.values()):  # driver or store died before the run's id was written
             client.delete_run(orphan)
         return {number: states.get(run_id or "") for number, run_id in known.items()}
 
     def _write(self, number: int) -> None:
-        """Bring a trial's run to where the history is, and end it if the trial has ended."""
+        """Update a trial's run from the history, and end it if the trial has ended."""
         if number in self._complete:
             return
         trial = self._history.trials[number]
-        ended = trial.state != "running"  # looked at first: its last result came before
+        ended = trial.state != "running"  # read first: its last result came before
         if number not in self._open:
-            self._open[number] = _TrialRun(self.trial(trial))
+            self._open[number] = TrialRun(self.trial(trial))
         self._open[number].follow(trial)
         self._behind.discard(number)
         if ended:
@@ -220,28 +233,3 @@ class Recorder:
         tracker.tag({"sweep.state": trial.state})
         tracker.__exit__(type(error) if error else None, error, None)
         (self._behind if tracker.pending else self._complete).add(trial.number)
-
-
-@dataclass
-class _TrialRun:
-    """A trial's MLflow run, and how much of the trial's history it was told by this process."""
-
-    tracker: Tracker
-    results: int = 0
-    exploits: int = 0
-
-    def follow(self, trial: Trial) -> None:
-        """Tell it the rest; what an earlier process told it is left out by its journal."""
-        results, exploits = trial.results[self.results :], trial.exploits[self.exploits :]
-        for result in results:
-            self.tracker.log_metrics({"epoch": result.epoch, **result.metrics}, result.step)
-        for epoch, exploit in exploits:
-            self.tracker.tag(
-                {"sweep.exploited": f"{exploit.source_trial} at epoch {epoch}"} | _searched(exploit.params)
-            )
-        self.results += len(results)
-        self.exploits += len(exploits)
-
-
-def _searched(params: Params) -> dict[str, str]:
-    return {f"sweep.{key}": str(value) for key, value in params.items()}

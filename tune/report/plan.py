@@ -1,4 +1,4 @@
-"""What a sweep is going to do and to need, before anything of it starts."""
+"""The plan of a sweep, made before it starts: its trials, their concurrency and their disk space."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tune.space.values import lies_in
 from tune.state.history import History
 
 CHECKPOINTS_PER_TRIAL = 3
-"""Of a running trial: its best, its latest, and the one that is being written."""
+"""Checkpoints of a running trial: its best, its latest, and the one that is being written."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Plan:
     """A sweep in numbers.
 
     Attributes:
-        trials: how many there will be.
-        epochs: of a whole trial.
-        at_once: trials that run together on the cluster.
-        checkpoints: most of them on disk at any time.
-        checkpoint_bytes: size of the largest.
+        trials: number of trials in the end.
+        epochs: epochs of a whole trial.
+        at_once: number of trials that run at the same time.
+        checkpoints: largest number of checkpoints on disk at any time.
+        checkpoint_bytes: size of the largest checkpoint in bytes.
     """
 
     trials: int
@@ -45,23 +45,23 @@ class Plan:
 
     @property
     def disk_bytes(self) -> int:
-        """Most that all checkpoints take together."""
+        """Bytes that all checkpoints take at most."""
         return self.checkpoints * self.checkpoint_bytes
 
 
 def make_plan(
-    candidates: ConfigSampler, base: Config, nodes: Sequence[Mapping[str, float]], wanted: int | None = None
+    sampler: ConfigSampler, base: Config, nodes: Sequence[Mapping[str, float]], wanted: int | None = None
 ) -> Plan:
-    """Plan a sweep of candidates on a cluster.
+    """Plan a sweep on a cluster.
 
     Args:
-        candidates: that were checked.
-        base: the configuration of all trials.
-        nodes: resources of each node of the cluster.
-        wanted: trials in the end; those of the space by default.
+        sampler: sampler of the sweep's trials, which has been checked.
+        base: configuration that all trials share.
+        nodes: resources of each node of the cluster, by Ray's names.
+        wanted: number of trials in the end; that of the space by default.
     """
-    space = candidates.space
-    trials = count_all(candidates) if wanted is None else wanted
+    space = sampler.space
+    trials = count_all(sampler) if wanted is None else wanted
     at_once = min(trials, count_trials(nodes, base.scaling))
     unfinished = trials if space.scheduler.algorithm == "pbt" else at_once  # a population rests between generations
     return Plan(
@@ -69,19 +69,17 @@ def make_plan(
         epochs=_most_epochs(space, base),
         at_once=at_once,
         checkpoints=unfinished * CHECKPOINTS_PER_TRIAL + space.keep_trials,
-        checkpoint_bytes=_checkpoint_bytes(largest_config(candidates)),
+        checkpoint_bytes=_checkpoint_bytes(largest_config(sampler)),
     )
 
 
-def count_all(candidates: ConfigSampler) -> int:
-    """How many trials a sweep has."""
-    space = candidates.space
+def count_all(sampler: ConfigSampler) -> int:
+    """Count the trials of a space."""
+    space = sampler.space
     if not space.is_countable or space.repeats:
         assert space.budget.trials is not None, "a space has a budget or a grid"
         return space.budget.trials
-    everything = len(candidates.points_to_evaluate) + sum(
-        1 for _ in itertools.islice(candidates.grid(), space.budget.trials)
-    )
+    everything = len(sampler.points_to_evaluate) + sum(1 for _ in itertools.islice(sampler.grid(), space.budget.trials))
     return min(everything, space.budget.trials or everything)
 
 
@@ -90,14 +88,14 @@ def _most_epochs(space: Space, base: Config) -> int:
     return max(searched.extremes) if searched else base.train.epochs
 
 
-def largest_config(candidates: ConfigSampler) -> Config:
-    """The configuration with the largest checkpoint; every searched key of the model, one by one, makes it larger."""
+def largest_config(sampler: ConfigSampler) -> Config:
+    """Find the configuration with the largest checkpoint, by enlarging one searched key of the model after another."""
     largest: Params = {}
-    for key, parameter in candidates.space.parameters.items():
+    for key, parameter in sampler.space.parameters.items():
         tried = [largest | {key: value} for value in parameter.extremes] if lies_in(key, "model") else []
-        allowed = [params for params in tried if candidates.violation(params) is None]
-        largest = max(allowed, key=lambda params: _checkpoint_bytes(candidates.config(params)), default=largest)
-    configs = [candidates.config(params) for params in (*candidates.points_to_evaluate, largest)]
+        allowed = [params for params in tried if sampler.violation(params) is None]
+        largest = max(allowed, key=lambda params: _checkpoint_bytes(sampler.config(params)), default=largest)
+    configs = [sampler.config(params) for params in (*sampler.points_to_evaluate, largest)]
     return max(configs, key=_checkpoint_bytes)
 
 
@@ -106,10 +104,18 @@ def _checkpoint_bytes(config: Config) -> int:
 
 
 def print_plan(
-    plan: Plan, candidates: ConfigSampler, base: Config, console: Console, found: PriorRuns | None = None
+    plan: Plan, sampler: ConfigSampler, base: Config, console: Console, found: PriorRuns | None = None
 ) -> None:
-    """Say it in a few lines and a table of the keys, with what the search knows before it begins."""
-    space = candidates.space
+    """Print a plan in a few lines, with the earlier runs that the search learns from, and a table of the keys.
+
+    Args:
+        plan: plan to print.
+        sampler: sampler of the sweep's trials.
+        base: configuration that all trials share.
+        console: console to print to.
+        found: earlier runs that the search learns from; None without a warm start.
+    """
+    space = sampler.space
     sought = " and ".join(f"{objective.mode} {objective.metric}" for objective in space.objective)
     ended = "" if space.scheduler.algorithm == "none" else f", {space.scheduler.algorithm}"
     what = f": {space.description}" if space.description else ""
@@ -120,7 +126,7 @@ def print_plan(
         f"each on {describe_resources(base.scaling)}",
         "budget": ", ".join(_limits(space)) or "none but the trials",
         "disk": f"at most {plan.checkpoints} checkpoints × {naturalsize(plan.checkpoint_bytes)} = "
-        f"{naturalsize(plan.disk_bytes)}; {space.keep_trials} will stay",
+        f"{naturalsize(plan.disk_bytes)}; {space.keep_trials} will be kept",
     }
     if found is not None:
         lines["knows"] = f"\n{'':<10}".join(found.describe())
@@ -131,7 +137,7 @@ def print_plan(
         table.add_column(column, overflow="fold")
     for key, parameter in space.parameters.items():
         table.add_row(key, parameter.describe())
-    for number, start in enumerate(candidates.points_to_evaluate):
+    for number, start in enumerate(sampler.points_to_evaluate):
         table.add_row(f"trial {number}", ", ".join(overrides(start)))
     console.print(table)
 
@@ -141,29 +147,29 @@ def _limits(space: Space) -> list[str]:
     return [f"{value:g} {unit}" for unit, value in limits.items() if value is not None]
 
 
-def count_wanted(candidates: ConfigSampler, history: History, more: int, gpus: int) -> int:
+def count_wanted(sampler: ConfigSampler, history: History, more: int, gpus: int) -> int:
     """Count the trials that a sweep shall have in the end.
 
     Args:
-        candidates: what trials may be.
-        history: of the sweep.
-        more: trials that are asked for beside those.
-        gpus: that a trial takes.
+        sampler: sampler of the sweep's trials.
+        history: history of the sweep.
+        more: number of trials to add.
+        gpus: GPUs of a trial.
 
     Returns:
-        The number, trials that there were included.
+        The number of trials, earlier ones included.
 
     Raises:
         RunError: `more` cannot be added.
     """
-    wanted = max(history.wanted_trials, count_all(candidates))
-    if more and (violation := _objection_to_more(candidates, history, wanted, more, gpus)):
+    wanted = max(history.wanted_trials, count_all(sampler))
+    if more and (violation := _reason_against_more(sampler, history, wanted, more, gpus)):
         raise RunError(f"--add-trials {more}: {violation}")
     return wanted + more
 
 
-def _objection_to_more(candidates: ConfigSampler, history: History, wanted: int, more: int, gpus: int) -> str | None:
-    space, ended = candidates.space, len(history.trials) - len(history.running())
+def _reason_against_more(sampler: ConfigSampler, history: History, wanted: int, more: int, gpus: int) -> str | None:
+    space, ended = sampler.space, len(history.trials) - len(history.running())
     if not history.trials:
         return "the sweep has not begun; set budget.trials in the space instead"
     if history.is_spent(space.budget, gpus):
@@ -178,10 +184,8 @@ def _objection_to_more(candidates: ConfigSampler, history: History, wanted: int,
     if all(trial.state == "failed" for trial in history.trials):
         return "all of its trials failed; correct what they failed by first"
     if space.is_countable and not space.repeats:
-        known = {candidates.identity(trial.params) for trial in history.trials}
-        fresh = (
-            one for one in (*candidates.points_to_evaluate, *candidates.grid()) if candidates.identity(one) not in known
-        )
+        known = {sampler.identity(trial.params) for trial in history.trials}
+        fresh = (one for one in (*sampler.points_to_evaluate, *sampler.grid()) if sampler.identity(one) not in known)
         if (left := len(list(itertools.islice(fresh, more)))) < more:
             return f"combinations of the searched keys that are left: {left}; add choices or widen a range"
     return None

@@ -1,4 +1,4 @@
-"""Figures of a sweep, by Optuna and Plotly."""
+"""Figures of a sweep, made with Optuna and Plotly."""
 
 from __future__ import annotations
 
@@ -18,26 +18,31 @@ from tune.space.settings import Objective
 from tune.state.history import History
 
 LEAST_FOR_IMPORTANCE = 4
-"""Trials; fewer say nothing of it."""
+"""Least number of trials for an estimate of importance."""
 COLORS = {"finished": "#4c72b0", "pruned": "#8c8c8c", "stopped": "#dd8452", "running": "#55a868", "failed": "#c44e52"}
 SIDE_BY_SIDE = 4
 """Keys in a row of figures."""
 
 
 def figures(space: Space, history: History) -> Iterator[tuple[str, Figure]]:
-    """Titles and figures, as far as there is something to see."""
+    """Yield titles and figures, as far as there is something to show.
+
+    Args:
+        space: space of the sweep.
+        history: history of the sweep.
+    """
     for title, figure in _figures(space, history):
-        # The page has titles, and knows how wide it is.
+        # The page has titles, and sets the width.
         yield title, figure.update_layout(title=None, width=None, margin={"t": 30, "b": 40}, template="plotly_white")
 
 
 def _figures(space: Space, history: History) -> Iterator[tuple[str, Figure]]:
     objective = space.objective[0]
     yield "Learning curves; a cross ends those that were pruned", learning_curves(objective, history)
-    if len(space.objective) in (2, 3) and (everything := _judged(space, history)).trials:
+    if len(space.objective) in (2, 3) and (everything := _best_results(space, history)).trials:
         names = [objective.metric for objective in space.objective]
         yield "Best compromises", visualization.plot_pareto_front(everything, target_names=names)
-    study = _judged(space.model_copy(update={"objective": (objective,)}), history)
+    study = _best_results(space.model_copy(update={"objective": (objective,)}), history)
     if not space.parameters or not study.trials:
         return
     if len(study.trials) >= LEAST_FOR_IMPORTANCE and len({trial.value for trial in study.trials}) > 1:
@@ -50,7 +55,12 @@ def _figures(space: Space, history: History) -> Iterator[tuple[str, Figure]]:
 
 
 def over_keys(space: Space, history: History) -> Figure:
-    """The best value of every trial over each searched key, by what became of the trial."""
+    """Plot the best value of every trial over each searched key, coloured by the trial's state.
+
+    Args:
+        space: space of the sweep.
+        history: history of the sweep.
+    """
     objective, keys = space.objective[0], list(space.parameters)
     rows = math.ceil(len(keys) / SIDE_BY_SIDE)
     figure = make_subplots(rows=rows, cols=min(len(keys), SIDE_BY_SIDE), shared_yaxes=True, vertical_spacing=0.3 / rows)
@@ -73,12 +83,17 @@ def over_keys(space: Space, history: History) -> Figure:
 
 
 def _on_axis(value: object) -> object:
-    """Numbers have their place; anything else is its name."""
+    """Return a value for an axis: numbers as they are, everything else as text."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
 def learning_curves(objective: Objective, history: History) -> Figure:
-    """The objective by epoch."""
+    """Plot the objective by epoch, a line for each trial.
+
+    Args:
+        objective: objective to plot.
+        history: history of the sweep.
+    """
     figure = Figure()
     for trial in history.trials:
         curve = trial.curve(objective)
@@ -93,8 +108,8 @@ def learning_curves(objective: Objective, history: History) -> Figure:
     return figure.update_layout(xaxis_title="epoch", yaxis_title=objective.metric)
 
 
-def _judged(space: Space, history: History) -> optuna.Study:
-    """All trials that have results, each by its best one, however long it trained; keys by their short names."""
+def _best_results(space: Space, history: History) -> optuna.Study:
+    """Make a study of all trials with results, each with its best one; keys have their short names."""
     study, names = make_study(space, History()), short_names(space.parameters)
     for trial in history.trials:
         if trial.state != "failed" and (values := trial.values(space.objective)):

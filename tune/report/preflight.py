@@ -1,4 +1,4 @@
-"""A sweep as rows of `mrqm plan`: how many trials, how many at once, and what their checkpoints take."""
+"""The rows of `mrqm plan` for a sweep: its trials, their concurrency, and the disk space of their checkpoints."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ from tune.state.fingerprint import fingerprint_of
 
 
 class SweepToPlan:
-    """A sweep that would be run.
+    """A sweep to plan.
 
     Args:
-        config: file of the configuration.
-        space: file of the space.
+        config: path of the configuration.
+        space: path of the space.
         words: overrides of the command line.
 
     Attributes:
-        config: that all trials share.
-        largest: of the trial that takes most.
-        fingerprint: what it is, before its data is read.
+        config: configuration that all trials share.
+        largest: configuration of the trial with the largest checkpoint.
+        fingerprint: fingerprint of the sweep, before its data is read.
 
     Raises:
-        ConfigError, SpaceError: there is no such sweep.
+        ConfigError, SpaceError: the configuration or the space cannot be used.
     """
 
     def __init__(self, config: Path, space: Path, words: Sequence[str]) -> None:
         loaded = load_space(space)
         self.config = with_absolute_paths(sweep_config(config, loaded, words))
-        self._candidates = ConfigSampler(loaded, self.config)
-        self._candidates.check()
-        self.largest: Config = largest_config(self._candidates)
+        self._sampler = ConfigSampler(loaded, self.config)
+        self._sampler.check()
+        self.largest: Config = largest_config(self._sampler)
         self.fingerprint: Fingerprint = fingerprint_of(self.config, loaded)
 
     def checks(self, nodes: Sequence[Mapping[str, float]]) -> list[Check]:
-        """Its trials and their disk."""
-        plan = make_plan(self._candidates, self.config, nodes)
+        """Check the trials and their disk space on a cluster with these nodes' resources."""
+        plan = make_plan(self._sampler, self.config, nodes)
         each = describe_resources(self.config.scaling)
         trials = f"{plan.trials} of {plan.epochs} epochs, {plan.at_once} at once, each on {each}"
         status = Check("trials", "ok", trials)
         if not nodes:
             trials = f"{plan.trials} of {plan.epochs} epochs, each on {each}"
-            status = Check("trials", "warning", f"{trials}; nobody knows how many at once", "see the row `cluster`")
+            status = Check("trials", "warning", f"{trials}; the number at once is unknown", "see the row `cluster`")
         elif not plan.at_once:
             status = Check("trials", "error", f"{trials}: not one fits", "see the row `cluster`")
 
-        def look_for_space() -> str:
+        def check_space() -> str:
             folder = RunFolder(self.config)
             folder.require_space(plan.disk_bytes, plan.checkpoint_bytes)
             return (
@@ -64,4 +64,4 @@ class SweepToPlan:
                 f"{naturalsize(plan.disk_bytes)}"
             )
 
-        return [status, check("disk", look_for_space)]
+        return [status, check("disk", check_space)]

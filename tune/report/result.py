@@ -1,4 +1,4 @@
-"""What came of a sweep."""
+"""The result of a sweep."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from tune.state.history import History, Trial
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What is known at the end of a sweep.
+    """The result of a sweep.
 
     Attributes:
-        name: of the sweep.
-        space, history: what was searched, and all that happened.
-        best: the best trial.
-        checkpoint: its folder.
-        model: what was made of it; None if MLflow did not take it.
-        report: the file.
-        tracking_uri, run_id: of the sweep's MLflow run.
-        unsent: runs of which MLflow has not everything; the same command sends the rest.
-        reproduce: the command that trains the best trial again; None for one whose parameters changed on its way.
+        name: name of the sweep.
+        space: space of the sweep.
+        history: history of the sweep.
+        best: best trial.
+        checkpoint: folder of the best trial's best checkpoint.
+        model: registered model of the best trial; None if MLflow did not accept it.
+        report: path of the HTML report.
+        tracking_uri: address of the MLflow store.
+        run_id: id of the sweep's MLflow run.
+        unsent: number of runs that are incomplete in MLflow; the same command sends the rest.
+        reproduce: command that trains the best trial again; None if its parameters changed while it trained.
     """
 
     name: str

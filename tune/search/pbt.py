@@ -1,7 +1,9 @@
-"""Population Based Training, a generation at a time: the worst trials go on from copies of the best ones' weights.
+"""Population Based Training, one generation at a time: the worst trials continue from copies of the best ones' weights.
 
-All trials wait for the last one before a generation is judged, so that what happens depends on scores and seed alone:
-not on which process was faster, and not on how often the sweep was stopped.
+All trials of a generation wait for the last one, so that its exploits depend on scores and seed alone: not on the speed
+of processes, and not on interruptions of the sweep.
+
+Jaderberg et al., "Population Based Training of Neural Networks", 2017.
 """
 
 from __future__ import annotations
@@ -22,37 +24,37 @@ from tune.state.journal import Journal
 from tune.state.records import Exploit, GenerationEnded
 
 RESAMPLED = 0.25
-"""Probability that an exploit draws a key afresh instead of moving it."""
+"""Probability that an exploit draws a new value of a key instead of perturbing it."""
 
 logger = logging.getLogger(__name__)
 
 
 class Population:
-    """Which trials work, which rest, and what becomes of a generation.
+    """A population of trials, whose generations end together.
 
     Args:
-        candidates: what trials may be.
-        journal: of the sweep.
-        folder: of the sweep.
-        epochs: of a whole trial.
+        sampler: sampler of the sweep's trials.
+        journal: journal of the sweep.
+        folder: folder of the sweep.
+        epochs: epochs of a whole trial.
     """
 
-    def __init__(self, candidates: ConfigSampler, journal: Journal, folder: Path, epochs: int) -> None:
-        self._candidates, self._journal, self._folder, self._epochs = candidates, journal, folder, epochs
-        self._space = candidates.space
+    def __init__(self, sampler: ConfigSampler, journal: Journal, folder: Path, epochs: int) -> None:
+        self._sampler, self._journal, self._folder, self._epochs = sampler, journal, folder, epochs
+        self._space = sampler.space
 
     @property
     def _target(self) -> int:
-        """Epoch at which the present generation ends."""
+        """Epoch at which the current generation ends."""
         return min(self._journal.generation + self._space.scheduler.perturbation_interval, self._epochs)
 
-    def rests(self, trial: Trial) -> bool:
-        """Whether a trial waits for the others."""
+    def waits(self, trial: Trial) -> bool:
+        """Tell if a trial waits for the others of its generation."""
         return trial.epoch >= self._target
 
     def next(self, busy: Set[int]) -> Trial | None:
-        """A trial that nobody works on and that does not rest; ends the generation if all do."""
-        if ready := [t for t in self._journal.running() if t.number not in busy and not self.rests(t)]:
+        """Return a trial that is neither busy nor waiting; end the generation if all wait."""
+        if ready := [t for t in self._journal.running() if t.number not in busy and not self.waits(t)]:
             return min(ready, key=lambda trial: trial.epoch)
         incomplete = len(self._journal.trials) < self._journal.wanted_trials
         if busy or incomplete or not self._journal.running():
@@ -74,7 +76,7 @@ class Population:
         self._journal.write(GenerationEnded(epoch=epoch, exploits=exploits))
 
     def _exploit(self, trial: Trial, source_trial: Trial, epoch: int, generator: random.Random) -> Exploit:
-        assert source_trial.checkpoint is not None, "a trial that rests has a checkpoint"
+        assert source_trial.checkpoint is not None, "a trial that waits has a checkpoint"
         checkpoint = f"{trial.name}/epoch_{epoch:04d}_of_{source_trial.name}"
         copy = partial(copy_whole, self._folder / source_trial.checkpoint, self._folder / checkpoint)
         write_patiently(copy, checkpoint, logger.warning)
@@ -88,6 +90,6 @@ class Population:
                 parameter = self._space.parameters[key]
                 afresh = generator.random() < RESAMPLED
                 moved[key] = parameter.draw(generator) if afresh else parameter.move(value, generator)
-            if self._candidates.violation(moved) is None:
+            if self._sampler.violation(moved) is None:
                 return moved
         return dict(params)

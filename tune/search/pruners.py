@@ -1,7 +1,7 @@
-"""Which trials end early: functions of what was reported, so that no scheduler has a state that could be lost.
+"""Pruning of trials by functions of their reported scores, so that no scheduler has a state that could be lost.
 
 The rules are those of Ray Tune's `ASHAScheduler` and `MedianStoppingRule`, which forget their rungs when a sweep is
-interrupted (ray-project/ray #30838).
+interrupted (ray-project/ray #30838). ASHA: Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 from tune.space.settings import SchedulerSettings
 
 LEAST_OTHERS = 3
-"""Trials that must have come as far before `median` stops one."""
+"""Least number of other trials that have come as far for `median` to stop one."""
 
 
 class Score(NamedTuple):
-    """What an evaluated epoch of a trial is worth; more is better."""
+    """The score of an evaluated epoch of a trial; higher is better."""
 
     trial: int
     epoch: int
@@ -28,16 +28,16 @@ class Score(NamedTuple):
 
 
 def ends(scores: Sequence[Score], settings: SchedulerSettings) -> bool:
-    """Whether the last score ends its trial.
+    """Tell if the last score ends its trial.
 
     Args:
-        scores: of all trials, in the order in which they came.
-        settings: `asha`, `hyperband` or `median`; by any other scheduler no trial ends early.
+        scores: scores of all trials, in the order of their reports.
+        settings: settings of `asha`, `hyperband` or `median`; any other scheduler ends no trial early.
     """
     match settings.algorithm:
         case "asha":
             return below_rung(scores, settings.grace_period, settings.reduction_factor)
-        case "hyperband":  # trials enter brackets in turn, and meet only those in their own
+        case "hyperband":  # trials enter brackets in turn, and are compared within theirs
             bracket = scores[-1].trial % settings.brackets
             peers = [score for score in scores if score.trial % settings.brackets == bracket]
             return below_rung(
@@ -49,12 +49,12 @@ def ends(scores: Sequence[Score], settings: SchedulerSettings) -> bool:
 
 
 def below_rung(scores: Sequence[Score], first: float, reduction: float) -> bool:
-    """Asynchronous successive halving: whether the last score is not among the best 1/reduction at its rung so far.
+    """Asynchronous successive halving: tell if the last score is not among the best 1/reduction at its rung so far.
 
     Args:
-        scores: in the order in which they came.
+        scores: scores in the order of their reports.
         first: epoch of the first rung; each further one is `reduction` times as high.
-        reduction: one in this many goes on.
+        reduction: reduction factor; one trial in this many continues.
     """
     highest = max(score.epoch for score in scores)
     milestones = [first]
@@ -72,7 +72,12 @@ def below_rung(scores: Sequence[Score], first: float, reduction: float) -> bool:
 
 
 def below_median(scores: Sequence[Score], grace: int) -> bool:
-    """Whether the best of the last score's trial is below the median of the others' means up to that epoch."""
+    """Tell if the best score of the last score's trial is below the median of the others' means up to that epoch.
+
+    Args:
+        scores: scores in the order of their reports.
+        grace: first epoch that counts, in the means and for the comparison.
+    """
     number, epoch, _ = scores[-1]
     curves: dict[int, dict[int, float]] = defaultdict(dict)
     for score in scores:

@@ -1,6 +1,6 @@
-"""Which trial comes next, by Optuna: a function of the space, the seed and the history of earlier trials.
+"""Suggestion of the next trial, by Optuna: a function of the space, the seed and the history of earlier trials.
 
-Nothing is remembered between two calls, so that nothing can be lost when a sweep is killed.
+No state is kept between two calls, so that none can be lost when a sweep is killed.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from tune.state.records import KnownRun
 
 PRUNED = ("pruned", "stopped")
 REPEATS = 50
-"""So many suggestions in a row that there were before, and others are looked for in another way."""
+"""Repeated suggestions after which a random trial is drawn instead."""
 
 
 class Suggestion(NamedTuple):
-    """A trial that could be next.
+    """A suggested trial.
 
     Attributes:
-        params: by dotted key.
-        attributes: what the sampler wants to be remembered of it.
+        params: parameters by dotted key.
+        attributes: attributes that the sampler stores with the trial.
     """
 
     params: Params
@@ -42,13 +42,13 @@ class Suggestion(NamedTuple):
 
 
 class Searcher:
-    """Suggests trials, none of them twice: the same configuration and seed would only give the same result again.
+    """Suggests trials, none of them twice: the same configuration and seed would give the same result again.
 
-    In populations, of `nsga2` and `pbt`, members may be equal.
+    Members of the populations of `nsga2` and `pbt` may be equal.
 
     Args:
-        candidates: what is allowed.
-        history: what happened so far; it grows.
+        candidates: sampler of the sweep's trials.
+        history: history of the sweep, which grows.
     """
 
     def __init__(self, candidates: ConfigSampler, history: History) -> None:
@@ -56,7 +56,11 @@ class Searcher:
         self._space = candidates.space
 
     def suggest(self) -> Suggestion | None:
-        """The next trial; None if all there can be have been."""
+        """Suggest the next trial; None if there were all trials that the space allows.
+
+        Raises:
+            SpaceError: no suggestion is allowed.
+        """
         number, start, known = len(self._history.trials), self._candidates.points_to_evaluate, self._known()
         first = self._unknown(start[number:] if self._space.repeats else start, known)
         if first is not None:
@@ -70,7 +74,7 @@ class Searcher:
         return self._ask(number, known)
 
     def _unknown(self, several: Iterable[Params], known: Set[Identity]) -> Params | None:
-        """The first that was no trial yet."""
+        """Return the first that is no trial yet."""
         return next((params for params in several if self._candidates.identity(params) not in known), None)
 
     def _draw(self, generator: random.Random, known: Set[Identity]) -> Suggestion | None:
@@ -84,7 +88,7 @@ class Searcher:
         return Suggestion(generator.choice(others), {}) if others else None
 
     def _known(self) -> set[Identity]:
-        """What must not come again."""
+        """Return the trials that must not be suggested again."""
         return set() if self._space.repeats else {self._candidates.identity(t.params) for t in self._history.trials}
 
     def _generator(self, number: int) -> random.Random:
@@ -118,7 +122,13 @@ class Searcher:
 
 
 def make_study(space: Space, history: History, sampler: BaseSampler | None = None) -> optuna.Study:
-    """Everything that is known, as an Optuna study."""
+    """Make an Optuna study of all known trials and runs.
+
+    Args:
+        space: space of the sweep.
+        history: history of the sweep.
+        sampler: Optuna sampler; Optuna's default if None.
+    """
     directions = [StudyDirection.MAXIMIZE if o.mode == "max" else StudyDirection.MINIMIZE for o in space.objective]
     study = optuna.create_study(directions=directions, sampler=sampler)
     known = [*(_known_to_optuna(space, run) for run in history.known), *(to_optuna(space, t) for t in history.trials)]
@@ -129,7 +139,7 @@ def make_study(space: Space, history: History, sampler: BaseSampler | None = Non
 
 
 def _known_to_optuna(space: Space, run: KnownRun) -> FrozenTrial:
-    """An earlier run as Optuna describes it."""
+    """Convert an earlier run to an Optuna trial."""
     state = TrialState.PRUNED if run.pruned and len(space.objective) == 1 else TrialState.COMPLETE
     return create_trial(
         state=state, values=run.values, intermediate_values=dict(run.curve), **encode(space, run.params)
@@ -137,7 +147,15 @@ def _known_to_optuna(space: Space, run: KnownRun) -> FrozenTrial:
 
 
 def to_optuna(space: Space, trial: Trial) -> FrozenTrial | None:
-    """A trial as Optuna describes it; None if nothing can be learned from it."""
+    """Convert a trial to an Optuna trial.
+
+    Args:
+        space: space of the sweep.
+        trial: trial to convert.
+
+    Returns:
+        The Optuna trial; None for a trial that failed or has no result.
+    """
     values = trial.values(space.objective)
     about = _identify(space, trial)
     curve = trial.curve(space.objective[0])
@@ -151,7 +169,7 @@ def to_optuna(space: Space, trial: Trial) -> FrozenTrial | None:
 
 
 def _infeasible(study: optuna.Study, space: Space, trial: Trial, violation: str) -> FrozenTrial:
-    """A trial whose parameters cannot work: it violates a constraint, and has the worst of all known values."""
+    """Convert a trial with infeasible parameters: it violates a constraint, and has the worst of all known values."""
     known = [other.values for other in study.trials if other.values is not None] or [[0.0] * len(space.objective)]
     worst = [(min if o.mode == "max" else max)(values[i] for values in known) for i, o in enumerate(space.objective)]
     about = _identify(space, trial)
@@ -159,13 +177,18 @@ def _infeasible(study: optuna.Study, space: Space, trial: Trial, violation: str)
 
 
 def _identify(space: Space, trial: Trial) -> dict[str, Any]:
-    """A trial's parameters and attributes as `create_trial` takes them, which adds constraints to the attributes."""
+    """Convert a trial's parameters and attributes to arguments of `create_trial`, which adds constraints to them."""
     attributes = {"system_attrs": dict(trial.attributes), "user_attrs": {"trial": trial.number}}
     return encode(space, trial.params) | attributes
 
 
 def encode(space: Space, params: Params) -> dict[str, Any]:
-    """Searched parameters and where they come from, as `create_trial` takes them."""
+    """Convert searched parameters and their distributions to arguments of `create_trial`.
+
+    Args:
+        space: space of the sweep.
+        params: parameters of a trial, by dotted key.
+    """
     searched = {key: space.parameters[key] for key in params if key in space.parameters}
     return {
         "params": {key: _encode(parameter, params[key]) for key, parameter in searched.items()},
@@ -174,7 +197,7 @@ def encode(space: Space, params: Params) -> dict[str, Any]:
 
 
 def distribution(parameter: Parameter) -> BaseDistribution:
-    """A parameter as Optuna describes it."""
+    """Convert a parameter to an Optuna distribution."""
     if parameter.choice is not None:
         return CategoricalDistribution([_encode(parameter, value) for value in parameter.choice])
     low, high = parameter.range
@@ -195,6 +218,6 @@ def _suggest(trial: optuna.Trial, space: Space, key: str) -> Any:
 
 
 def _encode(parameter: Parameter, value: Any) -> Any:
-    """The parameter's own value; Optuna's choices are plain: a list or a section is its text."""
+    """Return the parameter's own value, or its text where Optuna allows only scalars as choices."""
     own = parameter.own(value)
     return as_word(own) if isinstance(own, Mapping | list | tuple) else own

@@ -1,8 +1,8 @@
-"""What happens next in a sweep: which trial a free process works on, whether one that reported goes on.
+"""The decisions of a sweep: the trial that a free process works on, and whether a trial that reported continues.
 
-It knows neither Ray nor processes; all it knows is in the journal. A trial that lost its process, one that an earlier
-session left unfinished and one of a population that begins its next generation are all the same to it: trials that
-nobody works on, with a checkpoint to go on from.
+The scheduler depends neither on Ray nor on processes; its state is the journal. A trial that lost its process, one that
+an earlier session left unfinished and one of a population that begins its next generation are treated alike: as trials
+without a process, with a checkpoint to resume from.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ from tune.state.journal import Journal
 from tune.state.messages import Epoch, Task
 from tune.state.records import Failed, Lost, Reported, TrialBegan, Verdict
 
-HOPELESS = 3
-"""So many failed trials and no other end a sweep."""
+FAILURES_TO_STOP = 3
+"""Number of failed trials, without any other, that ends a sweep."""
 
 logger = logging.getLogger(__name__)
 
 
 class TrialScheduler:
-    """Decides, and writes what it decided.
+    """Decides on trials, and writes its decisions to the journal.
 
     Args:
-        candidates: what trials may be.
-        journal: of the sweep.
-        folder: of the sweep.
-        epochs: of a whole trial.
-        gpus: that a trial takes.
+        sampler: sampler of the sweep's trials.
+        journal: journal of the sweep.
+        folder: folder of the sweep.
+        epochs: epochs of a whole trial.
+        gpus: GPUs of a trial.
 
     Attributes:
-        halted: failure of a storage that stayed away, which ends the session; the same command goes on.
+        halted: failure of a storage that stayed unavailable, which ends the session; the same command resumes it.
     """
 
-    def __init__(self, candidates: ConfigSampler, journal: Journal, folder: Path, epochs: int, gpus: int = 0) -> None:
-        self._space, self._journal, self._folder, self._gpus = candidates.space, journal, folder, gpus
-        self._searcher = Searcher(candidates, journal)
+    def __init__(self, sampler: ConfigSampler, journal: Journal, folder: Path, epochs: int, gpus: int = 0) -> None:
+        self._space, self._journal, self._folder, self._gpus = sampler.space, journal, folder, gpus
+        self._searcher = Searcher(sampler, journal)
         is_population = self._space.scheduler.algorithm == "pbt"
-        self._population = Population(candidates, journal, folder, epochs) if is_population else None
+        self._population = Population(sampler, journal, folder, epochs) if is_population else None
         self._policy = FailurePolicy()
         self._busy: set[int] = set()
         self._exhausted = False
@@ -59,11 +59,11 @@ class TrialScheduler:
 
     @property
     def busy(self) -> int:
-        """Trials that processes work on."""
+        """Number of trials that have a process."""
         return len(self._busy)
 
     def next(self) -> Task | None:
-        """Work for a free process; None if there is none, now or any more."""
+        """Return the task of a free process; None if there is none now."""
         if self.is_over() or time.monotonic() < self._not_before:
             return None
         try:
@@ -77,19 +77,27 @@ class TrialScheduler:
         return Task(trial.number, dict(trial.params), self._checkpoint(trial))
 
     def is_over(self) -> bool:
-        """Whether nothing will begin any more, because all is done, the budget is spent or there is no hope."""
+        """Tell if no trial will begin any more: all have ended, the budget is spent, or all have failed."""
         all_began = self._exhausted or len(self._journal.trials) >= self._journal.wanted_trials
-        has_ended = self.halted is not None or self.is_spent() or self.is_hopeless()
+        has_ended = self.halted is not None or self.is_spent() or self.has_only_failures()
         return has_ended or (all_began and not self._journal.running())
 
-    def is_hopeless(self) -> bool:
-        """Whether all trials that ended failed, and enough of them to believe it."""
+    def has_only_failures(self) -> bool:
+        """Tell if all trials that ended failed, and enough of them to expect the same of others."""
         ended = [trial for trial in self._journal.trials if trial.state != "running"]
-        enough = min(HOPELESS, self._journal.wanted_trials)
+        enough = min(FAILURES_TO_STOP, self._journal.wanted_trials)
         return len(ended) >= enough and all(trial.state == "failed" for trial in ended)
 
     def report(self, number: int, epoch: Epoch) -> bool:
-        """Take note of an epoch; says whether the process goes on with this trial."""
+        """Record an epoch.
+
+        Args:
+            number: number of the trial.
+            epoch: report of the epoch.
+
+        Returns:
+            True if the process continues with this trial.
+        """
         try:
             return self._report(number, epoch)
         except StorageError as error:
@@ -106,7 +114,7 @@ class TrialScheduler:
             reason = f"epoch {epoch.epoch}: {', '.join(missing)} is not a number; numbers are {numbers}"
             self.fail(number, Failure(FailureKind.INPUT, reason, final=True))
             return False
-        verdict = self._judge(number, epoch)
+        verdict = self._verdict(number, epoch)
         checkpoint = str(Path(epoch.checkpoint).relative_to(self._folder))
         self._journal.write(
             Reported(
@@ -119,17 +127,21 @@ class TrialScheduler:
                 verdict=verdict,
             )
         )
-        rests = self._population is not None and self._population.rests(trial)
+        waits = self._population is not None and self._population.waits(trial)
         remove_unneeded(self._folder, self._journal, self._space, trial)
-        if verdict == "continue" and not rests and self.halted is None:
+        if verdict == "continue" and not waits and self.halted is None:
             return True
         self._busy.discard(number)
         return False
 
     def fail(self, number: int, failure: Failure) -> None:
-        """Take note of a trial's failure: it goes on from its last checkpoint, or fails, or the whole sweep stops.
+        """Record a trial's failure: the trial resumes from its last checkpoint, or fails, or the whole sweep stops.
 
-        The sweep stops where a storage stayed away: that is no trial's fault, and no other trial would fare better.
+        The sweep stops if a storage stayed unavailable: no trial caused that, and every other trial would fail too.
+
+        Args:
+            number: number of the trial.
+            failure: classified failure.
         """
         self._busy.discard(number)
         decision, delay, reason = self._policy.decide(failure, self._journal.trials[number].interruptions)
@@ -149,22 +161,26 @@ class TrialScheduler:
             self._halt(classify(away))
 
     def _halt(self, failure: Failure) -> None:
-        """Let nothing begin or go on any more in this session: an exception would pass through Ray Tune as a text."""
+        """End the session without an exception, of which Ray Tune would keep the text alone."""
         self.halted = replace(failure, message=failure.message.splitlines()[0])
 
     def _waiting(self) -> Trial | None:
-        """A trial that began and that nobody works on."""
+        """Return a running trial without a process."""
         if self._population is not None:
             return self._population.next(self._busy)
         return next((trial for trial in self._journal.running() if trial.number not in self._busy), None)
 
     def _checkpoint(self, trial: Trial) -> str | None:
-        """The checkpoint from which a trial goes on; None lets it begin again, where its own was removed by hand."""
+        """Return the checkpoint that a trial resumes from; None if it was removed by hand, to start again."""
         if trial.checkpoint is None or (self._folder / trial.checkpoint).is_dir():
             return str(self._folder / trial.checkpoint) if trial.checkpoint else None
-        if trial.exploits:  # it cannot come again to where it took over another trial's weights
+        if trial.exploits:  # a fresh start would not have the weights of the other trial
             return str(self._folder / trial.checkpoint)
-        logger.warning("trial %d: %s is gone; it begins again", trial.number, self._folder / trial.checkpoint)
+        logger.warning(
+            "trial %d: %s does not exist any more; the trial starts again",
+            trial.number,
+            self._folder / trial.checkpoint,
+        )
         return None
 
     def _begin(self) -> Trial | None:
@@ -176,7 +192,7 @@ class TrialScheduler:
         self._journal.write(TrialBegan(trial=number, params=suggestion.params, attributes=suggestion.attributes))
         return self._journal.trials[number]
 
-    def _judge(self, number: int, epoch: Epoch) -> Verdict:
+    def _verdict(self, number: int, epoch: Epoch) -> Verdict:
         if epoch.finished:
             return "finished"
         if self._space.prunes and epoch.evaluated and ends(self._scores(number, epoch), self._space.scheduler):
@@ -184,7 +200,7 @@ class TrialScheduler:
         return "stopped" if self.is_spent(epoch.seconds) else "continue"
 
     def _scores(self, number: int, epoch: Epoch) -> list[Score]:
-        """All there were, and this one."""
+        """Return all scores so far, and that of this epoch."""
         objective = self._space.objective[0]
         reports = [entry for entry in self._journal.entries if isinstance(entry, Reported)]
         known = [(r.trial, r.epoch, r.metrics) for r in reports if objective.metric in r.metrics]
@@ -194,5 +210,5 @@ class TrialScheduler:
         ]
 
     def is_spent(self, more: float = 0.0) -> bool:
-        """Whether the hours of the budget are used up; `more` seconds of a trial are not in the journal yet."""
+        """Tell if the hours of the budget are used up; `more` are seconds of a trial that the journal lacks."""
         return self._journal.is_spent(self._space.budget, self._gpus, more)

@@ -1,7 +1,7 @@
-"""Earlier runs in MLflow from which a sweep's search learns: they count as if the sweep had made them itself.
+"""Warm start of a search from earlier runs in MLflow, which count as trials of the sweep.
 
-Only what can be compared is taken: runs on the same data by the same protocol, that differ from this sweep's trials in
-nothing but searched keys, and in those within the space.
+Only comparable runs are used: those on the same data and by the same protocol that differ from this sweep's trials in
+searched keys alone, with values within the space.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from tune.space.values import canonical, lies_in, section_of
 from tune.state.records import KnownRun
 
 WEIGHTS = "model.backbone.weights"
-"""A file that may lie in another folder there."""
+"""Key of a file, which is compared by its name without the folder."""
 REASONS = 5
-"""Reasons that are told, at most, for which runs were left out."""
+"""Most reasons to list for runs that were left out."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class PriorRuns:
     """Earlier runs that were found.
 
     Attributes:
-        source: where it was looked for, in words.
-        runs: that were taken, oldest first.
-        left_out: how many were not, by reason.
+        source: description of the experiment or sweeps that were searched.
+        runs: comparable runs, oldest first.
+        left_out: number of other runs, by reason.
     """
 
     source: str
@@ -50,17 +50,20 @@ class PriorRuns:
     left_out: Mapping[str, int]
 
     def describe(self) -> list[str]:
-        """In a few lines."""
+        """Describe the runs in a few lines."""
         return [f"{len(self.runs)} runs of {self.source}", *_most_common(self.left_out)]
 
 
 def find_prior_runs(candidates: ConfigSampler, config: Config, stamp: Mapping[str, str]) -> PriorRuns | None:
-    """Look for runs that a space's `warm_start` names; None if it names none.
+    """Find the runs that a space's `warm_start` names.
 
     Args:
-        candidates: what trials may be.
-        config: that all trials share.
-        stamp: the data's digest and the protocol's version, as runs carry them.
+        candidates: sampler of the sweep's trials.
+        config: configuration that all trials share.
+        stamp: digest of the data and version of the protocol, by name of the tag.
+
+    Returns:
+        The runs; None if the space has no `warm_start`.
 
     Raises:
         SpaceError: there are no such runs, or none that can be compared; the message says why.
@@ -105,7 +108,7 @@ def _most_common(reasons: Mapping[str, int]) -> list[str]:
 
 
 def _finished_runs(client: Client, experiment: str, wanted: WarmStart, uri: str) -> list[Run]:
-    """Trainings of the experiment that ended by themselves or were pruned, oldest first."""
+    """List the experiment's trainings that finished or were pruned, oldest first."""
     found = client.get_experiment_by_name(experiment)
     if found is None or found.lifecycle_stage != "active":
         names = ", ".join(sorted(one.name for one in client.experiments()))
@@ -121,7 +124,7 @@ def _finished_runs(client: Client, experiment: str, wanted: WarmStart, uri: str)
 
 
 def _all_runs(client: Client, experiment_id: str) -> Iterator[Run]:
-    """Without the runs that stand for sweeps: these have no parameters of their own."""
+    """Yield the finished runs of trainings and trials; parent runs of sweeps have no parameters."""
     for run in client.runs([experiment_id], "attributes.status = 'FINISHED'", ["attributes.start_time ASC"]):
         source = run.data.tags.get(MLFLOW_SOURCE_NAME)
         if source != "mrqm evaluate" and (source != "mrqm tune" or MLFLOW_PARENT_RUN_ID in run.data.tags):
@@ -129,7 +132,7 @@ def _all_runs(client: Client, experiment_id: str) -> Iterator[Run]:
 
 
 class _Comparison:
-    """Comparison of earlier runs: could one have been a trial of the sweep."""
+    """Comparison of earlier runs with the trials of a sweep."""
 
     def __init__(self, candidates: ConfigSampler, config: Config, stamp: Mapping[str, str], wanted: WarmStart) -> None:
         self._candidates, self._stamp = candidates, stamp
@@ -144,7 +147,7 @@ class _Comparison:
         }
 
     def read(self, run: Run) -> Params | str:
-        """The searched parameters of a run, or why it cannot be compared."""
+        """Return the searched parameters of a run, or the reason for which it cannot be compared."""
         tags, values = run.data.tags, _with_defaults(run.data.params)
         for key, value in self._stamp.items():
             if tags.get(key) != value:
@@ -168,7 +171,11 @@ class _Comparison:
         return params if violation is None else f"not allowed by {violation}"
 
     def _pick(self, values: Mapping[str, str], key: str) -> Any:
-        """A parameter's value from MLflow's texts of a whole configuration; `LookupError` if it is none of its own."""
+        """Read a parameter's value from MLflow's texts of a whole configuration.
+
+        Raises:
+            LookupError: it is not a value of this parameter.
+        """
         parameter = self._candidates.space.parameters[key]
         with suppress(LookupError):
             if parameter.choice is None:
@@ -177,14 +184,14 @@ class _Comparison:
         raise LookupError(f"{key} is not one of {parameter.describe()}")
 
     def _is_chosen(self, key: str, choice: Any, values: Mapping[str, str]) -> bool:
-        """Tell whether the texts are those of a choice: of each key in it, where it is a section."""
+        """Tell if MLflow's texts are those of a choice, key by key if it is a section."""
         wanted = self._candidates.values({key: choice}).items()
         leaves = {k: v for k, v in wanted if lies_in(k, key) and not isinstance(v, Mapping)}
         return all(k in values and _is_text_of(values[k], value) for k, value in leaves.items())
 
 
 def _with_defaults(params: Mapping[str, str]) -> dict[str, str]:
-    """MLflow's parameters of a run, with the defaults of keys that its version did not have."""
+    """Add the defaults of keys that a run's version did not have to its MLflow parameters."""
     nested: dict[str, Any] = {}
     for key, text in params.items():
         section, leaf = section_of(nested, key)
@@ -202,12 +209,12 @@ def _short(value: str | None) -> str:
 
 
 def _is_text_of(text: str, value: Any) -> bool:
-    """Tell whether MLflow's text of a parameter says a value, however it writes numbers."""
+    """Tell if MLflow's text of a parameter means a value, in any notation of numbers."""
     return text == str(list(value) if isinstance(value, tuple) else value) or canonical(text) == canonical(value)
 
 
 def _known(client: Client, run: Run, params: Params, candidates: ConfigSampler) -> KnownRun | None:
-    """Read the results of a run; None if it did not measure what is sought."""
+    """Read the results of a run; None if it did not measure the objectives."""
     objectives = candidates.space.objective
     epochs = _history(client, run, "epoch")
     curves = [_history(client, run, metric_name(objective.metric)) for objective in objectives]
@@ -225,7 +232,7 @@ def _known(client: Client, run: Run, params: Params, candidates: ConfigSampler) 
 
 
 def _history(client: Client, run: Run, metric: str) -> dict[int, float]:
-    """A metric by step."""
+    """Read a metric by step."""
     if metric not in run.data.metrics:
         return {}
     return {point.step: point.value for point in sorted(client.get_metric_history(run.info.run_id, metric), key=_step)}

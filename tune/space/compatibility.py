@@ -1,4 +1,4 @@
-"""Extensions of a sweep: a space with which all it learned still counts, and more trials once it has finished."""
+"""Compatibility of spaces: a space may replace a sweep's former one if the results so far remain valid."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from tune.space.schema import Space
 from tune.space.values import as_word, canonical
 
 FREE = ("description", "budget", "fixed", "keep_trials", "paper", "parameters", "name")
-"""Parts that may change, or are looked at more closely; what is fixed is part of the configuration."""
+"""Parts that may change, or have a comparison of their own; `fixed` is compared as part of the configuration."""
 
 
 def find_differences(former: Space, space: Space) -> list[str]:
-    """List all that makes a space another one, a line for each part.
+    """List the differences that make a space incompatible with a sweep, a line for each part.
 
     Args:
-        former: of the sweep until now.
-        space: of the command.
+        former: space of the sweep until now.
+        space: space of the command.
     """
     then, now = former.model_dump(mode="json"), space.model_dump(mode="json")
     lines = [

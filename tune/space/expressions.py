@@ -1,4 +1,4 @@
-"""Conditions and constraints of a space: comparisons of dotted keys.
+"""Expressions for the conditions and constraints of a space: comparisons of dotted keys.
 
 loss.mining.growth < 0.2 and model.encoder == 'sae'
 """
@@ -24,18 +24,22 @@ _WORDS = {"true": True, "false": False, "null": None}  # as YAML and the command
 
 
 class ExpressionError(UserError):
-    """Text that is no comparison, or one that cannot be computed with the values at hand."""
+    """A text that is not a comparison, or a comparison that cannot be computed with the given values."""
 
 
 class Expression:
-    """A comparison that holds for a configuration or does not.
+    """A comparison that is true or false for a configuration.
 
     Args:
         text: comparisons of dotted keys, numbers and quoted words by `< <= > >= == != in`, with `+ - * /`, joined by
             `and`, `or` and `not`.
 
+    Attributes:
+        text: text of the comparison.
+        keys: dotted keys in it.
+
     Raises:
-        ExpressionError: the text is nothing of the kind.
+        ExpressionError: the text is not a comparison.
     """
 
     def __init__(self, text: str) -> None:
@@ -47,13 +51,13 @@ class Expression:
         self.keys = tuple(dict.fromkeys(_keys(self._tree, text)))
 
     def holds(self, values: Mapping[str, Any]) -> bool:
-        """Tell whether it is true of a configuration.
+        """Tell if the comparison is true for a configuration.
 
         Args:
-            values: by dotted key; a key of a section that is off is null.
+            values: values by dotted key; a key of a section that is off is null.
 
         Raises:
-            ExpressionError: its keys' values cannot be compared or combined in this way.
+            ExpressionError: the values cannot be compared or combined in this way.
         """
         try:
             return bool(_evaluate(self._tree, values))
@@ -63,7 +67,7 @@ class Expression:
 
 
 def _keys(node: ast.expr, text: str) -> list[str]:
-    """Dotted keys in a tree that holds nothing but what `_evaluate` knows."""
+    """Return the dotted keys in a tree; refuse a tree that `_evaluate` cannot evaluate."""
     match node:
         case ast.Name() | ast.Attribute():
             key = ast.unparse(node)
@@ -105,5 +109,5 @@ def _evaluate(node: ast.expr, values: Mapping[str, Any]) -> Any:
 
 
 def _shown(value: Any) -> str:
-    """A value as an expression would name it."""
+    """Format a value as it is written in an expression."""
     return "null" if value is None else repr(value)

@@ -1,4 +1,4 @@
-"""What a detector costs when it is used, apart from what it finds: objectives beside AP."""
+"""The cost of a detector's prediction, as further objectives of a sweep."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from mrqm.models.mrqm import build_model
 
 COSTS = ("cost/gflops", "cost/latency_ms", "cost/parameters_m")
 DEFAULT_SIDE = 800
-"""Of the image that is looked at where the configuration names no size."""
+"""Side in pixels of the image if the configuration names no size."""
 REPEATS = 5
 
 
 @torch.inference_mode()
 def measure_cost(config: Config) -> dict[str, float]:
-    """Of looking at one square image, of the size of the tiles or of the longest side; the weights play no part.
+    """Measure the cost of predicting one square image, of the size of the tiles or of the longest side.
+
+    The weights do not matter, and are not loaded.
 
     Returns:
         `cost/gflops` (multiplications and additions of matrix products and convolutions, in 10⁹), `cost/latency_ms`
@@ -46,7 +48,7 @@ def measure_cost(config: Config) -> dict[str, float]:
 
 
 def _time(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds that some work takes, on a GPU from the first kernel's start to the last one's end."""
+    """Measure the seconds of some work, on a GPU from the first kernel's start to the last one's end."""
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     wait()
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Values that a searched key may have: choices, or a range."""
+"""The parameters of a space: the values of a searched key, as choices or as a range."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class Parameter(Section):
     """One searched key: exactly one of choice, uniform, loguniform, int and logint."""
 
     choice: Annotated[tuple[Choice, ...], Field(min_length=1)] | None = None
-    """These values: numbers, words, null, lists or whole sections, which take the place of the configured one."""
+    """Values to choose from: numbers, words, null, lists or whole sections, which replace the configured one."""
     uniform: Range | None = None
-    """Numbers from the least to the most."""
+    """Numbers from the lowest to the highest, with uniform density."""
     loguniform: Range | None = None
-    """The same, by orders of magnitude."""
+    """Numbers from the lowest to the highest, with uniform density of their logarithms."""
     int: IntRange | None = None
-    """Whole numbers from the least to the most, both included."""
+    """Whole numbers from the lowest to the highest, both included."""
     logint: IntRange | None = None
-    """The same, by orders of magnitude."""
+    """Whole numbers from the lowest to the highest, with uniform density of their logarithms."""
     step: Annotated[float, Field(gt=0)] | None = None
-    """Distance of the values of `uniform` and `int`."""
+    """Distance between the values of `uniform` or `int`."""
     when: str | None = None
-    """Searched only where this comparison holds; elsewhere the key keeps its configured value."""
+    """Comparison of other keys; the key is searched where it is true, and keeps its configured value elsewhere."""
 
     @field_validator("choice", mode="before")
     @classmethod
@@ -69,39 +69,39 @@ class Parameter(Section):
 
     @property
     def is_log(self) -> bool:
-        """Tell whether orders of magnitude count."""
+        """True for a range on a logarithmic scale."""
         return bool(self.loguniform or self.logint)
 
     @property
     def is_integer(self) -> bool:
-        """Tell whether it is a range of whole numbers."""
+        """True for a range of whole numbers."""
         return bool(self.int or self.logint)
 
     @property
     def range(self) -> tuple[float, float]:
-        """Least and most, of a range."""
+        """Lowest and highest value of a range."""
         found = self.uniform or self.loguniform or self.int or self.logint
         assert found is not None, "choices have no range"
         return found
 
     @property
     def low(self) -> float:
-        """The least value."""
+        """Lowest value of a range."""
         return self.range[0]
 
     @property
     def high(self) -> float:
-        """The most."""
+        """Highest value of a range."""
         return self.range[1]
 
     @property
     def extremes(self) -> tuple[Any, ...]:
-        """All choices, or both ends: if the configuration allows these, it allows what lies between."""
+        """All choices, or both ends of a range; a configuration that allows these allows the values between."""
         return self.choice if self.choice is not None else self.range
 
     @property
     def grid(self) -> tuple[Any, ...] | None:
-        """All values, if they can be counted."""
+        """All values; None if there are infinitely many."""
         if self.choice is not None:
             return self.choice
         if self.int or (self.uniform and self.step):
@@ -112,10 +112,10 @@ class Parameter(Section):
         return None
 
     def own(self, value: Any) -> Any:
-        """The parameter's value that another one stands for, which comes from JSON or from text.
+        """Convert a value that was read from JSON or text to this parameter's equal value.
 
         Raises:
-            LookupError: it is none of this parameter's values.
+            LookupError: the parameter has no such value.
         """
         number = as_number(value)
         if self.choice is not None:
@@ -130,14 +130,14 @@ class Parameter(Section):
         raise LookupError(f"{as_word(value)} is not one of {self.describe()}")
 
     def _nearest(self, number: float) -> float:
-        """The value of a range that is closest to a number in it."""
+        """Return the value of a range that is closest to a number in it."""
         step = self.step or (1 if self.int else None)
         if step is not None:
             number = self.low + round((number - self.low) / step) * step
         return round(number) if self.is_integer else float(f"{number:.12g}") if step else number
 
     def quantize(self, value: Any) -> Any:
-        """A number of a range in four digits, which fit on a command line and mean the same, or the grid's own."""
+        """Round a number of a range to four significant digits, or to the nearest value of a grid."""
         if not isinstance(value, float) or self.choice is not None:
             return value
         if self.grid is not None:
@@ -145,7 +145,7 @@ class Parameter(Section):
         return min(max(float(f"{value:.4g}"), self.low), self.high)
 
     def draw(self, generator: random.Random) -> Any:
-        """A random value."""
+        """Draw a random value."""
         if self.grid is not None:
             return generator.choice(self.grid)
         if not self.is_log:
@@ -155,7 +155,12 @@ class Parameter(Section):
         return self.quantize(math.exp(generator.uniform(math.log(self.low), math.log(self.high))))
 
     def move(self, value: Any, generator: random.Random) -> Any:
-        """A value nearby: a neighbour in a grid, a fifth more or less in a range."""
+        """Perturb a value: to a neighbour in a grid, or by a fifth in a range.
+
+        Args:
+            value: value of this parameter.
+            generator: random generator.
+        """
         if self.grid is not None:
             index = self.grid.index(self.own(value)) + generator.choice((-1, 1))
             return self.grid[min(max(index, 0), len(self.grid) - 1)]
@@ -163,7 +168,7 @@ class Parameter(Section):
         return round(moved) if self.is_integer else self.quantize(moved)
 
     def contains(self, other: Parameter) -> bool:
-        """Tell whether every value of another is one of this one's, so that what was learned there counts here."""
+        """Tell if this parameter has every value of another, so that trials of the other remain valid."""
         if self._kind != other._kind:
             return False
         if self.grid is not None and other.grid is not None and not (self.int and self.step is None):
@@ -172,11 +177,11 @@ class Parameter(Section):
 
     @property
     def _kind(self) -> tuple[Any, ...]:
-        """All but which values there are."""
+        """Everything about the parameter but its values."""
         return self.when, self.choice is None, self.is_log, self.is_integer, self.step
 
     def describe(self) -> str:
-        """In a few words."""
+        """Describe the parameter in a few words."""
         if self.choice is not None:
             text = " | ".join(as_word(value) for value in self.choice)
         else:

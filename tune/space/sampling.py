@@ -1,4 +1,4 @@
-"""A space on a configuration: which trials there can be, and why others cannot."""
+"""Sampling of configurations from a space: the trials that it allows, and the reasons against others."""
 
 from __future__ import annotations
 
@@ -24,18 +24,21 @@ from tune.space.schema import Params, Space, SpaceError, overrides
 from tune.space.values import as_word, canonical, dotted, lies_in, section_of
 
 DRAWS = 1000
-"""Random trials that are tried out before a sweep, and at most for each trial of it."""
+"""Most random trials to draw for one that is allowed."""
 Identity: TypeAlias = str
 BETWEEN = (3 - math.sqrt(5)) / 2
-"""Place within a range at which a value is tried that is no round number."""
+"""Position within a range of a value to check that is not a round number: the golden section."""
 
 
 class ConfigSampler:
-    """All trials that a space allows.
+    """Sampler of the trials that a space allows.
 
     Args:
-        space: what is searched.
-        base: the configuration whose keys are set.
+        space: space of the sweep.
+        base: configuration that all trials share.
+
+    Attributes:
+        space: space of the sweep.
     """
 
     def __init__(self, space: Space, base: Config) -> None:
@@ -47,15 +50,19 @@ class ConfigSampler:
         self._conditions = {key: Expression(p.when) for key, p in space.parameters.items() if p.when}
 
     def config(self, params: Mapping[str, Any], *more: str) -> Config:
-        """The configuration of a trial, with more overrides.
+        """Make the configuration of a trial, with further overrides.
+
+        Args:
+            params: parameters of the trial, by dotted key.
+            *more: overrides, `key=value`.
 
         Raises:
-            ConfigError: no configuration is like that.
+            ConfigError: the configuration is not valid.
         """
         return make_config(self._values, [*overrides(params), *more], source="trial")
 
     def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Every key and section of a trial's configuration, which need not be allowed, by dotted key."""
+        """Return every key and section of a trial's configuration by dotted key, without validation."""
         nested = copy.deepcopy(self._plain_values)
         for key, value in params.items():
             section, leaf = section_of(nested, key)
@@ -63,14 +70,14 @@ class ConfigSampler:
         return dict(dotted(fill_defaults(nested)))
 
     def identity(self, params: Params) -> Identity:
-        """The same text for trials of the same configuration, whatever they leave out of it."""
+        """Return a text that is the same for all trials of the same configuration, with and without defaults."""
         try:
             return self.config(params).model_dump_json()
-        except ConfigError:  # of another version's journal
+        except ConfigError:  # params from a journal of another version
             return canonical(params)
 
     def choose(self, pick: Callable[[str], Any]) -> Params:
-        """Pick a value for every key that is searched, given the values of those that its `when` names."""
+        """Pick a value for every searched key whose `when` is true for the values picked before."""
         params: Params = {}
         for key in self.space.order:
             condition = self._conditions.get(key)
@@ -80,7 +87,7 @@ class ConfigSampler:
 
     @cached_property
     def points_to_evaluate(self) -> list[Params]:
-        """The trials that come first, each once, with the parameters' own values."""
+        """The trials to run first, each once, with the parameters' own values."""
         parameters, unique = self.space.parameters, dict[Identity, Params]()
         for given in self.space.points_to_evaluate:
             params = {key: parameters[key].own(v) if key in parameters else v for key, v in given.items()}
@@ -100,22 +107,22 @@ class ConfigSampler:
         return None
 
     def draw(self, generator: random.Random) -> Params:
-        """A random trial that is allowed.
+        """Draw a random trial that is allowed.
 
         Raises:
-            SpaceError: none was found.
+            SpaceError: no such trial was found.
         """
-        objections: Counter[str] = Counter()
+        violations: Counter[str] = Counter()
         for _ in range(DRAWS):
             params = self.choose(lambda key: self.space.parameters[key].draw(generator))
             if (violation := self.violation(params)) is None:
                 return params
-            objections[violation] += 1
-        reasons = "\n".join(f"  {count} by {text}" for text, count in objections.most_common(3))
+            violations[violation] += 1
+        reasons = "\n".join(f"  {count} by {text}" for text, count in violations.most_common(3))
         raise SpaceError(f"no trial of {DRAWS:,} random ones is allowed; refused were\n{reasons}\nwiden a range")
 
     def grid(self) -> Iterator[Params]:
-        """Every combination that is allowed and no trial of `points_to_evaluate`, once; the last keys vary fastest."""
+        """Yield each allowed combination once, without those of `points_to_evaluate`; the last keys vary fastest."""
         keys = list(self.space.parameters)
         seen = {self.identity(params) for params in self.points_to_evaluate}
         for values in itertools.product(*(p.grid or () for p in self.space.parameters.values())):
@@ -125,11 +132,11 @@ class ConfigSampler:
                 yield params
 
     def check(self) -> None:
-        """Try every parameter on the configuration.
+        """Check every parameter on the configuration.
 
         Raises:
-            SpaceError: a key is unknown or cannot be searched, a range holds values that are not allowed, or no
-                combination is.
+            SpaceError: a key is unknown or cannot be searched, a range has values that are not allowed, or no
+                combination is allowed.
         """
         faults = [fault for key, p in self.space.parameters.items() if (fault := self._fault(key, p))]
         faults += [fault for o in self.space.objective if (fault := self._unreported(o.metric))]
@@ -153,7 +160,7 @@ class ConfigSampler:
         if self.space.warm_start:
             unknown = [key for key in self.space.warm_start.differ if key not in known]
             faults += [f"warm_start.differ: {key} is no key of the configuration" for key in unknown]
-        if not faults:  # starting trials may break what broken parameters would break, too
+        if not faults:  # else broken parameters would be reported twice
             faults = [
                 f"points_to_evaluate: {fault}"
                 for params in self.space.points_to_evaluate
@@ -169,12 +176,12 @@ class ConfigSampler:
             raise SpaceError(f"space {self.space.name}: not one combination of the grid is allowed")
 
     def _known_keys(self) -> set[str]:
-        """Keys that a configuration has with some value of the searched ones."""
+        """Return the keys that a configuration has with some value of the searched ones."""
         tried = [{key: value} for key, parameter in self.space.parameters.items() for value in parameter.extremes]
         return {key for params in ({}, *tried) for key in self.values(params)}
 
     def _computing_fault(self, expression: Expression) -> str | None:
-        """Find values of the searched keys for which a comparison has no answer; returns the message."""
+        """Return the error for values of the searched keys with which a comparison cannot be computed."""
         named = [key for key in self.space.parameters if any(lies_in(name, key) for name in expression.keys)]
         searched = {key: self.space.parameters[key].extremes for key in named}
         for values in itertools.islice(itertools.product(*searched.values()), DRAWS):
@@ -211,8 +218,8 @@ class ConfigSampler:
             )
         if self.space.scheduler.algorithm == "pbt" and not has_role(key, Role.SCHEDULABLE):
             return (
-                f"parameters.{key}: pbt goes on from other trials' weights and optimizers, and may change only optim.* "
-                "(but optim.weight_decay) and loss.*"
+                f"parameters.{key}: pbt continues from other trials' weights and optimizers, and may change only "
+                "optim.* (but optim.weight_decay) and loss.*"
             )
         values = list(parameter.extremes)
         if parameter.choice is None and not parameter.is_integer:
@@ -223,7 +230,7 @@ class ConfigSampler:
         return None
 
     def _refusal(self, key: str, value: Any) -> str | None:
-        """Message of the configuration about a value by itself; `objection` knows the rules that join several keys."""
+        """Return the configuration's error about a value by itself; `violation` checks the rules for several keys."""
         try:
             self.config({key: value})
         except ConfigError as error:

@@ -1,4 +1,4 @@
-"""A space: which keys are searched, how, for what, and how much it may cost; `tune/spaces/*.yaml` are examples.
+"""The schema of a space: searched keys, algorithm, objective and budget; `tune/spaces/*.yaml` are examples.
 
 objective: coco/AP
 search: {algorithm: tpe}
@@ -34,7 +34,7 @@ Params = dict[str, Any]
 
 
 class SpaceError(UserError):
-    """A space that cannot be searched; the message names what is at fault."""
+    """A space that cannot be searched; the message names the parts to correct."""
 
 
 class Space(Section):
@@ -43,24 +43,24 @@ class Space(Section):
     name: str = Field(default="space", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Part of the sweep's name; the file's name by default."""
     description: Annotated[str, RenamedFrom("about")] = ""
-    """One line that says what is sought."""
+    """Purpose of the sweep, in one line."""
     objective: tuple[Objective, ...] = (Objective(),)
-    """A metric, or several whose best compromises are sought."""
+    """A metric, or several metrics, whose best compromises (Pareto front) are searched."""
     search: SearchSettings = SearchSettings()
     scheduler: SchedulerSettings = SchedulerSettings()
     budget: Budget = Budget()
     fixed: dict[str, Any] = Field(default={})
-    """Settings of all trials; the command line wins over them."""
+    """Settings of all trials; overrides on the command line take precedence."""
     parameters: dict[str, Parameter] = Field(default={})
-    """What is searched, by dotted key."""
+    """Searched keys, by dotted name."""
     points_to_evaluate: Annotated[tuple[dict[str, Any], ...], RenamedFrom("start")] = ()
-    """Trials that are run first."""
+    """Trials to run first."""
     constraints: tuple[str, ...] = ()
-    """Comparisons of keys that every trial satisfies."""
+    """Comparisons of keys that must be true for every trial."""
     warm_start: WarmStart | None = None
-    """What the search knows before its first trial."""
+    """Earlier runs that the search learns from before its first trial."""
     keep_trials: Count = 1
-    """How many of the best trials keep a checkpoint."""
+    """Number of best trials whose checkpoints are kept."""
     paper: Paper | None = None
 
     @field_validator("objective", mode="before")
@@ -95,7 +95,7 @@ class Space(Section):
         if not self.objective:
             raise ValueError("objective: at least one metric is needed")
         if len(self.objective) > 1 and scheduler != "none":
-            raise ValueError(f"scheduler.algorithm={scheduler} judges by one objective; with several set it to none")
+            raise ValueError(f"scheduler.algorithm={scheduler} compares one objective; with several set it to none")
         if algorithm == "nsga2" and len(self.objective) < 2:
             raise ValueError("search.algorithm=nsga2 is for several objectives; use tpe")
         if not self.parameters and not self.points_to_evaluate:
@@ -111,7 +111,7 @@ class Space(Section):
             raise ValueError("scheduler.algorithm=pbt begins with random trials; set search.algorithm to random")
         if scheduler == "pbt" and (conditional := [key for key, p in self.parameters.items() if p.when]):
             raise ValueError(
-                f"scheduler.algorithm=pbt changes all parameters together: `when` of {conditional[0]} has no place"
+                f"scheduler.algorithm=pbt changes all parameters together; remove `when` of {conditional[0]}"
             )
         if scheduler == "pbt" and any(start.keys() != self.parameters.keys() for start in self.points_to_evaluate):
             raise ValueError("scheduler.algorithm=pbt needs every parameter in each trial of `points_to_evaluate`")
@@ -119,31 +119,31 @@ class Space(Section):
 
     @property
     def prunes(self) -> bool:
-        """Tell whether trials may end before their last epoch because others do better."""
+        """True if trials may end before their last epoch because others are better."""
         return self.scheduler.algorithm in ("asha", "hyperband", "median")
 
     @property
     def repeats(self) -> bool:
-        """Tell whether trials may be equal, as members of populations may."""
+        """True if trials may be equal, as members of a population."""
         return self.search.algorithm == "nsga2" or self.scheduler.algorithm == "pbt"
 
     @property
     def is_countable(self) -> bool:
-        """Tell whether there are only so many combinations."""
+        """True if the number of combinations is finite."""
         return all(parameter.grid is not None for parameter in self.parameters.values())
 
     @property
     def order(self) -> tuple[str, ...]:
-        """The searched keys, each after those that its `when` names."""
+        """Searched keys, each after those that its `when` names."""
         return order_keys(self.parameters)
 
     def to_yaml(self) -> str:
-        """The space with every key spelled out."""
+        """Write the space as YAML, defaults included."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
 def order_keys(parameters: Mapping[str, Parameter]) -> tuple[str, ...]:
-    """Order searched keys by dependency: one whose `when` names others comes after them, wherever it stands.
+    """Order searched keys by dependency: a key whose `when` names others comes after them.
 
     Raises:
         ValueError: conditions depend on each other in a circle.
@@ -161,17 +161,17 @@ def order_keys(parameters: Mapping[str, Parameter]) -> tuple[str, ...]:
 
 
 def _conditions_of(key: str, parameters: Mapping[str, Parameter]) -> set[str]:
-    """The searched keys that a key's `when` names, as a whole or in part."""
+    """Return the searched keys that a key's `when` names, as a whole or in part."""
     when = parameters[key].when
     named = Expression(when).keys if when else ()
     return {other for other in parameters if any(lies_in(name, other) for name in named)}
 
 
 def load_space(path: str | Path) -> Space:
-    """Read a YAML file.
+    """Read a space from a YAML file.
 
     Raises:
-        SpaceError: it is missing, not YAML, or not a space.
+        SpaceError: the file is missing, not YAML, or not a space.
     """
     path = Path(path)
     if not path.is_file():
@@ -187,7 +187,15 @@ def load_space(path: str | Path) -> Space:
 
 
 def make_space(values: Mapping[str, Any], source: str = "space") -> Space:
-    """Validate the values of a space; see `load_space`."""
+    """Validate the values of a space.
+
+    Args:
+        values: values of a space, as in a file.
+        source: name of their source, for messages.
+
+    Raises:
+        SpaceError: the values are not a space.
+    """
     try:
         return Space.model_validate(values)
     except ValidationError as error:
@@ -196,16 +204,16 @@ def make_space(values: Mapping[str, Any], source: str = "space") -> Space:
 
 
 def sweep_config(path: str | Path, space: Space, words: Sequence[str] = ()) -> Config:
-    """The configuration that all trials of a sweep share, named after both files.
+    """Load the configuration that all trials of a sweep share, named after both files.
 
     Args:
-        path: of a configuration.
-        space: whose `fixed` settings win over the file.
-        words: overrides of the command line, which win over both.
+        path: path of the configuration.
+        space: space whose `fixed` settings take precedence over the file.
+        words: overrides of the command line, which take precedence over both.
 
     Raises:
-        ConfigError: it is not usable.
-        SpaceError: a key is set that is searched.
+        ConfigError: the configuration is not valid.
+        SpaceError: a searched key is set.
     """
     given = {word.partition("=")[0]: word for word in words}
     keys = given.keys() | space.fixed.keys()
@@ -216,18 +224,18 @@ def sweep_config(path: str | Path, space: Space, words: Sequence[str] = ()) -> C
 
 
 def overrides(params: Mapping[str, Any]) -> list[str]:
-    """Parameters as the command line takes them: `loss.mining.base_iou=0.55`."""
+    """Write parameters as overrides for the command line: `loss.mining.base_iou=0.55`."""
     return [f"{key}={as_word(value)}" for key, value in params.items()]
 
 
 def describe_params(params: Mapping[str, Any]) -> str:
-    """Parameters in short."""
+    """Write parameters with short names: `base_iou=0.55`."""
     names = short_names(params)
     return " ".join(overrides({names[key]: value for key, value in params.items()}))
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:
-    """For each key its last word, or all of it where several keys have that word."""
+    """Map each key to its last part, or to the whole key where several keys have the same last part."""
     last = {key: key.rpartition(".")[2] for key in keys}
     often = Counter(last.values())
     return {key: word if often[word] == 1 else key for key, word in last.items()}

@@ -1,4 +1,4 @@
-"""The parts of a space: what is sought, how, with which knowledge, and how much it may cost."""
+"""The sections of a space: objective, search, scheduler, budget, warm start and a paper's results."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Objective(Section):
-    """What is sought."""
+    """A metric to optimise."""
 
     metric: str = "coco/AP"
     """`coco/…` as validation reports it, `train/loss`, or `cost/gflops`, `cost/latency_ms`, `cost/parameters_m`."""
     mode: Literal["max", "min"] = "max"
-    """Whether more or less of it is better."""
+    """`max` if higher values are better, `min` if lower ones are."""
 
     @property
     def sign(self) -> int:
-        """Times this, more is better."""
+        """Factor with which higher values are better: 1 or -1."""
         return 1 if self.mode == "max" else -1
 
 
 class SearchSettings(Section):
-    """Where the next trial looks."""
+    """The algorithm that suggests trials."""
 
     algorithm: Literal["tpe", "nsga2", "random", "grid"] = "tpe"
-    """`tpe` and `nsga2` (two objectives) learn from earlier trials, by Optuna; `grid` takes every combination."""
+    """`tpe` and `nsga2` (two objectives) learn from earlier trials, by Optuna; `grid` tries every combination."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """The same seed and results give the same trials."""
+    """Seed of the search; the same seed and results give the same trials."""
     startup_trials: Count = 8
-    """Random trials before `tpe` learns; also the population of `nsga2`."""
+    """Number of random trials before `tpe` learns; also the population size of `nsga2`."""
 
 
 class SchedulerSettings(Section):
-    """Which trials end early."""
+    """The rule by which trials end early or are replaced."""
 
     algorithm: Literal["asha", "hyperband", "median", "pbt", "none"] = "asha"
-    """`asha`, `hyperband` (ASHA in brackets) and `median` stop trials; in `pbt` bad ones go on from good ones."""
+    """`asha`, `hyperband` (ASHA in brackets) and `median` stop trials; `pbt` replaces the worst by the best."""
     grace_period: Annotated[Count, RenamedFrom("scheduler.grace_epochs")] = 1
-    """Epochs that every trial gets before `asha`, `hyperband` or `median` may stop it."""
+    """Least epochs of a trial before `asha`, `hyperband` or `median` may stop it."""
     reduction_factor: Annotated[float, Field(gt=1), RenamedFrom("scheduler.reduction")] = 3.0
-    """One in this many goes on at each rung of `asha` and `hyperband`."""
+    """Reduction factor of `asha` and `hyperband`: one trial in this many continues at each rung."""
     brackets: Count = 3
-    """Of `hyperband`: each begins to stop trials one rung later."""
+    """Number of brackets of `hyperband`, each of which begins to stop trials one rung later."""
     perturbation_interval: Annotated[Count, RenamedFrom("scheduler.interval")] = 2
     """Epochs of a generation of `pbt`."""
     quantile_fraction: Annotated[float, Field(gt=0, le=0.5), RenamedFrom("scheduler.quantile")] = 0.25
@@ -55,25 +55,25 @@ class SchedulerSettings(Section):
 
 
 class Budget(Section):
-    """When a sweep ends."""
+    """The limits of a sweep."""
 
     trials: Count | None = None
-    """Trials that are started; a grid needs no number."""
+    """Number of trials; a grid needs none."""
     hours: Annotated[float, Field(gt=0)] | None = None
-    """Of wall clock, over all restarts."""
+    """Hours of wall-clock time, over all restarts."""
     gpu_hours: Annotated[float, Field(gt=0)] | None = None
-    """Of all trials' GPUs together."""
+    """GPU hours of all trials together."""
 
 
 class WarmStart(Section):
     """Earlier runs in MLflow that the search learns from before its first trial."""
 
     experiment: str | None = None
-    """Where they are; `tracking.experiment` by default."""
+    """Experiment of the runs; `tracking.experiment` by default."""
     sweeps: tuple[str, ...] = ()
-    """Only trials of these sweeps, by name; none: all finished runs of the experiment."""
+    """Names of sweeps whose trials to use; all finished runs of the experiment by default."""
     differ: tuple[str, ...] = ()
-    """Keys that may have had other values there, such as `train.epochs`."""
+    """Keys that may have other values in earlier runs, such as `train.epochs`."""
 
     @field_validator("sweeps", "differ", mode="before")
     @classmethod
@@ -82,12 +82,12 @@ class WarmStart(Section):
 
 
 class PaperRow(Section):
-    """One line of a table of a paper."""
+    """One row of a paper's table."""
 
     at: dict[str, Any]
-    """The trial it belongs to: values of searched keys."""
+    """Parameters of the trial to compare with, by dotted key."""
     value: float
-    """What the paper reports."""
+    """Value that the paper reports."""
 
     @field_validator("at", mode="before")
     @classmethod
@@ -96,11 +96,11 @@ class PaperRow(Section):
 
 
 class Paper(Section):
-    """A table that is printed beside a sweep's own results."""
+    """A table of a paper, which is printed next to the sweep's results."""
 
     source: str
     """Paper and table."""
     column: str
-    """What the values are, and on which data."""
+    """Metric and data of the values."""
     rows: tuple[PaperRow, ...]
-    """In the paper's order."""
+    """Rows in the paper's order."""

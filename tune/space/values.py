@@ -1,4 +1,4 @@
-"""Values of searched keys: the same ones come from YAML, from a journal's JSON and from MLflow's text."""
+"""Conversion and comparison of searched keys' values from YAML, a journal's JSON and MLflow's text."""
 
 from __future__ import annotations
 
@@ -27,28 +27,33 @@ def read_numbers(value: Any) -> Any:
 
 
 def as_number(value: Any) -> float | None:
-    """A number, also from text; None for anything else."""
+    """Convert a number or its text to a float; None for anything else."""
     is_number = isinstance(value, int | float) or (isinstance(value, str) and NUMBER.fullmatch(value))
     return float(value) if is_number and not isinstance(value, bool) else None
 
 
 def canonical(value: Any) -> str:
-    """The same text for equal values: 2 and 2.0, a tuple and a list, a section whatever the order of its keys."""
+    """Return a text that is the same for equal values: 2 and 2.0, tuple and list, sections in any order of keys."""
     return json.dumps(_normalise(value), sort_keys=True)
 
 
 def lies_in(key: str, section: str) -> bool:
-    """Tell whether a dotted key is another one or belongs to that section.
+    """Tell if a dotted key equals another one or belongs to its section.
 
     Args:
-        key: such as `data.tile.size`.
-        section: such as `data.tile`.
+        key: dotted key, such as `data.tile.size`.
+        section: dotted key of a section, such as `data.tile`.
     """
     return f"{key}.".startswith(f"{section}.")
 
 
 def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the keys and the sections of nested values, each by its dotted key."""
+    """Yield the keys and the sections of nested values, each by its dotted key.
+
+    Args:
+        values: values by section.
+        prefix: dotted key of `values`, with a dot at its end.
+    """
     for key, value in values.items():
         yield f"{prefix}{key}", value
         if isinstance(value, Mapping):
@@ -56,14 +61,14 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def section_of(nested: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
-    """Find the place of a dotted key; sections on the way to it that are none are made.
+    """Find the section of a dotted key; missing sections are made.
 
     Args:
         nested: values by section, changed in place.
-        key: such as `data.tile.size`.
+        key: dotted key, such as `data.tile.size`.
 
     Returns:
-        The section that holds the key, and the key's last part.
+        The section of the key, and the key's last part.
     """
     *sections, leaf = key.split(".")
     for section in sections:
@@ -74,7 +79,7 @@ def section_of(nested: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
 
 
 def as_word(value: Any) -> str:
-    """A value as short YAML, as the command line takes it: text without quotes where that says the same."""
+    """Write a value as short YAML for the command line; text has no quotes where it means the same without."""
     with suppress(YamlError):
         if isinstance(value, str) and parse_yaml(value) == value:
             return value

@@ -1,4 +1,4 @@
-"""Checkpoints in the folders of trials: runs/demo-mrqm/trial-0003/epoch_0005."""
+"""The checkpoints in the folders of trials: runs/demo-mrqm/trial-0003/epoch_0005."""
 
 from __future__ import annotations
 
@@ -15,24 +15,29 @@ logger = logging.getLogger(__name__)
 
 
 def keep_only(trial: Path, kept: Iterable[Path]) -> None:
-    """Remove all other checkpoints of a trial, unfinished ones too."""
+    """Remove all other checkpoints of a trial, unfinished ones too.
+
+    Args:
+        trial: folder of the trial.
+        kept: folders of the checkpoints to keep.
+    """
     wanted = set(kept)
     for path in (*trial.glob("epoch_*"), *trial.glob(".epoch_*")):
         if path not in wanted:
             try:
                 shutil.rmtree(path)
             except OSError as error:  # the next call tries again
-                logger.warning("a checkpoint of no more use could not be removed: %s", error)
+                logger.warning("an unneeded checkpoint could not be removed: %s", error)
 
 
 def remove_unneeded(folder: Path, history: History, space: Space, reported: Trial) -> None:
-    """Remove checkpoints that nothing will need; those of trials that run are left alone, but for one.
+    """Remove checkpoints that are not needed any more, except those of other running trials.
 
     Args:
-        folder: of the sweep.
-        history: of the sweep.
-        space: says how many of the best trials keep a checkpoint.
-        reported: the trial that has just reported.
+        folder: folder of the sweep.
+        history: history of the sweep.
+        space: space of the sweep, with the number of best trials to keep.
+        reported: trial that has just reported.
     """
     objective = space.objective[0]
     best = history.best_trials(objective)[: space.keep_trials]
@@ -46,10 +51,14 @@ def remove_unneeded(folder: Path, history: History, space: Space, reported: Tria
 
 
 def copy_whole(source: Path, target: Path) -> None:
-    """Copy a checkpoint, in place of one of that name; of one that cannot be copied nothing is left.
+    """Copy a checkpoint and replace an existing one; a failed copy leaves nothing.
+
+    Args:
+        source: folder of the checkpoint.
+        target: folder of the copy.
 
     Raises:
-        OSError: the disk is full or away.
+        OSError: the disk is full or unavailable.
     """
     storage = open_storage(str(target.parent.parent), target.parent.name)
     with storage.scratch_folder(target.name) as unfinished:

@@ -1,4 +1,4 @@
-"""The identity of a sweep: a training's fingerprint and the space; it goes on only if all it learned still counts."""
+"""The identity of a sweep: the fingerprint of its trainings, and its space. A sweep resumes only if both match."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SweepFingerprint(Fingerprint):
     """The identity of a sweep.
 
     Attributes:
-        space: what it searches; None if that is not known.
+        space: space of the sweep; None if it is not known.
     """
 
     KIND: ClassVar[str] = "sweep"
@@ -34,16 +34,16 @@ class SweepFingerprint(Fingerprint):
         return self.space
 
     def differences(self, former: Self) -> list[str]:
-        """List all that makes this another sweep; more trials, hours and wider ranges do not."""
+        """List the differences that make this another sweep; more trials, hours and wider ranges do not."""
         lines, space = super().differences(former), self.own_space
-        if former.mrqm is None:  # what is known of it is of one trial
+        if former.mrqm is None:  # its settings are those of one trial
             searched = {key for params in (space.parameters, *space.points_to_evaluate) for key in params}
             lines = [line for line in lines if not any(lies_in(line.partition(":")[0], key) for key in searched)]
         return [*lines, *(find_differences(former.space, space) if former.space else ())]
 
     @classmethod
     def before_fingerprints(cls, folder: RunFolder) -> Self | None:
-        """Gather all that is known of a sweep of an earlier version: its space, and the configuration of a trial."""
+        """Make the fingerprint of an earlier version's sweep from its space and the configuration of a trial."""
         began = bool(read_history(folder.path / JOURNAL).trials)
         if not began and folder.storage.read("config.yaml") is not None:
             raise RunError(f"{folder.storage.url} is a run, not a sweep; choose another name")
@@ -63,22 +63,22 @@ def fingerprint_of(config: Config, space: Space) -> SweepFingerprint:
     """Make the fingerprint of a sweep, as far as it is known before its data is read.
 
     Args:
-        config: that all trials share.
-        space: to be searched.
+        config: configuration that all trials share.
+        space: space of the sweep.
     """
     return SweepFingerprint(**configured_fields(config), space=space)
 
 
 def begin_sweep(config: Config, folder: RunFolder, now: SweepFingerprint) -> None:
-    """Let the folder be this sweep, perhaps with a wider space.
+    """Write the identity of a sweep, perhaps with a wider space, into its folder.
 
     Args:
-        config: that all trials share.
-        folder: of the sweep.
-        now: the whole fingerprint, data included.
+        config: configuration that all trials share.
+        folder: folder of the sweep.
+        now: fingerprint with the digests of the data.
 
     Raises:
-        RunError: it is something else.
+        RunError: the folder belongs to another run or sweep.
     """
     begin(config, folder, now)
     folder.storage.write("space.yaml", now.own_space.to_yaml())

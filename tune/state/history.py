@@ -1,4 +1,4 @@
-"""What a journal says of a sweep and its trials."""
+"""The history of a sweep and its trials, as its journal records it."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from tune.state.records import (
 )
 
 INFEASIBLE = frozenset({FailureKind.OUT_OF_MEMORY, FailureKind.DIVERGED})
-"""Failures that a trial's own parameters bring about, so that the search has to keep away from them."""
+"""Failures that a trial's parameters cause, so that the search must avoid them."""
 State = Literal["running", "finished", "pruned", "stopped", "failed"]
 
 
 @dataclass
 class Trial:
-    """What is known of a trial.
+    """The state of a trial.
 
     Attributes:
-        number: from 0, in the order in which trials began.
-        params: as they are now; exploits change them.
-        attributes: what the sampler remembers of it.
-        results: by epoch.
-        exploits: from other trials, after which epoch.
-        interruptions: passing failures since its last result.
-        state: of it.
-        failure: what ended it, if it failed.
-        retries: how often it began again after it had failed.
-        checkpoint: from which it would go on, relative to the sweep's folder.
+        number: number from 0, in the order in which trials began.
+        params: current parameters by dotted key, which exploits change.
+        attributes: attributes of Optuna's sampler.
+        results: reported epochs, in order.
+        exploits: exploits of other trials, each with the epoch after which it happened.
+        interruptions: passing failures since the last result.
+        state: current state.
+        failure: final failure; None if the trial has not failed.
+        retries: number of times that the trial was run again after it had failed.
+        checkpoint: folder to resume from, relative to the sweep's folder; None before the first checkpoint.
     """
 
     number: int
@@ -59,40 +59,40 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """Of the trial, its folder and its MLflow run."""
+        """Name of the trial, its folder and its MLflow run."""
         return trial_name(self.number)
 
     @property
     def epoch(self) -> int:
-        """How many it has done."""
+        """Number of epochs done."""
         return self.results[-1].epoch if self.results else 0
 
     @property
     def seconds(self) -> float:
-        """All its epochs took."""
+        """Seconds of all epochs."""
         return sum(result.seconds for result in self.results)
 
     @property
     def error(self) -> str | None:
-        """Why it failed, in a sentence."""
+        """Reason of the failure, in a sentence; None if the trial has not failed."""
         return self.failure.message if self.failure else None
 
     @property
     def violation(self) -> str | None:
-        """The constraint that its parameters break: they took too much memory, or its loss diverged; None if none."""
+        """Constraint that the parameters violate, of memory or of convergence; None if there is none."""
         return self.failure.kind.value if self.failure is not None and self.failure.kind in INFEASIBLE else None
 
     def curve(self, objective: Objective) -> dict[int, float]:
-        """The objective by epoch, where it was measured."""
+        """Return the objective by epoch, where it was measured."""
         return {r.epoch: r.metrics[objective.metric] for r in self.results if objective.metric in r.metrics}
 
     def best(self, objective: Objective) -> Reported | None:
-        """The result with the best value; of equals the latest."""
+        """Return the result with the best value, the latest of several; None without a result."""
         scored = [result for result in self.results if objective.metric in result.metrics]
         return max(reversed(scored), key=lambda result: objective.sign * result.metrics[objective.metric], default=None)
 
     def values(self, objectives: Sequence[Objective]) -> list[float] | None:
-        """Its objectives where the first was best; None without a result that has all of them."""
+        """Return the objectives of the epoch with the best first one; None if that epoch lacks any of them."""
         best = self.best(objectives[0])
         if best is None or any(objective.metric not in best.metrics for objective in objectives):
             return None
@@ -100,16 +100,16 @@ class Trial:
 
 
 class History:
-    """What a sequence of entries says.
+    """The state of a sweep after a sequence of journal entries.
 
     Args:
-        entries: in order.
+        entries: journal entries in order.
 
     Attributes:
-        entries: all of them.
-        trials: in order.
+        entries: journal entries in order.
+        trials: trials in the order in which they began.
         known: earlier runs that the search learned from.
-        generation: the epoch at which a population's last generation ended.
+        generation: epoch at which a population's last generation ended.
     """
 
     def __init__(self, entries: Iterable[AnyEntry] = ()) -> None:
@@ -151,12 +151,12 @@ class History:
 
     @property
     def wanted_trials(self) -> int:
-        """How many trials the sweep shall have; 0 before its first session."""
+        """Number of trials that the sweep shall have in the end; 0 before its first session."""
         return max((entry.trials for entry in self.entries if isinstance(entry, SessionBegan)), default=0)
 
     @property
     def hours(self) -> float:
-        """Wall-clock time of all sessions until their last entries."""
+        """Hours of wall-clock time of all sessions until their last entries."""
         total = 0.0
         for before, after in zip(self.entries, self.entries[1:], strict=False):
             if not isinstance(after, SessionBegan):
@@ -164,34 +164,34 @@ class History:
         return total / 3600
 
     def is_spent(self, budget: Budget, gpus: int, more: float = 0.0) -> bool:
-        """Tell whether the hours of a budget are used up.
+        """Tell if the hours of a budget are used up.
 
         Args:
-            budget: of the sweep.
-            gpus: that a trial takes.
-            more: seconds of a trial that are not in the journal yet.
+            budget: budget of the sweep.
+            gpus: GPUs of a trial.
+            more: seconds of a trial that the journal lacks.
         """
         gpu_hours = gpus * (more + sum(trial.seconds for trial in self.trials)) / 3600
         return self.hours >= (budget.hours or math.inf) or gpu_hours >= (budget.gpu_hours or math.inf)
 
     def running(self) -> list[Trial]:
-        """Trials that have not ended, whether a process works on them or not."""
+        """Return the trials that have not ended, with or without a process."""
         return [trial for trial in self.trials if trial.state == "running"]
 
     def failures(self) -> list[str]:
-        """Why trials failed, a line for each, and the remedy for those that ran out of memory."""
+        """Describe the failures of trials, a line for each, and the remedy for those that ran out of memory."""
         lines = [f"trial {trial.number} failed: {trial.error}" for trial in self.trials if trial.error]
         if any(trial.failure and trial.failure.kind is FailureKind.OUT_OF_MEMORY for trial in self.trials):
-            lines.append(f"for too little memory: {OUT_OF_MEMORY_REMEDY}")
+            lines.append(f"out of memory: {OUT_OF_MEMORY_REMEDY}")
         return lines
 
     def best_trials(self, objective: Objective) -> list[Trial]:
-        """Trials with a result, best first; those that failed are none."""
+        """Return the trials with a result, best first, without those that failed."""
         scored = [(trial, best) for trial in self.trials if (best := trial.best(objective)) and trial.state != "failed"]
         scored.sort(key=lambda pair: -objective.sign * pair[1].metrics[objective.metric])
         return [trial for trial, _ in scored]
 
 
 def trial_name(number: int) -> str:
-    """Of trial `number`."""
+    """Return the name of a trial."""
     return f"trial-{number:04d}"

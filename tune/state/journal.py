@@ -1,6 +1,6 @@
-"""The journal of a sweep: a file that remembers everything, whatever kills the driver.
+"""The journal of a sweep: a file that keeps all events, even if the driver is killed.
 
-Searcher, scheduler, tables and reports follow from it alone: a sweep that goes on is the sweep that was stopped.
+Searcher, scheduler, tables and reports depend on it alone, so that a resumed sweep equals an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class JournalError(UserError):
 
 
 class Journal(History):
-    """A history that is on disk before anybody acts on it.
+    """A history whose entries are on disk before they take effect.
 
     Args:
-        path: of the file; there need be none yet.
+        path: path of the file, which need not exist yet.
 
     Attributes:
-        listeners: called with every entry that is written.
+        listeners: functions that are called with every entry that is written.
 
     Raises:
         JournalError: a line that is not the last is damaged.
@@ -49,10 +49,10 @@ class Journal(History):
         self._file = self._open()
 
     def write(self, entry: AnyEntry) -> None:
-        """Append a line; it is on disk when this returns.
+        """Append an entry, which is on disk when this returns.
 
         Raises:
-            StorageError: the disk was full, or away, for longer than anybody waits.
+            StorageError: the disk was full, or unavailable, for too long.
         """
         line = redact(entry.model_dump_json()).encode() + b"\n"
         write_patiently(partial(self._append, line), self._path.name, logger.warning)
@@ -61,11 +61,11 @@ class Journal(History):
             listener(entry)
 
     def close(self) -> None:
-        """Nothing will be written any more."""
+        """Close the file; nothing can be written afterwards."""
         self._file.close()
 
     def _append(self, line: bytes) -> None:
-        """Append a line, all of it or nothing; after an error the file is opened anew, without what came of it."""
+        """Append a whole line or nothing; after an error the file is opened again and truncated to whole lines."""
         if self._file.closed:
             self._file = self._open()
         try:
@@ -83,12 +83,12 @@ class Journal(History):
 
 
 def read_history(path: Path) -> History:
-    """What a journal says that somebody else may be writing."""
+    """Read the history from a journal that another process may be writing."""
     return History(_read(path)[0])
 
 
 def _read(path: Path) -> tuple[list[AnyEntry], int]:
-    """Entries, and the bytes of whole lines: a driver that died may have left half a line."""
+    """Read the entries, and the bytes of whole lines: a driver that died may have left half a line."""
     entries: list[AnyEntry] = []
     whole_bytes = 0
     for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():

@@ -9,12 +9,12 @@ from tune.space.schema import Params
 
 @dataclass(frozen=True)
 class Task:
-    """What a process is to work on.
+    """The task of a process: a trial to train.
 
     Attributes:
-        trial: its number.
-        params: its configuration's overrides.
-        checkpoint: where it goes on, if it began before.
+        trial: number of the trial.
+        params: parameters of the trial, by dotted key.
+        checkpoint: folder to resume from; None for a new trial.
     """
 
     trial: int
@@ -24,16 +24,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What a process reports.
+    """The report of an epoch.
 
     Attributes:
-        epoch: from 1.
+        epoch: number of the epoch, from 1.
         step: optimizer steps since the trial's beginning.
-        seconds: it took, with evaluation and checkpoint.
-        metrics: finite ones.
-        checkpoint: folder of the weights.
-        evaluated: whether it was.
-        finished: whether it is the trial's last.
+        seconds: duration, evaluation and checkpoint included.
+        metrics: finite metrics by name.
+        checkpoint: folder of the checkpoint.
+        evaluated: True if the epoch was evaluated.
+        finished: True for the last epoch of the trial.
     """
 
     epoch: int
@@ -47,6 +47,10 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A trial cannot begin yet, because others hold what it needs; `reason` says what and who."""
+    """A trial that waits for resources or storage.
+
+    Attributes:
+        reason: the missing resources and their holders, or the storage's error.
+    """
 
     reason: str

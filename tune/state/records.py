@@ -1,4 +1,4 @@
-"""The lines of a sweep's journal."""
+"""The entries of a sweep's journal."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pipelines.failures.taxonomy import Failure, FailureKind
 from tune.space.schema import Params
 
 Verdict = Literal["continue", "finished", "pruned", "stopped"]
-"""What becomes of a trial after an epoch; `stopped`: the sweep's hours are used up."""
+"""Decision on a trial after an epoch; `stopped` if the sweep's hours are used up."""
 
 
 class Entry(BaseModel):
-    """A line of the journal.
+    """An entry of the journal.
 
     Attributes:
-        at: seconds since 1970.
+        at: time in seconds since 1970.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,21 +27,25 @@ class Entry(BaseModel):
 
 
 class SessionBegan(Entry):
-    """A driver began, or went on with, the sweep; `trials` is how many it shall have in the end."""
+    """The start of a driver, for a new sweep or a resumed one.
+
+    Attributes:
+        trials: number of trials that the sweep shall have in the end.
+    """
 
     event: Literal["session"] = "session"
     trials: int
 
 
 class KnownRun(BaseModel):
-    """A run that was there before the sweep.
+    """An earlier run that the search learns from.
 
     Attributes:
-        run_id: in MLflow.
-        params: the searched ones.
-        values: of the objectives, where the first was best.
-        curve: the first objective by epoch.
-        pruned: whether it would have trained longer.
+        run_id: id of the MLflow run.
+        params: searched parameters by dotted key.
+        values: objectives of the epoch with the best first one.
+        curve: first objective by epoch.
+        pruned: True if the run ended before its last epoch.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,14 +57,24 @@ class KnownRun(BaseModel):
 
 
 class WarmStarted(Entry):
-    """The search learned from earlier runs before its first trial; it never looks for them again."""
+    """The warm start of the search, once before the first trial.
+
+    Attributes:
+        runs: earlier runs that the search learns from.
+    """
 
     event: Literal["warm_start"] = "warm_start"
     runs: tuple[KnownRun, ...]
 
 
 class TrialBegan(Entry):
-    """A trial was suggested; `attributes` are what Optuna's sampler remembers of it."""
+    """The start of a trial.
+
+    Attributes:
+        trial: number of the trial.
+        params: parameters by dotted key.
+        attributes: attributes of Optuna's sampler.
+    """
 
     event: Literal["trial"] = "trial"
     trial: int
@@ -69,13 +83,16 @@ class TrialBegan(Entry):
 
 
 class Reported(Entry):
-    """An epoch of a trial, and what became of it.
+    """An epoch of a trial, and the decision on the trial.
 
     Attributes:
+        trial: number of the trial.
+        epoch: number of the epoch, from 1.
         step: optimizer steps of the trial so far.
-        metrics: `train/…`, `coco/…` if it was evaluated, `cost/…` if they are sought.
-        seconds: the epoch took, evaluation and checkpoint included.
-        checkpoint: its folder, relative to the sweep's.
+        metrics: metrics by name: `train/…`, `coco/…` if the epoch was evaluated, `cost/…` if they are objectives.
+        seconds: duration, evaluation and checkpoint included.
+        checkpoint: folder of the checkpoint, relative to the sweep's.
+        verdict: decision on the trial.
     """
 
     event: Literal["result"] = "result"
@@ -89,7 +106,14 @@ class Reported(Entry):
 
 
 class Exploit(BaseModel):
-    """A trial that goes on from a copy of another's checkpoint, with other parameters."""
+    """A trial's continuation from a copy of another's checkpoint, with perturbed parameters.
+
+    Attributes:
+        trial: number of the trial that is replaced.
+        source_trial: number of the trial whose checkpoint was copied.
+        params: new parameters by dotted key.
+        checkpoint: folder of the copy, relative to the sweep's.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     trial: int
@@ -99,7 +123,12 @@ class Exploit(BaseModel):
 
 
 class GenerationEnded(Entry):
-    """All trials of a population reached an epoch, and the worst became copies of the best."""
+    """The end of a population's generation, at which the worst trials become copies of the best.
+
+    Attributes:
+        epoch: epoch that all trials have reached.
+        exploits: replaced trials.
+    """
 
     event: Literal["generation"] = "generation"
     epoch: int
@@ -107,11 +136,13 @@ class GenerationEnded(Entry):
 
 
 class Lost(Entry):
-    """A trial was interrupted by a passing failure; it goes on from its last checkpoint.
+    """An interruption of a trial by a passing failure, after which it resumes from its last checkpoint.
 
     Attributes:
-        reason: the sentence that says what happened.
-        delay: seconds until it goes on.
+        trial: number of the trial.
+        reason: description of the failure, in a sentence.
+        kind: kind of the failure.
+        delay: seconds until the trial resumes.
     """
 
     event: Literal["lost"] = "lost"
@@ -121,17 +152,18 @@ class Lost(Entry):
     delay: float = 0.0
 
     def failure(self) -> Failure:
-        """The failure, as the policy looks at it."""
+        """Return the failure for the failure policy."""
         return Failure(self.kind, self.reason)
 
 
 class Failed(Entry):
-    """A trial ended with an error.
+    """The failure of a trial.
 
     Attributes:
-        error: the sentence that says what happened.
-        kind: None in a journal of before there were kinds, whose `error` is the end of a traceback.
-        details: the traceback.
+        trial: number of the trial.
+        error: description of the failure, in a sentence.
+        kind: kind of the failure; None in journals of earlier versions, whose `error` is the end of a traceback.
+        details: traceback.
     """
 
     event: Literal["failed"] = "failed"
@@ -141,14 +173,18 @@ class Failed(Entry):
     details: str = ""
 
     def failure(self) -> Failure:
-        """The failure, classified by its text where the journal does not say its kind."""
+        """Return the failure, classified by its text if the journal lacks its kind."""
         if self.kind is None:
             return classify_text(self.error)
         return Failure(self.kind, self.error, self.details)
 
 
 class Retried(Entry):
-    """A failed trial begins again, from its last checkpoint if there is one."""
+    """The restart of a failed trial, from its last checkpoint if there is one.
+
+    Attributes:
+        trial: number of the trial.
+    """
 
     event: Literal["retried"] = "retried"
     trial: int

@@ -1,4 +1,4 @@
-"""What Ray Tune is told of trials and tells of them, without a cluster."""
+"""The adapters of Ray Tune, without a cluster."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tune.state.messages import Task
 from ...pipelines.ray_reports import OOM_REPORT
 
 
-class Told:
-    """In place of a conductor: what it is told."""
+class RecordedFailures:
+    """A trial scheduler that records failures."""
 
     def __init__(self) -> None:
         self.failures: list[tuple[int, Failure]] = []
@@ -37,24 +37,24 @@ def trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trial:
     return trial
 
 
-def told_of(trial: Trial, error: Any) -> Failure:
-    told = Told()
+def reported_failure(trial: Trial, error: Any) -> Failure:
+    recorded = RecordedFailures()
     trial.handle_error(error)
-    _SchedulerAdapter(told, ScalingConfig(), print).on_trial_error(None, trial)  # type: ignore[arg-type]
-    ((number, failure),) = told.failures
+    _SchedulerAdapter(recorded, ScalingConfig(), print).on_trial_error(None, trial)  # type: ignore[arg-type]
+    ((number, failure),) = recorded.failures
     assert number == 3
     return failure
 
 
 def test_a_trial_whose_process_died_is_retried(trial: Trial) -> None:
-    failure = told_of(trial, ActorDiedError())
+    failure = reported_failure(trial, ActorDiedError())
     assert (failure.kind, failure.final) == (FailureKind.PROCESS_LOST, False)
     assert failure.message == "The actor died unexpectedly before finishing this task."
 
 
 def test_an_error_of_the_program_is_final_and_says_where_it_is(trial: Trial) -> None:
     trace = 'ray::train()\n  File "/a/site-packages/ray/x.py", line 1, in train\n  File "/a/mrqm/y.py", line 7, in look'
-    failure = told_of(trial, RayTaskError("train", trace, KeyError("x")).as_instanceof_cause())
+    failure = reported_failure(trial, RayTaskError("train", trace, KeyError("x")).as_instanceof_cause())
     assert (failure.kind, failure.final) == (FailureKind.PROGRAM, True)
     assert failure.message == "KeyError: 'x' (mrqm/y.py, line 7, in look)"
     assert "in look" in failure.details
@@ -62,14 +62,14 @@ def test_an_error_of_the_program_is_final_and_says_where_it_is(trial: Trial) -> 
 
 def test_a_full_disk_is_told_from_an_error_of_the_program(trial: Trial) -> None:
     error = OSError("runs/trial-0003/epoch_0001: No space left on device (os error 28)")
-    failure = told_of(trial, RayTaskError("train", "trace", error).as_instanceof_cause())
+    failure = reported_failure(trial, RayTaskError("train", "trace", error).as_instanceof_cause())
     assert (failure.kind, failure.final) == (FailureKind.STORAGE, False)
     assert failure.message == "OSError: runs/trial-0003/epoch_0001: No space left on device (os error 28)"
 
 
 def test_of_a_process_that_ray_killed_for_memory_the_sentence_that_matters_is_told(trial: Trial) -> None:
     """Ray Tune keeps the text alone, of which most is a list of all processes."""
-    failure = told_of(trial, OutOfMemoryError(OOM_REPORT))
+    failure = reported_failure(trial, OutOfMemoryError(OOM_REPORT))
     assert (failure.kind, failure.final) == (FailureKind.OUT_OF_MEMORY, False)
     assert failure.message == (
         "out of memory: 7.08GB of the node's 23.54GB were in use, over Ray's limit of 30.0%, 4.34GB by the process "

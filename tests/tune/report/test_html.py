@@ -47,7 +47,7 @@ def simulate(tiny_config: TinyConfig, tmp_path: Path) -> Callable[..., SweepResu
     def run(**space: Any) -> SweepResult:
         simulation = WithBins(tiny_config(f"train.epochs={EPOCHS}"), tmp_path, score, **SPACE | space)
         history = simulation.run()
-        found = simulation.candidates.space
+        found = simulation.sampler.space
         best = history.best_trials(found.objective[0])[0]
         result = best.best(found.objective[0])
         assert result is not None

@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs, on a terminal and in a log."""
+"""The display of a running sweep, on a terminal and in a log."""
 
 import io
 import logging
@@ -53,7 +53,7 @@ def test_a_log_gets_a_line_for_every_epoch_and_for_what_goes_wrong(journal: Jour
     assert lines == [
         "trial 0   epoch 1/9  coco/AP 0.250  best 0.250 (trial 0)  running  left 08:45",
         "trial 1   epoch 1/9  coco/AP –  best 0.250 (trial 0)  running  left 08:30",
-        "trial 1   goes on from its last checkpoint: The actor died.",
+        "trial 1   resumes from its last checkpoint: The actor died.",
         "trial 1   epoch 2/9  coco/AP 0.125  best 0.250 (trial 0)  pruned  left 01:15",
         "trial 0   failed: DivergenceError: loss is nan",
         "note: MLflow does not answer",
@@ -66,7 +66,7 @@ def test_a_terminal_gets_a_table_and_below_it_only_what_goes_wrong(journal: Jour
         journal.listeners.append(live)
         events(journal)
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "goes on from its last checkpoint" in text
+    assert "resumes from its last checkpoint" in text
     assert "trial 0   epoch 1/9" not in text
 
 

@@ -1,4 +1,4 @@
-"""What the recorder writes when MLflow, a real server, is not always there."""
+"""The recorder's writes when MLflow, a real server, is not always there."""
 
 from __future__ import annotations
 

@@ -30,21 +30,21 @@ def test_trials_at_once_follow_from_the_cluster(tiny_config: TinyConfig, overrid
     assert count_trials(NODES, tiny_config(*overrides).scaling) == count
 
 
-def candidates(config: Config, **values: Any) -> ConfigSampler:
+def sampler(config: Config, **values: Any) -> ConfigSampler:
     parameters = {"model.refinement.blocks": {"int": [1, 3]}, "optim.lr": {"uniform": [1e-4, 1e-3]}}
     return ConfigSampler(make_space({"parameters": parameters, "budget": {"trials": 9}} | values), config)
 
 
 def test_the_plan_counts_trials_and_checkpoints(tiny_config: TinyConfig) -> None:
     config = tiny_config("train.epochs=7")
-    plan = make_plan(candidates(config, keep_trials=2), config, NODES)
+    plan = make_plan(sampler(config, keep_trials=2), config, NODES)
     assert (plan.trials, plan.epochs, plan.at_once, plan.checkpoints) == (9, 7, 5, 5 * 3 + 2)
     assert plan.checkpoint_bytes == checkpoint_bytes(tiny_config("model.refinement.blocks=3"), 1)
 
 
 def test_a_grid_has_as_many_trials_as_combinations(tiny_config: TinyConfig) -> None:
     config, blocks = tiny_config(), {"model.refinement.blocks": {"int": [1, 3]}}
-    grid = candidates(config, search={"algorithm": "grid"}, budget={}, parameters=blocks)
+    grid = sampler(config, search={"algorithm": "grid"}, budget={}, parameters=blocks)
     assert make_plan(grid, config, NODES).trials == 3
 
 
@@ -54,12 +54,12 @@ def test_there_are_no_more_trials_than_combinations(tiny_config: TinyConfig, sea
     values: dict[str, Any] = {"search": {"algorithm": search}, "parameters": blocks}
     if search == "nsga2":  # whose populations may repeat themselves
         values |= {"objective": ["coco/AP", "cost/gflops"], "scheduler": {"algorithm": "none"}}
-    assert make_plan(candidates(config, **values), config, NODES).trials == count
+    assert make_plan(sampler(config, **values), config, NODES).trials == count
 
 
 def test_the_plan_is_printed(tiny_config: TinyConfig) -> None:
     config, log = tiny_config("train.epochs=7"), io.StringIO()
-    one = candidates(config)
+    one = sampler(config)
     print_plan(make_plan(one, config, NODES), one, config, Console(file=log, width=120))
     for words in ("tpe, asha, for max coco/AP", "9 of 7 epochs, 5 at once", "model.refinement.blocks  int 1 … 3"):
         assert words in log.getvalue()

@@ -1,4 +1,4 @@
-"""What a sweep's figures show; the sweep is simulated, the figures are Optuna's own."""
+"""The figures of a sweep; the sweep is simulated, the figures are Optuna's own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def drawn(tiny_config: TinyConfig, tmp_path: Path) -> dict[str, Figure]:
     parameters = {IOU: {"uniform": [0.3, 0.8]}, WEIGHT: {"loguniform": [0.1, 10]}}
     search = {"algorithm": "random"}
     sweep = Simulation(tiny_config(f"train.epochs={EPOCHS}"), tmp_path, score, parameters=parameters, search=search)
-    return dict(figures(sweep.candidates.space, sweep.run()))
+    return dict(figures(sweep.sampler.space, sweep.run()))
 
 
 def test_every_trial_has_a_learning_curve(drawn: Mapping[str, Figure]) -> None:

@@ -11,7 +11,7 @@ from tune.space.settings import SchedulerSettings
 
 @dataclass(frozen=True)
 class RayTrial:
-    """What Ray Tune's schedulers look at."""
+    """The attributes of a trial that Ray Tune's schedulers read."""
 
     trial_id: str
 
@@ -39,7 +39,7 @@ def interleaved(seed: int, trials: int = 12, epochs: int = 9) -> list[Score]:
 
 
 def decisions(scores: list[Score], settings: SchedulerSettings, epochs: int) -> list[tuple[int, int]]:
-    """Where trials end, if those that ended report no more."""
+    """Find the epochs at which trials end, if those that ended report no more."""
     seen: list[Score] = []
     ended = []
     for score in scores:

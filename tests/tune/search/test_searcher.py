@@ -1,4 +1,4 @@
-"""What the search is told of trials that came to no result."""
+"""The search with trials that have no result."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from pipelines.failures.classification import FINAL, classify
 from pipelines.failures.policy import PATIENCE, FailurePolicy
 from pipelines.failures.taxonomy import Failure, FailureKind
 from pipelines.storage.filesystem import StorageError
-from tune.search.trial_scheduler import HOPELESS, TrialScheduler
+from tune.search.trial_scheduler import FAILURES_TO_STOP, TrialScheduler
 from tune.state.history import History
 from tune.state.journal import Journal
 from tune.state.records import Failed, GenerationEnded, SessionBegan, TrialBegan
@@ -100,7 +100,7 @@ def test_a_sweep_that_is_killed_again_and_again_is_the_uninterrupted_one(
 def test_bad_trials_are_pruned_and_good_ones_are_not(make: Callable[..., Simulation], search: str) -> None:
     history = make(**SEARCHES[search]).run()
     assert {trial.state for trial in history.trials} == {"finished", "pruned"}
-    best = history.best_trials(make("space").candidates.space.objective[0])[0]
+    best = history.best_trials(make("space").sampler.space.objective[0])[0]
     assert best.state == "finished"
     assert all(trial.epoch < EPOCHS for trial in history.trials if trial.state == "pruned")
 
@@ -135,9 +135,7 @@ def test_disk_is_bounded_while_a_sweep_goes_on(make: Callable[..., Simulation]) 
     simulation.train = counting  # type: ignore[method-assign]
     history = simulation.run(slots=2)
     assert most <= 2 * 3 + 1
-    best = history.best_trials(simulation.candidates.space.objective[0])[0].best(
-        simulation.candidates.space.objective[0]
-    )
+    best = history.best_trials(simulation.sampler.space.objective[0])[0].best(simulation.sampler.space.objective[0])
     assert best is not None
     assert list(simulation.folder.glob("trial-*/epoch_*")) == [simulation.folder / best.checkpoint]
 
@@ -183,99 +181,99 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def conducted(make: Callable[..., Simulation]) -> tuple[TrialScheduler, Journal, Simulation]:
+def scheduled(make: Callable[..., Simulation]) -> tuple[TrialScheduler, Journal, Simulation]:
     simulation = make(**SEARCHES["tpe"])
     journal = Journal(simulation.folder / "journal.jsonl")
     journal.write(SessionBegan(trials=9))
-    return TrialScheduler(simulation.candidates, journal, simulation.folder, EPOCHS), journal, simulation
+    return TrialScheduler(simulation.sampler, journal, simulation.folder, EPOCHS), journal, simulation
 
 
-Conducted = tuple[TrialScheduler, Journal, Simulation]
+Scheduled = tuple[TrialScheduler, Journal, Simulation]
 
 
-def test_a_trial_whose_process_died_goes_on_from_its_checkpoint(conducted: Conducted) -> None:
-    conductor, _, simulation = conducted
-    task = conductor.next()
+def test_a_trial_whose_process_died_goes_on_from_its_checkpoint(scheduled: Scheduled) -> None:
+    scheduler, _, simulation = scheduled
+    task = scheduler.next()
     assert task is not None
-    conductor.report(task.trial, simulation.train(task, 1))
-    conductor.fail(task.trial, DEATH)
-    again = conductor.next()
+    scheduler.report(task.trial, simulation.train(task, 1))
+    scheduler.fail(task.trial, DEATH)
+    again = scheduler.next()
     assert again is not None
     assert (again.trial, again.params) == (task.trial, task.params)
     assert again.checkpoint == str(simulation.folder / "trial-0000" / "epoch_0001")
 
 
-def test_a_process_that_always_dies_fails_its_trial(conducted: Conducted) -> None:
-    conductor, journal, _ = conducted
+def test_a_process_that_always_dies_fails_its_trial(scheduled: Scheduled) -> None:
+    scheduler, journal, _ = scheduled
     for _ in range(RETRIES + 1):
-        assert conductor.next() is not None
-        conductor.fail(0, DEATH)
+        assert scheduler.next() is not None
+        scheduler.fail(0, DEATH)
     assert journal.trials[0].state == "failed"
     assert journal.trials[0].error == "failed 4 times without progress: the actor died"
 
 
-def test_failures_are_counted_anew_after_every_epoch(conducted: Conducted) -> None:
-    conductor, journal, simulation = conducted
+def test_failures_are_counted_anew_after_every_epoch(scheduled: Scheduled) -> None:
+    scheduler, journal, simulation = scheduled
     for epoch in (1, 2):
         for _ in range(RETRIES):
-            assert conductor.next() is not None
-            conductor.fail(0, DEATH)
-        task = conductor.next()
+            assert scheduler.next() is not None
+            scheduler.fail(0, DEATH)
+        task = scheduler.next()
         assert task is not None
-        conductor.report(0, simulation.train(task, epoch))
-        conductor.fail(0, DEATH)
+        scheduler.report(0, simulation.train(task, epoch))
+        scheduler.fail(0, DEATH)
     assert journal.trials[0].state == "running"
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: str(failure.kind))
-def test_no_failure_removes_the_last_good_checkpoint(conducted: Conducted, failure: Failure) -> None:
+def test_no_failure_removes_the_last_good_checkpoint(scheduled: Scheduled, failure: Failure) -> None:
     """Neither when it comes, nor when other trials report and what is of no more use is removed."""
-    conductor, _, simulation = conducted
-    task = conductor.next()
+    scheduler, _, simulation = scheduled
+    task = scheduler.next()
     assert task is not None
-    conductor.report(0, simulation.train(task, 1))
-    conductor.report(0, simulation.train(task, 2))
+    scheduler.report(0, simulation.train(task, 1))
+    scheduler.report(0, simulation.train(task, 2))
     good = simulation.folder / "trial-0000" / "epoch_0002"
     for _ in range(RETRIES + 1):
-        conductor.fail(0, failure)
+        scheduler.fail(0, failure)
         assert good.is_dir()
     if failure.kind not in (FailureKind.STORAGE, FailureKind.PREEMPTED):  # of which no trial fails
-        other = conductor.next()
+        other = scheduler.next()
         assert other is not None and other.trial == 1
         for epoch in range(1, EPOCHS + 1):
-            conductor.report(1, simulation.train(other, epoch))
+            scheduler.report(1, simulation.train(other, epoch))
     assert good.is_dir()
 
 
-def test_a_storage_that_stays_away_stops_the_sweep_and_fails_no_trial(conducted: Conducted, clock: list[float]) -> None:
+def test_a_storage_that_stays_away_stops_the_sweep_and_fails_no_trial(scheduled: Scheduled, clock: list[float]) -> None:
     """It is waited for longer each time; nothing else begins meanwhile."""
-    conductor, journal, _ = conducted
+    scheduler, journal, _ = scheduled
     for _ in range(1000):
-        if (task := conductor.next()) is None and conductor.is_over():
+        if (task := scheduler.next()) is None and scheduler.is_over():
             break
         if task is None:
             clock[0] += 1
         else:
-            conductor.fail(task.trial, FULL)
-    assert conductor.halted == FULL
+            scheduler.fail(task.trial, FULL)
+    assert scheduler.halted == FULL
     assert clock[0] == pytest.approx(PATIENCE, rel=0.2)
     assert [trial.state for trial in journal.trials] == ["running"]
 
 
-def test_a_storage_that_was_waited_for_in_vain_stops_the_sweep_at_once(conducted: Conducted) -> None:
-    conductor, journal, _ = conducted
-    assert conductor.next() is not None
-    conductor.fail(0, classify(StorageError("trial-0000/epoch_0001 could not be written for 10 minutes")))
-    assert conductor.halted is not None and conductor.next() is None
+def test_a_storage_that_was_waited_for_in_vain_stops_the_sweep_at_once(scheduled: Scheduled) -> None:
+    scheduler, journal, _ = scheduled
+    assert scheduler.next() is not None
+    scheduler.fail(0, classify(StorageError("trial-0000/epoch_0001 could not be written for 10 minutes")))
+    assert scheduler.halted is not None and scheduler.next() is None
     assert journal.trials[0].state == "running"
 
 
 def test_a_journal_that_cannot_be_written_stops_the_sweep_without_an_exception(
-    conducted: Conducted, clock: list[float], monkeypatch: pytest.MonkeyPatch
+    scheduled: Scheduled, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray Tune would make a traceback of one."""
-    conductor, journal, simulation = conducted
-    task = conductor.next()
+    scheduler, journal, simulation = scheduled
+    task = scheduler.next()
     assert task is not None
     epoch = simulation.train(task, 1)
     size = (simulation.folder / "journal.jsonl").stat().st_size
@@ -285,48 +283,48 @@ def test_a_journal_that_cannot_be_written_stops_the_sweep_without_an_exception(
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5, limit[1]))
     try:
-        assert not conductor.report(task.trial, epoch)
+        assert not scheduler.report(task.trial, epoch)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    assert conductor.is_over() and conductor.next() is None
-    assert conductor.halted is not None
-    assert "journal.jsonl could not be written for 10 minutes" in conductor.halted.message
+    assert scheduler.is_over() and scheduler.next() is None
+    assert scheduler.halted is not None
+    assert "journal.jsonl could not be written for 10 minutes" in scheduler.halted.message
     assert (journal.trials[0].state, journal.trials[0].results) == ("running", [])
 
 
-def test_a_trial_whose_checkpoint_was_removed_by_hand_begins_again(conducted: Conducted) -> None:
-    conductor, journal, simulation = conducted
-    task = conductor.next()
+def test_a_trial_whose_checkpoint_was_removed_by_hand_begins_again(scheduled: Scheduled) -> None:
+    scheduler, journal, simulation = scheduled
+    task = scheduler.next()
     assert task is not None
-    conductor.report(0, simulation.train(task, 1))
-    conductor.fail(0, DEATH)
+    scheduler.report(0, simulation.train(task, 1))
+    scheduler.fail(0, DEATH)
     shutil.rmtree(simulation.folder / "trial-0000" / "epoch_0001")
-    again = conductor.next()
+    again = scheduler.next()
     assert again is not None and (again.trial, again.checkpoint) == (0, None)
-    assert conductor.report(0, simulation.train(again, 1)), "what is known already is not judged again"
-    assert conductor.report(0, simulation.train(again, 2))
+    assert scheduler.report(0, simulation.train(again, 1)), "what is known already is not judged again"
+    assert scheduler.report(0, simulation.train(again, 2))
     assert [result.epoch for result in journal.trials[0].results] == [1, 2]
 
 
-def test_a_score_that_is_no_number_fails_the_trial_alone(conducted: Conducted) -> None:
-    conductor, journal, simulation = conducted
-    task = conductor.next()
+def test_a_score_that_is_no_number_fails_the_trial_alone(scheduled: Scheduled) -> None:
+    scheduler, journal, simulation = scheduled
+    task = scheduler.next()
     assert task is not None
     report = simulation.train(task, 1)
     del report.metrics["coco/AP"]
     report.metrics.update({"train/loss_giou": 1.0, "coco/AP_small": 0.5})
-    assert not conductor.report(task.trial, report)
+    assert not scheduler.report(task.trial, report)
     assert journal.trials[0].error == "epoch 1: coco/AP is not a number; numbers are train/loss, coco/AP_small"
-    assert conductor.next() is not None
+    assert scheduler.next() is not None
 
 
-def test_a_sweep_whose_trials_all_fail_ends(conducted: Conducted) -> None:
-    conductor, _, _ = conducted
-    for number in range(HOPELESS):
-        assert conductor.next() is not None
-        conductor.fail(number, BROKEN)
-    assert conductor.is_hopeless()
-    assert conductor.next() is None
+def test_a_sweep_whose_trials_all_fail_ends(scheduled: Scheduled) -> None:
+    scheduler, _, _ = scheduled
+    for number in range(FAILURES_TO_STOP):
+        assert scheduler.next() is not None
+        scheduler.fail(number, BROKEN)
+    assert scheduler.has_only_failures()
+    assert scheduler.next() is None
 
 
 def test_hours_end_a_sweep(make: Callable[..., Simulation]) -> None:
@@ -339,11 +337,11 @@ def test_gpu_hours_end_a_sweep(make: Callable[..., Simulation]) -> None:
     simulation = make(**SEARCHES["tpe"], budget={"trials": 9, "gpu_hours": 4.5 / 3600})
     journal = Journal(simulation.folder / "journal.jsonl")
     journal.write(SessionBegan(trials=9))
-    conductor = TrialScheduler(simulation.candidates, journal, simulation.folder, EPOCHS, gpus=2)
-    task = conductor.next()
+    scheduler = TrialScheduler(simulation.sampler, journal, simulation.folder, EPOCHS, gpus=2)
+    task = scheduler.next()
     assert task is not None
-    assert [conductor.report(0, simulation.train(task, epoch)) for epoch in (1, 2, 3)] == [True, True, False]
-    assert conductor.is_over()
+    assert [scheduler.report(0, simulation.train(task, epoch)) for epoch in (1, 2, 3)] == [True, True, False]
+    assert scheduler.is_over()
 
 
 @pytest.mark.parametrize("search", ["tpe", "random", "grid"])

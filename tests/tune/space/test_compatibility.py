@@ -32,12 +32,12 @@ def ended(number: int, verdict: Verdict = "finished") -> list[AnyEntry]:
 
 @pytest.fixture
 def wanted(tiny_config: TinyConfig) -> Callable[..., int]:
-    """How many trials a sweep of three shall have, after these entries and with these settings."""
+    """Count the trials that a sweep of three shall have, after these entries and with these settings."""
 
     def count(entries: list[AnyEntry], more: int, gpus: int = 0, **space: Any) -> int:
         usual = {"parameters": {RATIO: {"int": [1, 9]}}, "budget": {"trials": 3}}
-        candidates = ConfigSampler(make_space(usual | space), tiny_config())
-        return count_wanted(candidates, History([SessionBegan(at=0, trials=3), *entries]), more, gpus)
+        sampler = ConfigSampler(make_space(usual | space), tiny_config())
+        return count_wanted(sampler, History([SessionBegan(at=0, trials=3), *entries]), more, gpus)
 
     return count
 

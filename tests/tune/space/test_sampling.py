@@ -9,12 +9,12 @@ from tune.space.sampling import ConfigSampler
 from tune.space.schema import SpaceError, make_space
 
 TinyConfig = Callable[..., Config]
-MakeCandidates = Callable[..., ConfigSampler]
+MakeSampler = Callable[..., ConfigSampler]
 RATIO, LEAST = "loss.one_to_many.ratio", "loss.one_to_many.min_positives"
 
 
 @pytest.fixture(scope="module")
-def make(tiny_config: TinyConfig) -> MakeCandidates:
+def make(tiny_config: TinyConfig) -> MakeSampler:
     def build(parameters: dict[str, Any], *overrides: str, **values: Any) -> ConfigSampler:
         space = make_space({"parameters": parameters, "budget": {"trials": 4}} | values)
         return ConfigSampler(space, tiny_config(*overrides))
@@ -37,57 +37,57 @@ def make(tiny_config: TinyConfig) -> MakeCandidates:
         ({"model.refinement": {"choice": [1]}}, "refinement"),
     ],
 )
-def test_keys_and_ranges_that_the_configuration_forbids(make: MakeCandidates, parameters: Any, message: str) -> None:
+def test_keys_and_ranges_that_the_configuration_forbids(make: MakeSampler, parameters: Any, message: str) -> None:
     with pytest.raises(SpaceError, match=message):
         make(parameters).check()
 
 
-def test_all_faults_are_named_at_once(make: MakeCandidates) -> None:
-    candidates = make({"optim.rate": {"uniform": [0, 1]}, "optim.lr": {"uniform": [0, 1]}}, objective="coco/F1")
+def test_all_faults_are_named_at_once(make: MakeSampler) -> None:
+    sampler = make({"optim.rate": {"uniform": [0, 1]}, "optim.lr": {"uniform": [0, 1]}}, objective="coco/F1")
     with pytest.raises(SpaceError) as raised:
-        candidates.check()
+        sampler.check()
     for word in ("optim.rate", "optim.lr", "coco/F1"):
         assert word in str(raised.value)
 
 
-def test_an_objective_that_is_never_reported(make: MakeCandidates) -> None:
+def test_an_objective_that_is_never_reported(make: MakeSampler) -> None:
     with pytest.raises(SpaceError, match=r"coco/AP_tiny: never reported; there are coco/AP, .*AP_small"):
         make({RATIO: {"int": [1, 3]}}, objective="coco/AP_tiny").check()
 
 
-def test_a_time_limit_of_trials_is_refused(make: MakeCandidates) -> None:
+def test_a_time_limit_of_trials_is_refused(make: MakeSampler) -> None:
     with pytest.raises(SpaceError, match=r"train\.max_minutes=7: trials are compared by epochs"):
         make({RATIO: {"int": [1, 3]}}, "train.max_minutes=7").check()
 
 
-def test_a_constraint_that_nothing_satisfies(make: MakeCandidates) -> None:
+def test_a_constraint_that_nothing_satisfies(make: MakeSampler) -> None:
     with pytest.raises(
         SpaceError, match="no trial of 1,000 random ones is allowed; refused were\n  1000 by constraint"
     ):
         make({RATIO: {"int": [1, 3]}}, constraints=[f"{RATIO} > 3"]).check()
 
 
-def test_a_constraint_on_a_key_that_is_none(make: MakeCandidates) -> None:
+def test_a_constraint_on_a_key_that_is_none(make: MakeSampler) -> None:
     with pytest.raises(SpaceError, match=r"optim\.rate is no key of the configuration"):
         make({RATIO: {"int": [1, 3]}}, constraints=["optim.rate > 3"]).check()
 
 
-def test_draws_obey_constraints_and_the_rules_that_join_keys(make: MakeCandidates) -> None:
-    candidates = make({RATIO: {"int": [1, 4]}, LEAST: {"int": [1, 4]}}, constraints=[f"{RATIO} * {LEAST} < 9"])
-    candidates.check()
-    drawn = [candidates.draw(random.Random(seed)) for seed in range(100)]
+def test_draws_obey_constraints_and_the_rules_that_join_keys(make: MakeSampler) -> None:
+    sampler = make({RATIO: {"int": [1, 4]}, LEAST: {"int": [1, 4]}}, constraints=[f"{RATIO} * {LEAST} < 9"])
+    sampler.check()
+    drawn = [sampler.draw(random.Random(seed)) for seed in range(100)]
     assert all(trial[LEAST] <= trial[RATIO] and trial[RATIO] * trial[LEAST] < 9 for trial in drawn)
     assert len({tuple(trial.values()) for trial in drawn}) == 7
 
 
-def test_the_same_seed_draws_the_same(make: MakeCandidates) -> None:
-    candidates = make({"optim.lr": {"loguniform": [1e-4, 1]}, "train.seed": {"logint": [1, 1000]}})
-    assert candidates.draw(random.Random(3)) == candidates.draw(random.Random(3))
+def test_the_same_seed_draws_the_same(make: MakeSampler) -> None:
+    sampler = make({"optim.lr": {"loguniform": [1e-4, 1]}, "train.seed": {"logint": [1, 1000]}})
+    assert sampler.draw(random.Random(3)) == sampler.draw(random.Random(3))
 
 
-def test_draws_stay_within_ranges_and_reach_their_ends(make: MakeCandidates) -> None:
-    candidates = make({"optim.lr": {"loguniform": [1e-4, 1]}, "train.seed": {"logint": [1, 4]}})
-    drawn = [candidates.draw(random.Random(seed)) for seed in range(200)]
+def test_draws_stay_within_ranges_and_reach_their_ends(make: MakeSampler) -> None:
+    sampler = make({"optim.lr": {"loguniform": [1e-4, 1]}, "train.seed": {"logint": [1, 4]}})
+    drawn = [sampler.draw(random.Random(seed)) for seed in range(200)]
     assert {trial["train.seed"] for trial in drawn} == {1, 2, 3, 4}
     assert all(1e-4 <= trial["optim.lr"] <= 1 for trial in drawn)
     assert sum(trial["optim.lr"] < 1e-2 for trial in drawn) == pytest.approx(100, abs=30)
@@ -97,32 +97,32 @@ CONDITIONAL = {"model.encoder": {"choice": ["sae", "full"]}, "model.full_encoder
 CONDITIONAL["model.full_encoder_layers"]["when"] = "model.encoder == 'full'"  # type: ignore[assignment]
 
 
-def test_a_conditional_key_is_searched_only_where_it_counts(make: MakeCandidates) -> None:
-    candidates = make(CONDITIONAL)
-    drawn = [candidates.draw(random.Random(seed)) for seed in range(20)]
+def test_a_conditional_key_is_searched_only_where_it_counts(make: MakeSampler) -> None:
+    sampler = make(CONDITIONAL)
+    drawn = [sampler.draw(random.Random(seed)) for seed in range(20)]
     assert all(("model.full_encoder_layers" in trial) == (trial["model.encoder"] == "full") for trial in drawn)
     assert {trial["model.encoder"] for trial in drawn} == {"sae", "full"}
 
 
-def test_a_condition_may_name_a_key_that_stands_later(make: MakeCandidates) -> None:
+def test_a_condition_may_name_a_key_that_stands_later(make: MakeSampler) -> None:
     """Whatever the file's order, the trial's own value counts, not the configured one."""
-    candidates = make(dict(reversed(CONDITIONAL.items())), search={"algorithm": "grid"})
-    assert [dict(trial) for trial in candidates.grid()] == [
+    sampler = make(dict(reversed(CONDITIONAL.items())), search={"algorithm": "grid"})
+    assert [dict(trial) for trial in sampler.grid()] == [
         {"model.encoder": "sae"},
         {"model.full_encoder_layers": 1, "model.encoder": "full"},
         {"model.full_encoder_layers": 2, "model.encoder": "full"},
     ]
-    drawn = [candidates.draw(random.Random(seed)) for seed in range(20)]
+    drawn = [sampler.draw(random.Random(seed)) for seed in range(20)]
     assert all(("model.full_encoder_layers" in trial) == (trial["model.encoder"] == "full") for trial in drawn)
 
 
 TILE = {"data.tile": {"choice": [None, {"size": 160, "overlap": 40}, {"size": 320}]}}
 
 
-def test_a_section_or_null_is_a_choice(make: MakeCandidates) -> None:
-    candidates = make(TILE, search={"algorithm": "grid"})
-    candidates.check()
-    tiles = [candidates.config(trial).data.tile for trial in candidates.grid()]
+def test_a_section_or_null_is_a_choice(make: MakeSampler) -> None:
+    sampler = make(TILE, search={"algorithm": "grid"})
+    sampler.check()
+    tiles = [sampler.config(trial).data.tile for trial in sampler.grid()]
     assert [tile and (tile.size, tile.overlap) for tile in tiles] == [None, (160, 40), (320, 150)]
 
 
@@ -134,24 +134,24 @@ def test_a_section_or_null_is_a_choice(make: MakeCandidates) -> None:
         ({"size": 100, "overlap": 100}, "overlap=100 must be below size=100"),
     ],
 )
-def test_a_section_that_the_configuration_forbids(make: MakeCandidates, section: Any, message: str) -> None:
+def test_a_section_that_the_configuration_forbids(make: MakeSampler, section: Any, message: str) -> None:
     with pytest.raises(SpaceError, match=message):
         make({"data.tile": {"choice": [None, section]}}).check()
 
 
-def test_conditions_and_constraints_see_into_a_chosen_section(make: MakeCandidates) -> None:
+def test_conditions_and_constraints_see_into_a_chosen_section(make: MakeSampler) -> None:
     """Keys that a section leaves out have their defaults there; a section that is off is null."""
     keep = {"train.seed": {"int": [1, 2], "when": "data.tile != null and data.tile.overlap > 100"}}
-    candidates = make(keep | TILE, search={"algorithm": "grid"}, constraints=["data.tile == null or train.seed < 2"])
-    candidates.check()
-    assert [tuple(trial.values()) for trial in candidates.grid()] == [
+    sampler = make(keep | TILE, search={"algorithm": "grid"}, constraints=["data.tile == null or train.seed < 2"])
+    sampler.check()
+    assert [tuple(trial.values()) for trial in sampler.grid()] == [
         (None,),
         ({"size": 160, "overlap": 40},),
         (1, {"size": 320}),
     ]
 
 
-def test_what_cannot_be_computed_is_a_message(make: MakeCandidates) -> None:
+def test_what_cannot_be_computed_is_a_message(make: MakeSampler) -> None:
     with pytest.raises(SpaceError, match=r"'data.tile.size > 100' cannot be computed with data\.tile\.size=null"):
         make(TILE, constraints=["data.tile.size > 100"]).check()
 
@@ -164,39 +164,39 @@ def test_what_cannot_be_computed_is_a_message(make: MakeCandidates) -> None:
         [{"optim.lr": 1e-3, RATIO: 2}, {RATIO: 2, "optim.lr": "1e-3"}],
     ],
 )
-def test_trials_to_start_with_that_are_the_same_come_once(make: MakeCandidates, start: Any) -> None:
+def test_trials_to_start_with_that_are_the_same_come_once(make: MakeSampler, start: Any) -> None:
     """The same is the same configuration: `min_positives` is 1 and `lr` is 0.001 without being named."""
-    candidates = make({RATIO: {"int": [1, 3]}, "optim.lr": {"loguniform": [1e-5, 1e-2]}}, points_to_evaluate=start)
-    candidates.check()
-    assert candidates.points_to_evaluate == [{key: 2 if key == RATIO else 1e-3 for key in start[0]}]
+    sampler = make({RATIO: {"int": [1, 3]}, "optim.lr": {"loguniform": [1e-5, 1e-2]}}, points_to_evaluate=start)
+    sampler.check()
+    assert sampler.points_to_evaluate == [{key: 2 if key == RATIO else 1e-3 for key in start[0]}]
 
 
-def test_a_trial_to_start_with_names_whole_sections(make: MakeCandidates) -> None:
+def test_a_trial_to_start_with_names_whole_sections(make: MakeSampler) -> None:
     with pytest.raises(SpaceError, match=r"data\.tile\.size is part of data\.tile, which is searched as a whole"):
         make(TILE, points_to_evaluate=[{"data.tile.size": 160}]).check()
 
 
-def test_a_grid_has_every_combination_once(make: MakeCandidates) -> None:
-    candidates = make(CONDITIONAL, search={"algorithm": "grid"})
-    assert [tuple(trial.values()) for trial in candidates.grid()] == [("sae",), ("full", 1), ("full", 2)]
+def test_a_grid_has_every_combination_once(make: MakeSampler) -> None:
+    sampler = make(CONDITIONAL, search={"algorithm": "grid"})
+    assert [tuple(trial.values()) for trial in sampler.grid()] == [("sae",), ("full", 1), ("full", 2)]
 
 
-def test_a_grid_leaves_out_what_the_sweep_starts_with(make: MakeCandidates) -> None:
-    candidates = make({RATIO: {"int": [1, 3]}}, search={"algorithm": "grid"}, points_to_evaluate=[{RATIO: 2.0}])
-    assert list(candidates.grid()) == [{RATIO: 1}, {RATIO: 3}]
+def test_a_grid_leaves_out_what_the_sweep_starts_with(make: MakeSampler) -> None:
+    sampler = make({RATIO: {"int": [1, 3]}}, search={"algorithm": "grid"}, points_to_evaluate=[{RATIO: 2.0}])
+    assert list(sampler.grid()) == [{RATIO: 1}, {RATIO: 3}]
 
 
-def test_a_trial_is_a_configuration(make: MakeCandidates) -> None:
+def test_a_trial_is_a_configuration(make: MakeSampler) -> None:
     config = make({RATIO: {"int": [1, 3]}}).config({RATIO: 2}, "name=trial-1")
     assert (config.loss.one_to_many.ratio, config.name) == (2, "trial-1")
 
 
-def test_a_population_keeps_its_weights_shapes(make: MakeCandidates) -> None:
+def test_a_population_keeps_its_weights_shapes(make: MakeSampler) -> None:
     pbt = {"search": {"algorithm": "random"}, "scheduler": {"algorithm": "pbt"}}
     with pytest.raises(SpaceError, match="may change only optim"):
         make({"model.decoder_layers": {"int": [1, 3]}}, **pbt).check()
 
 
-def test_starting_trials_lie_in_the_space(make: MakeCandidates) -> None:
+def test_starting_trials_lie_in_the_space(make: MakeSampler) -> None:
     with pytest.raises(SpaceError, match=rf"points_to_evaluate: {RATIO}=9 is not one of int 1 … 3"):
         make({RATIO: {"int": [1, 3]}}, points_to_evaluate=[{RATIO: 9}]).check()

@@ -23,8 +23,8 @@ def test_shipped_spaces_fit_the_papers_configuration(path: Path) -> None:
 @pytest.mark.parametrize("path", [p for p in SPACES if p.stem.startswith("paper")], ids=lambda path: path.stem)
 def test_every_row_of_a_papers_table_belongs_to_one_trial(path: Path) -> None:
     space = load_space(path)
-    candidates = ConfigSampler(space, sweep_config(CONFIGS / "visdrone_r50.yaml", space))
-    trials = [*space.points_to_evaluate, *candidates.grid()]
+    sampler = ConfigSampler(space, sweep_config(CONFIGS / "visdrone_r50.yaml", space))
+    trials = [*space.points_to_evaluate, *sampler.grid()]
     assert space.paper is not None
     for row in space.paper.rows:
         assert sum(row.at.items() <= trial.items() for trial in trials) == 1
@@ -102,7 +102,7 @@ def test_part_of_a_searched_section_cannot_be_set(tmp_path: Path) -> None:
         ({"search": {"algorithm": "bayes"}}, r"search\.algorithm: .*'tpe'"),
         ({"search": {"algorithm": "grid"}}, r"needs choice, int or a step for optim\.lr"),
         ({"search": {"algorithm": "nsga2"}, "scheduler": {"algorithm": "none"}}, "for several objectives"),
-        ({"objective": ["coco/AP", "coco/AR"]}, "judges by one objective"),
+        ({"objective": ["coco/AP", "coco/AR"]}, "compares one objective"),
         ({"objective": []}, "at least one metric"),
         ({"scheduler": {"algorithm": "pbt"}}, "set search.algorithm to random"),
         ({"constraints": ["optim.lr <"]}, "constraints: 'optim.lr <' is no comparison"),

@@ -1,4 +1,4 @@
-"""What a sweep is, and what extends it."""
+"""The identity of a sweep, and its extensions."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def start(config: Config, **change: Any) -> Path:
 
 
 def begin_as_before(config: Config, trial: Config | None = None, **space: Any) -> Path:
-    """What versions did that kept no fingerprint."""
+    """Begin a sweep as versions without fingerprints did."""
     path = RunFolder(config).path
     path.mkdir(parents=True)
     journal = Journal(path / JOURNAL)
