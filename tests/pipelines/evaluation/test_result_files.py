@@ -154,7 +154,9 @@ def test_a_category_that_no_training_object_has_is_one_all_the_same(data: Data) 
 def test_an_annotation_without_size_and_image_says_how_to_give_one(data: Data, tmp_path: Path) -> None:
     for image in data.content["images"]:
         del image["width"]
-    with pytest.raises(DataError, match=r"im000\.png: its size is in neither the annotations nor a list \(--sizes\) nor the image"):
+    with pytest.raises(
+        DataError, match=r"im000\.png: its size is in neither the annotations nor a list \(--sizes\) nor the image"
+    ):
         without_images(data)
     sizes = tmp_path / "sizes.csv"
     sizes.write_text("".join(f"im{index:03}.png,{WIDTH},{HEIGHT}\n" for index in range(4)))
