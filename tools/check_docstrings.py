@@ -89,8 +89,13 @@ def _public_functions(node: ast.Module | ast.ClassDef) -> Iterator[Function]:
             yield from _public_functions(child)
         elif isinstance(child, Function) and not child.name.startswith(("_", "test_")):
             decorators = map(_last_name, child.decorator_list)
-            if not any(map(UNDOCUMENTED_ELSEWHERE.fullmatch, decorators)):
+            if not any(map(UNDOCUMENTED_ELSEWHERE.fullmatch, decorators)) and not _is_command(child):
                 yield child
+
+
+def _is_command(function: Function) -> bool:
+    """Tell if typer annotates the arguments, whose help documents them."""
+    return "typer." in ast.unparse(function.args)
 
 
 def _check_signature(function: Function) -> Iterator[Fault]:
