@@ -19,8 +19,8 @@ class DetectionLimit:
     """The number of detections that count, best first.
 
     Attributes:
-        count: of an image.
-        per_class: whether each class has as many; otherwise all classes share them.
+        count: maximum number of detections in an image.
+        per_class: True if `count` holds for each class of an image, False if for all classes together.
     """
 
     count: int
