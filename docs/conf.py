@@ -35,6 +35,8 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 napoleon_numpy_docstring = False
 copybutton_prompt_text = "$ "
+copybutton_line_continuation_character = "\\"
+highlight_language = "none"  # of blocks that name no language
 mermaid_fullscreen = False
 mermaid_height = mermaid_width = "auto"
 mermaid_init_config = {"startOnLoad": False, "flowchart": {"useMaxWidth": False}}
