@@ -1,4 +1,4 @@
-"""Where a model runs."""
+"""The device that a model runs on."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def pick_device(name: str | None) -> torch.device:
     """Find the device of a name.
 
     Args:
-        name: `cpu`, `cuda` or `gpu`, and `cuda:1` or `1` for one of several; None takes the GPU if there is one.
+        name: `cpu`, `cuda` or `gpu`, and `cuda:1` or `1` for one of several; None for the GPU if there is one.
 
     Raises:
-        DeviceError: the name means nothing, or this machine has no such device.
+        DeviceError: the name is not known, or this machine has no such device.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,7 +1,7 @@
-"""Where a job's relative paths lie: in the cluster's own folder, not in the copy of the submitter's that Ray deletes.
+"""The working directory of a job: the cluster's own folder, not the copy of the submitter's that Ray deletes.
 
-The folder is MRQM_ROOT, which the files of `cluster/` set to what all nodes share, else `~/mrqm`. Only the files that a
-command is told to read first, configuration and search space, come with the job.
+The folder is MRQM_ROOT, which the files of `cluster/` set to a folder that all nodes share, else `~/mrqm`. Only the
+files that a command reads first, configuration and search space, are sent with the job.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 from mrqm.errors import UserError
 
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""In the environment of what Ray's job server starts."""
+"""Variable in the environment of processes that Ray's job server starts."""
 SUBMITTED_IN = "MRQM_CAME_IN"
-"""In the environment of a job that left it: the folder that came with it."""
+"""Variable with the folder that was sent with a job, once the job has left it."""
 
 
 class JobDirectoryError(UserError):
-    """The folder of a job's relative paths cannot be entered on its node."""
+    """A working directory that a job cannot enter on its node."""
 
 
 def enter_job_cwd(arguments: Sequence[str], file_options: Sequence[str]) -> list[str]:
@@ -28,15 +28,15 @@ def enter_job_cwd(arguments: Sequence[str], file_options: Sequence[str]) -> list
 
     Args:
         arguments: words of the command.
-        file_options: options whose files came with the job.
+        file_options: options whose files were sent with the job.
 
     Returns:
-        The arguments, with absolute paths of files that came with the job.
+        The arguments, with absolute paths of files that were sent with the job.
 
     Raises:
-        JobDirectoryError: the folder is not there, or cannot be entered.
+        JobDirectoryError: the folder does not exist, or cannot be entered.
     """
-    came_with_the_job = [_find(option, argument, file_options) for option, argument in pairwise(["", *arguments])]
+    absolute_arguments = [_find(option, argument, file_options) for option, argument in pairwise(["", *arguments])]
     os.environ[SUBMITTED_IN] = str(Path.cwd())
     root = os.environ.get("MRQM_ROOT")
     place = Path(root or "~/mrqm").expanduser()
@@ -50,13 +50,13 @@ def enter_job_cwd(arguments: Sequence[str], file_options: Sequence[str]) -> list
             f"{'MRQM_ROOT=' if root else ''}{place}: the folder of jobs cannot be entered on this node: "
             f"{error.strerror}; mount what all nodes share there"
         ) from error
-    return came_with_the_job
+    return absolute_arguments
 
 
 def as_submitted(path: Path) -> Path:
-    """A file as its submitter named it, who knows nothing of where a job's files lie; others as they are."""
-    came_in = os.environ.get(SUBMITTED_IN)
-    return path.relative_to(came_in) if came_in and path.is_relative_to(came_in) else path
+    """Return the path of a file that was sent with a job as its submitter wrote it, and any other path unchanged."""
+    submitted = os.environ.get(SUBMITTED_IN)
+    return path.relative_to(submitted) if submitted and path.is_relative_to(submitted) else path
 
 
 def _find(option: str, argument: str, file_options: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""This machine's own addresses: no proxy is asked for them."""
+"""Loopback addresses, which are reached without a proxy."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ VARIABLES = ("no_proxy", "NO_PROXY")
 
 
 def bypass_proxies() -> None:
-    """Have this process, and what it starts, reach loopback directly; with HTTP_PROXY set they would ask the proxy.
+    """Let this process and its children reach loopback directly, also if HTTP_PROXY is set.
 
-    Both spellings are set: programs read one or the other, and some of them the first that is not empty.
+    Both spellings of the variable are set: programs read one or the other, and some of them the first that is not
+    empty.
     """
     listed = [host for name in VARIABLES for host in os.environ.get(name, "").split(",") if host]
     for name in VARIABLES:

@@ -18,9 +18,9 @@ from pipelines.compute.messages import SECONDS_BETWEEN_STEPS, Event
 
 
 class MessageQueue:
-    """From the workers to the driver, in order; it reserves no CPU and lives on the driver's node, as long as it.
+    """A queue of events from the workers to the driver; it reserves no CPU and lives as long as the driver's node.
 
-    Events travel pickled: the queue's process need not import what they are made of.
+    Events are sent pickled, so that the queue's process need not import their classes.
     """
 
     def __init__(self) -> None:
@@ -28,15 +28,20 @@ class MessageQueue:
         self._queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
     def send(self, event: Event) -> None:
-        """Send from a worker."""
+        """Send an event from a worker."""
         self._queue.put(pickle.dumps(event))
 
     def send_later(self, event: Event) -> None:
-        """Send without waiting, where waiting is not allowed: on an event loop."""
+        """Send an event without waiting, as on an event loop."""
         self._queue.actor.put_nowait.remote(pickle.dumps(event))
 
     def receive(self, ended: threading.Event, idle: Callable[[], None] = lambda: None) -> Iterator[Event]:
-        """Events on the driver until `ended` is set, and those that came before; `idle` is called while none come."""
+        """Yield events on the driver until `ended` is set and all events before have been received.
+
+        Args:
+            ended: event that is set after the last message.
+            idle: function that is called every half second without an event.
+        """
         awaited = self._queue.actor.get.remote()
         while True:
             last = ended.is_set()
@@ -53,31 +58,31 @@ class MessageQueue:
 class StepSender:
     """Sends at most one step report per second, and every epoch's last, with the mean losses since the one before."""
 
-    def __init__(self, line: MessageQueue) -> None:
-        self._line = line
+    def __init__(self, queue: MessageQueue) -> None:
+        self._queue = queue
         self._sums: dict[str, float] = {}
         self._count = 0
         self._sent = -SECONDS_BETWEEN_STEPS
 
     def __call__(self, report: StepReport) -> None:
-        """Take note of a step and perhaps send it."""
+        """Record a step, and send a report if one is due."""
         self._count += 1
         self._sums = {name: self._sums.get(name, 0.0) + value for name, value in report.losses.items()}
         now = time.monotonic()
         if now - self._sent < SECONDS_BETWEEN_STEPS and report.epoch_step < report.epoch_steps:
             return
         means = {name: total / self._count for name, total in self._sums.items()}
-        self._line.send(dataclasses.replace(report, losses=means))
+        self._queue.send(dataclasses.replace(report, losses=means))
         self._sums, self._count, self._sent = {}, 0, now
 
 
 class LogMessageHandler(logging.Handler):
-    """Passes the text of warnings on."""
+    """A logging handler that prints the text of warnings."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
         self._say = say
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say one record."""
+        """Print one record."""
         self._say(record.getMessage())

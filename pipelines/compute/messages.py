@@ -1,7 +1,7 @@
-"""What workers tell the driver while they train, and the line that carries it.
+"""The messages of workers to the driver while they train.
 
-One stream serves the display and MLflow, so that workers need neither a terminal nor a tracking server, its credentials
-or a database they can reach.
+One stream serves the display and MLflow, so that workers need neither a terminal nor access to a tracking server, its
+credentials or its database.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_STEPS = 1.0
 PROTOCOL: Literal["coco"] = "coco"
-"""What validation while training counts by, and the prefix of its metrics."""
+"""Protocol of the validation while training, and prefix of its metrics."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Started:
     """The workers are ready to train.
 
     Attributes:
-        epoch: epochs already done, above 0 when a run is continued.
-        step: steps done within the next one.
-        num_parameters: of the model.
+        epoch: number of epochs done, above 0 for a resumed run.
+        step: number of steps done within the next epoch.
+        num_parameters: number of the model's parameters.
         epoch_steps: optimizer steps of an epoch.
-        workers: how many there are.
+        workers: number of workers.
     """
 
     epoch: int
@@ -38,21 +38,26 @@ class Started:
 
 @dataclass(frozen=True)
 class Evaluating:
-    """Epoch `epoch` is trained and its validation begins."""
+    """An epoch is trained and its validation begins.
+
+    Attributes:
+        epoch: number of the epoch, from 1.
+    """
 
     epoch: int
 
 
 @dataclass(frozen=True)
 class EpochReport:
-    """An epoch is done and its checkpoint is kept.
+    """An epoch is done and its checkpoint is written.
 
     Attributes:
-        epoch, epochs: which of how many, from 1.
-        step: optimizer steps taken since the beginning.
-        metrics: `train/…` losses and, if the epoch was evaluated, `coco/…` metrics.
-        picture: PNG of detections beside ground truth, if the epoch was evaluated.
-        queries: PNG of where the model's queries are, if it was.
+        epoch: number of the epoch, from 1.
+        epochs: number of epochs of the run.
+        step: optimizer steps since the beginning.
+        metrics: `train/…` losses and, if the epoch was evaluated, `coco/…` metrics, by name.
+        picture: PNG of detections next to ground truth; None if the epoch was not evaluated.
+        queries: PNG of the positions of the model's queries; None if the epoch was not evaluated.
     """
 
     epoch: int
@@ -65,19 +70,23 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class EpochHistory:
-    """Epochs that a checkpoint knows: the driver may have died before it heard of some of them."""
+    """The epochs of a checkpoint, of which the driver may have missed some before it died.
+
+    Attributes:
+        epochs: reports in order.
+    """
 
     epochs: tuple[EpochReport, ...]
 
 
 @dataclass(frozen=True)
 class SystemSample:
-    """How busy a machine is.
+    """A sample of a machine's load.
 
     Attributes:
         node: rank of the machine.
-        step: optimizer steps taken since the beginning.
-        values: see `pipelines.compute.system_metrics`.
+        step: optimizer steps since the beginning.
+        values: values by MLflow's names, see `pipelines.compute.system_metrics`.
     """
 
     node: int
@@ -87,18 +96,22 @@ class SystemSample:
 
 @dataclass(frozen=True)
 class LogMessage:
-    """A line for the user, such as an image that was skipped."""
+    """A line for the user, such as a note about a skipped image.
+
+    Attributes:
+        text: text of the line.
+    """
 
     text: str
 
 
 @dataclass(frozen=True)
 class Interrupted:
-    """Workers failed, and the training with them.
+    """The workers failed, and the training is interrupted.
 
     Attributes:
-        text: what happened, for the user.
-        details: where it was raised, if it was.
+        text: description of the failure, for the user.
+        details: traceback, if there is one.
     """
 
     text: str
@@ -107,13 +120,13 @@ class Interrupted:
 
 @dataclass(frozen=True)
 class StepSkipped:
-    """A step taught nothing, because its loss or gradient was no number or its loss exploded.
+    """A step was skipped, because its loss or gradient was not finite or its loss had a spike.
 
     Attributes:
-        step: of the run.
-        what: was wrong with it.
-        folder: in which it is kept for `mrqm replay`.
-        steps: how many there were until now.
+        step: number of the step within the run.
+        what: description of the divergence.
+        folder: folder in which the step is kept for `mrqm replay`.
+        steps: number of skipped steps so far.
     """
 
     step: int
@@ -124,7 +137,11 @@ class StepSkipped:
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint that is to be evaluated beside the training is written."""
+    """A checkpoint for asynchronous evaluation is written.
+
+    Attributes:
+        name: name of the checkpoint's folder.
+    """
 
     name: str
 

@@ -1,4 +1,4 @@
-"""Reasons why Ray does not start here or let this process into a cluster, each in a sentence with its remedy."""
+"""Explanations of Ray's errors at its start or at the connection to a cluster, each in a sentence with its remedy."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ TOKEN = "export RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH=FILE with the clust
 
 
 class SilentAddressError(MrqmError, OSError):
-    """An address at which nothing listens."""
+    """An address at which no server listens."""
 
 
 def explain_start(address: str | None, error: Exception) -> str:
-    """Say why a session did not begin, and what to do about it.
+    """Explain why a session did not begin, and how to correct it.
 
     Args:
-        address: of the cluster; None stands for a Ray of its own on this machine.
-        error: raised by `ray.init`, or by the attempt to reach the address.
+        address: address of the cluster; None for a session of its own on this machine.
+        error: error of `ray.init`, or of the attempt to reach the address.
+
+    Returns:
+        The explanation, for the user.
     """
     if address is None:
         return _explain_own(error)
     place, found = f"RAY_ADDRESS={address}", str(error)
     if isinstance(error, AuthenticationError):
-        return f"{place}: the cluster asks for a token, and none is at hand; {TOKEN}"
+        return f"{place}: the cluster requires a token, and none was found; {TOKEN}"
     if "Version mismatch" in found:
         versions = re.findall(r"(Ray|Python): (\S+)", found)
         there, here = (", ".join(" ".join(version) for version in part) for part in (versions[:2], versions[2:4]))
@@ -39,8 +42,8 @@ def explain_start(address: str | None, error: Exception) -> str:
             f"({found})"
         )
     return (
-        f"{place}: what listens there does not let this process in ({_first_line(found)}); if the cluster asks for a "
-        f"token: {TOKEN}; else correct the address, or unset RAY_ADDRESS to train on this machine alone"
+        f"{place}: the server there refuses this process ({_first_line(found)}); if the cluster requires a token: "
+        f"{TOKEN}; else correct the address, or unset RAY_ADDRESS to train on this machine alone"
     )
 
 
@@ -50,7 +53,7 @@ def _explain_own(error: Exception) -> str:
     if "AF_UNIX path length" in str(error):
         return f"{place}: too long, as the paths of Ray's sockets below it may have 107 bytes; export RAY_TMPDIR=/tmp"
     if isinstance(error, OSError):
-        return f"{place}: Ray cannot keep its files there ({error}); export RAY_TMPDIR=FOLDER, one that is writable"
+        return f"{place}: Ray cannot write its files there ({error}); export RAY_TMPDIR=FOLDER with a writable folder"
     return f"Ray does not start on this machine: {_first_line(str(error))}; its logs are below {place}"
 
 

@@ -41,15 +41,15 @@ _datasets = _find("ray.train.v2._internal.callbacks", "DatasetsCallback")
 
 
 def has_dashboard() -> bool:
-    """Tell whether the cluster has a dashboard; assumed where Ray does not say."""
+    """Tell if the cluster has a dashboard; True if this version of Ray cannot be asked."""
     return _dashboard_url is None or bool(_dashboard_url())
 
 
 def without_idle_callbacks(callbacks: list[Any]) -> list[Any]:
-    """Remove the callbacks of Ray Train that have nothing to do here; without their names, each costs seconds.
+    """Remove the callbacks of Ray Train that are not needed here; without Ray's names for them, each costs seconds.
 
-    One hands Ray's own data sets to workers, in a process that is started with every group of workers. The other
-    removes reservations after a controller's death, by the dashboard, for which it waits in vain where there is none.
+    One passes Ray's own data sets to workers, in a process that is started with every group of workers. The other
+    removes reservations after a controller's death, through the dashboard, for which it waits if there is none.
 
     Args:
         callbacks: default callbacks of a trainer.
@@ -62,7 +62,7 @@ def without_idle_callbacks(callbacks: list[Any]) -> list[Any]:
 
 
 def reservations_of_job() -> set[str]:
-    """Hex ids of the placement groups of this job, whose own id ends each of them."""
+    """Return the hex ids of the placement groups of this job, each of which ends with the job's id."""
     job = ray.get_runtime_context().get_job_id()
     return {identity for identity in placement_group_table() if identity.endswith(job)}
 
@@ -80,7 +80,7 @@ def remove_reservations(identities: set[str]) -> None:
 
 @contextmanager
 def isolated_from_signals() -> Iterator[None]:
-    """Start Ray out of reach of the signals that end a command, and keep this process's handler of SIGTERM.
+    """Protect a Ray that is started here from the signals that end a command; keep this process's SIGTERM handler.
 
     `timeout` and terminals signal the process group of a command, systemd all of its processes. The command still needs
     Ray while it closes its run, and Ray's own code ends it as soon as its raylet is gone. Without Ray's names for this
@@ -116,7 +116,7 @@ def _isolated_process(base: Any) -> Any:
             super().__init__(*arguments, process_group=0, preexec_fn=prepare, **options)
 
         def terminate(self) -> None:
-            """Kill it with its group, in which a raylet's agents are; workers end by themselves without a raylet."""
+            """Kill the process group, which includes a raylet's agents; workers end by themselves without a raylet."""
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""The Ray session a training runs in, and whether what it asks for fits there."""
+"""The resources of a training's workers, compared with those of the cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def describe_resources(scaling: ScalingConfig) -> str:
-    """What the workers reserve, in words: `2 workers × 1 CPU`."""
+    """Describe the resources that the workers reserve: `2 workers × 1 CPU`."""
     gpu = " and 1 GPU" if scaling.use_gpu else ""
     workers = _count(scaling.max_workers, "worker")
     if scaling.min_workers < scaling.max_workers:
@@ -26,19 +26,19 @@ def describe_resources(scaling: ScalingConfig) -> str:
 
 
 def cluster_nodes() -> list[Mapping[str, float]]:
-    """Resources of every node of the cluster that this process has joined."""
+    """Return the resources of every node of the cluster that this process is connected to, by Ray's names."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def require_room(scaling: ScalingConfig, beside: int = 0) -> None:
-    """Check that the cluster could run the fewest workers at once if it were idle: Ray itself would wait for ever.
+    """Check that the idle cluster could run the fewest workers at the same time; Ray itself would wait for ever.
 
     Args:
-        scaling: of the workers.
-        beside: further processes that need what a worker needs.
+        scaling: number and resources of the workers.
+        beside: number of further processes with the resources of a worker.
 
     Raises:
-        ResourceError: it could not; the message says what it has and what was asked.
+        ResourceError: the cluster is too small; the message names its resources and the required ones.
     """
     room = room_on(cluster_nodes(), scaling)
     if room >= scaling.min_workers + beside:
@@ -50,7 +50,7 @@ def require_room(scaling: ScalingConfig, beside: int = 0) -> None:
     has = "; ".join(f"{_count(number, 'node')} with {kind}" for kind, number in kinds.items()) or "no nodes"
     evaluation = ", and the same for evaluation.asynchronous," if beside else ""
     raise ResourceError(
-        f"{describe_resources(scaling)}{evaluation} were asked for, but the cluster has room for "
+        f"{describe_resources(scaling)}{evaluation} were requested, but the cluster has room for "
         f"{_count(room, 'worker')}: it has {has}; lower scaling.num_workers={scaling.num_workers} or "
         f"scaling.cpus_per_worker={scaling.cpus_per_worker}, "
         + ("set scaling.use_gpu=false, " if scaling.use_gpu else "")
@@ -59,7 +59,15 @@ def require_room(scaling: ScalingConfig, beside: int = 0) -> None:
 
 
 def describe_missing(scaling: ScalingConfig, beside: int = 0) -> str:
-    """What the fewest workers could not have even if the cluster were idle, as when a node died; empty if nothing."""
+    """Describe the missing nodes, if even an idle cluster could not run the fewest workers, as after a node's death.
+
+    Args:
+        scaling: number and resources of the workers.
+        beside: number of further processes with the resources of a worker.
+
+    Returns:
+        The description; empty if no node is missing.
+    """
     needed, room = scaling.min_workers + beside, room_on(cluster_nodes(), scaling)
     if room >= needed:
         return ""
@@ -67,20 +75,35 @@ def describe_missing(scaling: ScalingConfig, beside: int = 0) -> str:
 
 
 def shortages(scaling: ScalingConfig, beside: int = 0) -> Iterator[str]:
-    """What is missing, whenever that changes, until nobody else holds what the fewest workers need.
+    """Wait until the fewest workers can start.
 
-    Here and not in Ray Train: a driver that is killed while Ray Train waits can leave its reservation behind.
+    Ray Train could wait too, but a driver that is killed meanwhile can leave its reservation behind.
+
+    Args:
+        scaling: number and resources of the workers.
+        beside: number of further processes with the resources of a worker.
+
+    Yields:
+        Descriptions of the missing resources, whenever these change.
     """
-    said = ""
+    before = ""
     while shortage := describe_shortage(scaling, beside):
-        if shortage != said:
+        if shortage != before:
             yield shortage
-            said = shortage
+            before = shortage
         time.sleep(1)
 
 
 def describe_shortage(scaling: ScalingConfig, beside: int = 0) -> str:
-    """What is not free and who reserved it; empty if the workers can start."""
+    """Describe the resources that are not free and their holders.
+
+    Args:
+        scaling: number and resources of the workers.
+        beside: number of further processes with the resources of a worker.
+
+    Returns:
+        The description; empty if the fewest workers can start.
+    """
     free = ray.available_resources()
     processes = scaling.min_workers + beside
     wanted = {"CPU": processes * scaling.cpus_per_worker, "GPU": processes * scaling.use_gpu}
@@ -97,12 +120,22 @@ def describe_shortage(scaling: ScalingConfig, beside: int = 0) -> str:
 
 
 def room_on(nodes: Iterable[Mapping[str, float]], scaling: ScalingConfig) -> int:
-    """Workers that fit on idle nodes together, given their resources by Ray's names."""
+    """Count the workers that fit on idle nodes together.
+
+    Args:
+        nodes: resources of each node, by Ray's names.
+        scaling: resources of a worker.
+    """
     return sum(room_of(node, scaling) for node in nodes)
 
 
 def room_of(node: Mapping[str, float], scaling: ScalingConfig) -> int:
-    """Workers that fit on one idle node, given its resources by Ray's names."""
+    """Count the workers that fit on one idle node.
+
+    Args:
+        node: resources of the node, by Ray's names.
+        scaling: resources of a worker.
+    """
     room = int(node.get("CPU", 0) // scaling.cpus_per_worker)
     return min(room, int(node.get("GPU", 0))) if scaling.use_gpu else room
 

@@ -17,27 +17,27 @@ from pipelines.compute.ray_internals import isolated_from_signals
 from pipelines.compute.signals import kept_handlers
 
 TRAIN_SETTINGS = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a worker's death is noticed sooner than in 2 s
-    # Workers that find no room, because a node died, are tried anew with as many as there is room for then: sooner than
-    # in 60 s, and after Ray has counted the nodes again, which it does every 20 s.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # notice a worker's death sooner than in 2 s
+    # Workers without room, because a node died, are started again, as many as fit then: sooner than in 60 s, and after
+    # Ray has counted the nodes again, every 20 s.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "22",
 }
 
 
 OWN_SESSION = {"RAY_AUTH_MODE": "disabled", "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
-"""A session of our own serves nobody else: no token, and nobody who takes its machine away."""
+"""Settings of a session of its own, which no other user can reach: no token, and no watcher for lost machines."""
 
 
 class ResourceError(UserError):
-    """A cluster that does not answer, or is too small for what is asked."""
+    """A cluster that does not answer, or has too few resources."""
 
 
 @contextmanager
 def ray_session() -> Iterator[None]:
-    """A Ray session: the one this process has, else the cluster at RAY_ADDRESS, else one of its own on this machine.
+    """Open a Ray session: that of this process, else the cluster at RAY_ADDRESS, else a new one on this machine.
 
     Raises:
-        ResourceError: nothing answers at RAY_ADDRESS.
+        ResourceError: nothing answers at RAY_ADDRESS, or Ray does not start here.
     """
     if ray.is_initialized():
         with _defaults(TRAIN_SETTINGS):
@@ -56,7 +56,7 @@ def ray_session() -> Iterator[None]:
 
 @contextmanager
 def _defaults(variables: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables that are not set, while the context is open: the next session may be another's."""
+    """Set missing environment variables while the context is open; the next session may need other ones."""
     missing = {name: value for name, value in variables.items() if name not in os.environ}
     os.environ.update(missing)
     try:
@@ -67,7 +67,7 @@ def _defaults(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _connect(address: str | None) -> None:
-    # Workers report through `pipelines.compute.messages`; everything else they print is in Ray's own log files.
+    # Workers report through `pipelines.compute.messages`; all other output of theirs is in Ray's own log files.
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is None:
@@ -81,7 +81,7 @@ def _connect(address: str | None) -> None:
 
 
 def _check_reachable(address: str) -> None:
-    """Raise within seconds what Ray would raise after minutes: an address may also be a word, such as `auto`."""
+    """Fail within seconds where Ray would fail after minutes; words such as `auto` are left to Ray."""
     host, _, port = address.rpartition("/")[2].rpartition(":")
     if host and port.isdigit():
         try:

@@ -1,8 +1,8 @@
-"""The end of a command from outside: Ctrl-C, and SIGTERM, which `timeout`, Slurm, systemd and clusters send.
+"""Signals that end a command: SIGINT from Ctrl-C, and SIGTERM from `timeout`, Slurm, systemd and clusters.
 
-Both raise KeyboardInterrupt in the main thread, once: whatever runs there closes what it holds and lets it pass. They
-may come to this process alone or to all of its group, may come twice, and find a Ray or an MLflow that is ending too.
-So nothing that is done meanwhile may wait for these without a bound, and what takes too long is cut short here.
+Both raise KeyboardInterrupt in the main thread, once; the code there closes its resources and lets it pass. They may
+reach this process alone or its whole group, may come twice, and may end Ray or an MLflow server too. Nothing may
+therefore wait for these without a timeout, and a process that takes too long is ended here.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 EXIT_CODE = 130
-"""Of a command that either signal ended: as a shell has it after Ctrl-C."""
+"""Exit code of a command that either signal ended, as a shell reports it after Ctrl-C."""
 SECONDS_OF_REPETITION = 2.0
-"""Further signals within these are the same one: `timeout` signals its command, and then the command's group."""
+"""Seconds within which signals count as one: `timeout` signals its command, and then the command's group."""
 SECONDS_TO_END = 20.0
-"""From the signal until the process ends, whatever it still waits for; Slurm and Kubernetes kill it after 30."""
+"""Seconds from the signal to the end of the process at the latest; Slurm and Kubernetes kill it after 30."""
 STDERR = 2
 
 Handlers = dict[signal.Signals, Any]
@@ -32,10 +32,10 @@ class Stop:
     """The handler of both signals.
 
     Args:
-        ends_process: cut short what takes too long, or what the user has lost patience with; not in a notebook.
+        ends_process: True to end the process at a second signal, or if it takes too long; False in a notebook.
 
     Attributes:
-        requested: whether a signal came.
+        requested: True after a signal.
     """
 
     def __init__(self, *, ends_process: bool) -> None:
@@ -43,12 +43,12 @@ class Stop:
         self._ends_process = ends_process
         self._at = 0.0
         self._interrupting = False
-        self._decided = threading.Lock()  # released by the handler, which may take none that the main thread could hold
+        self._decided = threading.Lock()  # released by the handler, which must not acquire a lock of the main thread
         self._decided.acquire()
         self._before: Handlers = {}
 
     def install(self) -> None:
-        """Handle the signals; only the main thread can."""
+        """Install the handler; does nothing outside of the main thread."""
         if threading.current_thread() is not threading.main_thread():
             return
         if self._ends_process:
@@ -57,19 +57,19 @@ class Stop:
         _set_handlers(dict.fromkeys(SIGNALS, self))
 
     def remove(self) -> None:
-        """Give the signals back to who had them."""
+        """Restore the former handlers."""
         _set_handlers(self._before)
         if not self.requested:
             self._decided.release()
 
     def interrupt(self) -> None:
-        """Raise KeyboardInterrupt in the main thread, for another one; does nothing where nothing is handled."""
+        """Raise KeyboardInterrupt in the main thread from another one; does nothing if no handler is installed."""
         if self._before:
             self._interrupting = True
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """A signal has come."""
+        """Handle a signal."""
         if self._interrupting:
             self._interrupting = False
             raise KeyboardInterrupt
@@ -91,7 +91,7 @@ class Stop:
 
 
 def end_at_once() -> None:
-    """End the process with all that it holds open; Ray's processes, if it started any, end with it."""
+    """End the process without closing anything; the Ray processes that it started end with it."""
     with suppress(OSError):
         os.write(STDERR, b"stopped before everything was closed; the same command continues\n")
     os._exit(EXIT_CODE)
@@ -99,10 +99,10 @@ def end_at_once() -> None:
 
 @contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Let both signals raise KeyboardInterrupt, also where a shell made its background commands ignore Ctrl-C.
+    """Let both signals raise KeyboardInterrupt, also in background commands, for which shells ignore Ctrl-C.
 
     Yields:
-        The handler; outside of the main thread one that handles nothing.
+        The handler, which is not installed outside of the main thread.
     """
     stop = signal.getsignal(signal.SIGTERM)
     if isinstance(stop, Stop):
@@ -121,11 +121,11 @@ def stoppable_command(say: Callable[[str], object], what_follows: str) -> Iterat
     """Let both signals end a command with one line and `EXIT_CODE`.
 
     Args:
-        say: prints the line.
-        what_follows: its second half, such as `the same command continues`.
+        say: printer of the line.
+        what_follows: second half of the line, such as `the same command continues`.
 
     Raises:
-        SystemExit: a signal came.
+        SystemExit: a signal ended the command.
     """
     stop = Stop(ends_process=True)
     stop.install()
@@ -135,19 +135,19 @@ def stoppable_command(say: Callable[[str], object], what_follows: str) -> Iterat
         interrupted = isinstance(error, KeyboardInterrupt)
         if not (interrupted or stop.requested):
             raise
-        with suppress(OSError):  # whoever reads it may have been stopped too
-            if not interrupted:  # what was cut off may complain
+        with suppress(OSError):  # the reader of the output may have ended too
+            if not interrupted:  # an error that the interruption caused
                 say(f"note: {type(error).__name__}: {error}")
             say(f"stopped; {what_follows}")
         raise SystemExit(EXIT_CODE) from error
     finally:
-        if not stop.requested:  # else the watch goes on until the process has ended: threads are still waited for
+        if not stop.requested:  # else the watch continues, as the process still waits for its threads
             stop.remove()
 
 
 @contextmanager
 def kept_handlers() -> Iterator[None]:
-    """Have the handlers of both signals afterwards that there were before: Ray takes SIGTERM when it comes and goes."""
+    """Restore the handlers of both signals afterwards: Ray replaces that of SIGTERM when it starts and ends."""
     before = _handlers()
     try:
         yield

@@ -1,4 +1,4 @@
-"""How busy a machine is while it trains, in MLflow's own names for it."""
+"""System metrics of a machine while it trains, by MLflow's names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECONDS_BETWEEN_SAMPLES = 10.0
 
 @contextmanager
 def system_sampled(send: Callable[[dict[str, float]], None]) -> Iterator[None]:
-    """Sample this machine every ten seconds, in a thread, while the context is open."""
+    """Sample this machine's metrics every ten seconds, in a thread, while the context is open."""
     ended = threading.Event()
     thread = threading.Thread(target=_sample, args=(send, ended), name="system metrics", daemon=True)
     thread.start()
@@ -26,7 +26,7 @@ def system_sampled(send: Callable[[dict[str, float]], None]) -> Iterator[None]:
 
 
 def _sample(send: Callable[[dict[str, float]], None], ended: threading.Event) -> None:
-    psutil.cpu_percent()  # the next call answers for the time since this one
+    psutil.cpu_percent()  # the next call returns the mean since this one
     begin = psutil.net_io_counters()
     while not ended.wait(SECONDS_BETWEEN_SAMPLES):
         network = psutil.net_io_counters()

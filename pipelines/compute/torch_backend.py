@@ -1,7 +1,7 @@
-"""PyTorch's process group on the network that Ray uses.
+"""A PyTorch process group on the network that Ray uses.
 
-Gloo binds to the address of the host's own name. Many systems resolve that to loopback, and then workers on other
-machines cannot connect. Ray knows an address of every node that all others reach: its interface is used.
+Gloo binds to the address of the host's own name. Many systems resolve that to loopback, so that workers on other
+machines cannot connect. The interface of the node's address in Ray, which all other nodes reach, is used instead.
 """
 
 from __future__ import annotations
@@ -23,18 +23,23 @@ class RayInterfaceBackend(RayTorchBackend):
     """Ray's own backend, whose workers choose their interface first."""
 
     def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
-        """Runs in Ray Train's controller before workers form their process group."""
+        """Choose the workers' interfaces before they form their process group; runs in Ray Train's controller.
+
+        Args:
+            worker_group: workers of Ray Train.
+            backend_config: configuration of the process group.
+        """
         worker_group.execute(choose_interface)
         super().on_start(worker_group, backend_config)
 
 
 @dataclass
 class RayInterfaceConfig(TorchConfig):
-    """As `TorchConfig`."""
+    """A `TorchConfig` whose process group uses Ray's network."""
 
     @property
     def backend_cls(self) -> type:
-        """What sets up the process group."""
+        """Class of the backend that sets up the process group."""
         return RayInterfaceBackend
 
 
@@ -45,7 +50,7 @@ def choose_interface() -> None:
 
 
 def interface_of(address: str) -> str | None:
-    """Name of this machine's interface with an address; None if none has it, as behind a translating router."""
+    """Return the name of this machine's interface with an address; None if none has it, as behind NAT."""
     for name, addresses in psutil.net_if_addrs().items():
         if any(known.address.partition("%")[0] == address for known in addresses):
             return name

@@ -1,4 +1,4 @@
-"""Ray's `TorchTrainer`, which starts what it needs, and ends when it is done and when it is told to."""
+"""A `TorchTrainer` of Ray without idle callbacks, which ends promptly at Ctrl-C."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pipelines.compute.ray_internals import remove_reservations, reservations_of
 
 
 class InterruptibleTrainer(TorchTrainer):
-    """A `TorchTrainer` that ends at once, where its base takes ten seconds or more.
+    """A `TorchTrainer` that ends at once at Ctrl-C, where its base takes ten seconds or more.
 
-    At Ctrl-C Ray Train asks its controller to stop, which takes as long, or until the node is there that the controller
-    waits for. Here the controller is killed, and with it the workers that it owns. What was reserved for them is given
-    back, which without that happens when the job ends: in a notebook, hours later.
+    Ray Train asks its controller to stop, which takes as long, or until a node comes that the controller waits for.
+    Here the controller is killed, and with it the workers that it owns. Their reservations are removed, which would
+    otherwise happen at the end of the job: in a notebook, hours later.
 
-    The two methods with an underscore override Ray's own; where Ray has other names for them, its behaviour stays.
+    The two methods with an underscore override Ray's own; in a version of Ray with other names its behaviour remains.
     """
 
     _controller: ActorHandle | None = None
@@ -28,7 +28,7 @@ class InterruptibleTrainer(TorchTrainer):
         """Train.
 
         Raises:
-            KeyboardInterrupt: it was stopped; nothing of it goes on, or waits for a node.
+            KeyboardInterrupt: the training was stopped; no process or reservation of it remains.
         """
         before = reservations_of_job()
         try:

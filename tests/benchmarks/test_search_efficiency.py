@@ -1,4 +1,4 @@
-"""What the benchmark of searches computes: a table from runs, and what sweeps find in it."""
+"""The computations of the search benchmark: a table from runs, and what sweeps find in it."""
 
 import itertools
 from pathlib import Path

@@ -83,7 +83,7 @@ def test_a_trial_that_needs_more_than_the_cluster_has_is_refused(workplace: Work
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(workplace.folder)
         request = Request(Path("tiny.yaml"), Path("short.yaml"), ["name=huge", "scaling.cpus_per_worker=2"])
-        with pytest.raises(ResourceError, match=r"1 worker × 2 CPUs were asked for, .* 2 nodes with 1 CPU"):
+        with pytest.raises(ResourceError, match=r"1 worker × 2 CPUs were requested, .* 2 nodes with 1 CPU"):
             sweep(request, Console(file=io.StringIO()))
     assert leaves_nothing()
 

@@ -34,7 +34,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: p
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "file"))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with pytest.raises(ResourceError, match=r"RAY_TMPDIR=.*/file: Ray cannot keep its files there"), ray_session():
+    with pytest.raises(ResourceError, match=r"RAY_TMPDIR=.*/file: Ray cannot write its files there"), ray_session():
         pass
 
 
@@ -52,8 +52,8 @@ def test_both_versions_are_named_where_they_differ() -> None:
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (AuthenticationError("Token authentication is enabled but no token was found.\nSee …"), "asks for a token"),
-        (ConnectionError(f"Failed to connect to Ray cluster at {ADDRESS}"), "does not let this process in"),
+        (AuthenticationError("Token authentication is enabled but no token was found.\nSee …"), "requires a token"),
+        (ConnectionError(f"Failed to connect to Ray cluster at {ADDRESS}"), "refuses this process"),
     ],
 )
 def test_who_is_kept_out_is_told_of_the_token(error: Exception, words: str) -> None:
@@ -85,4 +85,4 @@ def test_the_first_version_of_ray_train_is_not_used() -> None:
     environment = os.environ | {"RAY_TRAIN_V2_ENABLED": "0"}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert (ended.stdout, ended.returncode) == ("True\n", 0), ended.stderr
-    assert "RAY_TRAIN_V2_ENABLED=0 is ignored: mrqm trains by the second version of Ray Train" in ended.stderr
+    assert "RAY_TRAIN_V2_ENABLED=0 is ignored: mrqm requires the second version of Ray Train" in ended.stderr

@@ -21,7 +21,7 @@ class Script:
     """A process that runs Python within `stoppable_command`, in a group of its own.
 
     Args:
-        body: says `begun` when it can be signalled.
+        body: code that prints `begun` when it can be signalled.
         patience: constants of `pipelines.compute.signals`, in seconds.
     """
 
