@@ -19,7 +19,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loa
 INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e
 
 # Packages whose docstrings `make check` holds to tools/check_docstrings.py.
-DOCUMENTED := mrqm cluster tools
+DOCUMENTED := mrqm pipelines tune cluster tools
 
 .PHONY: train sweep cluster cluster-down test test-fast check docs install
 .DELETE_ON_ERROR:

@@ -245,6 +245,9 @@ def reproduce(request: Request, space: Space, name: str, params: Mapping[str, An
         space: space of the sweep.
         name: name of the sweep.
         params: parameters of the trial, by dotted key.
+
+    Returns:
+        Command line for a shell.
     """
     own = [word for word in request.words if not word.startswith("name=")]
     words = [*overrides(space.fixed), *own, *overrides(params), f"name={name}-best"]

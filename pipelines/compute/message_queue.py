@@ -41,6 +41,9 @@ class MessageQueue:
         Args:
             ended: event that is set after the last message.
             idle: function that is called every half second without an event.
+
+        Returns:
+            Iterator over the events, in the order of their arrival.
         """
         awaited = self._queue.actor.get.remote()
         while True:

@@ -125,6 +125,9 @@ def room_on(nodes: Iterable[Mapping[str, float]], scaling: ScalingConfig) -> int
     Args:
         nodes: resources of each node, by Ray's names.
         scaling: resources of a worker.
+
+    Returns:
+        Number of workers.
     """
     return sum(room_of(node, scaling) for node in nodes)
 
@@ -135,6 +138,9 @@ def room_of(node: Mapping[str, float], scaling: ScalingConfig) -> int:
     Args:
         node: resources of the node, by Ray's names.
         scaling: resources of a worker.
+
+    Returns:
+        Number of workers.
     """
     room = int(node.get("CPU", 0) // scaling.cpus_per_worker)
     return min(room, int(node.get("GPU", 0))) if scaling.use_gpu else room

@@ -142,7 +142,7 @@ def compare(detector: Detector, exported: OnnxDetector, windows: Sequence[Tensor
     Args:
         detector: detector on the CPU, in full precision.
         exported: the same model in ONNX Runtime.
-        windows: at least three images, uint8 (3, H, W) each.
+        windows: three or more images, uint8 (3, H, W) each.
 
     Returns:
         Differences between the two.

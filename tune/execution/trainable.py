@@ -90,5 +90,8 @@ def trial_config(base: Config, task: Task) -> Config:
     Args:
         base: configuration that all trials share.
         task: trial with its parameters.
+
+    Returns:
+        Validated configuration of the trial.
     """
     return make_config(base.model_dump(), [*overrides(task.params), f"name={trial_name(task.trial)}"])

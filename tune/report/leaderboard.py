@@ -77,6 +77,9 @@ def leaderboard(space: Space, history: History, shown: int, width: int = 1000) -
         history: history of the sweep.
         shown: number of trials to show.
         width: columns of the terminal.
+
+    Returns:
+        Table for a console.
     """
     header, rows = board_header(space, history), [cells for _, cells in board_rows(space, history)][:shown]
     bins = len(_bins(space, history))
@@ -98,6 +101,9 @@ def board_header(space: Space, history: History) -> list[str]:
     Args:
         space: space of the sweep.
         history: history of the sweep.
+
+    Returns:
+        One name per column.
     """
     metrics = [*(objective.metric for objective in space.objective), *_bins(space, history)]
     names = [metric.removeprefix(f"{PROTOCOL}/") for metric in metrics]
@@ -110,6 +116,9 @@ def board_rows(space: Space, history: History) -> Iterator[tuple[Trial, list[str
     Args:
         space: space of the sweep.
         history: history of the sweep.
+
+    Returns:
+        Iterator over trials, each with the text of its cells.
     """
     bins = _bins(space, history)
     for trial in history.best_trials(space.objective[0]):
@@ -142,6 +151,9 @@ def paper_table(paper: Paper, objective: Objective, history: History) -> Table:
         paper: table of the paper.
         objective: objective that the paper's values measure.
         history: history of the sweep.
+
+    Returns:
+        Table for a console.
     """
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in (paper.source, paper.column, f"here: {objective.metric}"):
@@ -158,6 +170,9 @@ def paper_rows(paper: Paper, objective: Objective, history: History) -> Iterator
         paper: table of the paper.
         objective: objective that the paper's values measure.
         history: history of the sweep.
+
+    Returns:
+        Iterator over rows of cells.
     """
     for row in paper.rows:
         trials = [trial for trial in history.trials if canonical({**trial.params, **row.at}) == canonical(trial.params)]

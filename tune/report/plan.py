@@ -59,6 +59,9 @@ def make_plan(
         base: configuration that all trials share.
         nodes: resources of each node of the cluster, by Ray's names.
         wanted: number of trials in the end; that of the space by default.
+
+    Returns:
+        The sweep in numbers.
     """
     space = sampler.space
     trials = count_all(sampler) if wanted is None else wanted

@@ -30,6 +30,9 @@ def figures(space: Space, history: History) -> Iterator[tuple[str, Figure]]:
     Args:
         space: space of the sweep.
         history: history of the sweep.
+
+    Returns:
+        Iterator over (title, figure) pairs.
     """
     for title, figure in _figures(space, history):
         # The page has titles, and sets the width.
@@ -60,6 +63,9 @@ def over_keys(space: Space, history: History) -> Figure:
     Args:
         space: space of the sweep.
         history: history of the sweep.
+
+    Returns:
+        Plotly figure, a panel for each key.
     """
     objective, keys = space.objective[0], list(space.parameters)
     rows = math.ceil(len(keys) / SIDE_BY_SIDE)
@@ -93,6 +99,9 @@ def learning_curves(objective: Objective, history: History) -> Figure:
     Args:
         objective: objective to plot.
         history: history of the sweep.
+
+    Returns:
+        Plotly figure.
     """
     figure = Figure()
     for trial in history.trials:

@@ -33,6 +33,9 @@ def ends(scores: Sequence[Score], settings: SchedulerSettings) -> bool:
     Args:
         scores: scores of all trials, in the order of their reports.
         settings: settings of `asha`, `hyperband` or `median`; any other scheduler ends no trial early.
+
+    Returns:
+        True if the trial ends.
     """
     match settings.algorithm:
         case "asha":
@@ -55,6 +58,9 @@ def below_rung(scores: Sequence[Score], first: float, reduction: float) -> bool:
         scores: scores in the order of their reports.
         first: epoch of the first rung; each further one is `reduction` times as high.
         reduction: reduction factor; one trial in this many continues.
+
+    Returns:
+        True if the trial ends; False between rungs.
     """
     highest = max(score.epoch for score in scores)
     milestones = [first]
@@ -77,6 +83,9 @@ def below_median(scores: Sequence[Score], grace: int) -> bool:
     Args:
         scores: scores in the order of their reports.
         grace: first epoch that counts, in the means and for the comparison.
+
+    Returns:
+        True if the trial ends.
     """
     number, epoch, _ = scores[-1]
     curves: dict[int, dict[int, float]] = defaultdict(dict)

@@ -128,6 +128,9 @@ def make_study(space: Space, history: History, sampler: BaseSampler | None = Non
         space: space of the sweep.
         history: history of the sweep.
         sampler: Optuna sampler; Optuna's default if None.
+
+    Returns:
+        Study in memory.
     """
     directions = [StudyDirection.MAXIMIZE if o.mode == "max" else StudyDirection.MINIMIZE for o in space.objective]
     study = optuna.create_study(directions=directions, sampler=sampler)
@@ -188,6 +191,9 @@ def encode(space: Space, params: Params) -> dict[str, Any]:
     Args:
         space: space of the sweep.
         params: parameters of a trial, by dotted key.
+
+    Returns:
+        Keyword arguments `params` and `distributions`.
     """
     searched = {key: space.parameters[key] for key in params if key in space.parameters}
     return {

@@ -15,6 +15,9 @@ def find_differences(former: Space, space: Space) -> list[str]:
     Args:
         former: space of the sweep until now.
         space: space of the command.
+
+    Returns:
+        Sorted lines, such as `search.algorithm: tpe there, random now`; empty if the sweep can continue.
     """
     then, now = former.model_dump(mode="json"), space.model_dump(mode="json")
     lines = [

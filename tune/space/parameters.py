@@ -160,6 +160,9 @@ class Parameter(Section):
         Args:
             value: value of this parameter.
             generator: random generator.
+
+        Returns:
+            A value of this parameter.
         """
         if self.grid is not None:
             index = self.grid.index(self.own(value)) + generator.choice((-1, 1))

@@ -56,6 +56,9 @@ class ConfigSampler:
             params: parameters of the trial, by dotted key.
             *more: overrides, `key=value`.
 
+        Returns:
+            Validated configuration of the trial.
+
         Raises:
             ConfigError: the configuration is not valid.
         """

@@ -193,6 +193,9 @@ def make_space(values: Mapping[str, Any], source: str = "space") -> Space:
         values: values of a space, as in a file.
         source: name of their source, for messages.
 
+    Returns:
+        The validated space.
+
     Raises:
         SpaceError: the values are not a space.
     """
@@ -210,6 +213,9 @@ def sweep_config(path: str | Path, space: Space, words: Sequence[str] = ()) -> C
         path: path of the configuration.
         space: space whose `fixed` settings take precedence over the file.
         words: overrides of the command line, which take precedence over both.
+
+    Returns:
+        Validated configuration.
 
     Raises:
         ConfigError: the configuration is not valid.

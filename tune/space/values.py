@@ -43,6 +43,9 @@ def lies_in(key: str, section: str) -> bool:
     Args:
         key: dotted key, such as `data.tile.size`.
         section: dotted key of a section, such as `data.tile`.
+
+    Returns:
+        True if it does.
     """
     return f"{key}.".startswith(f"{section}.")
 
@@ -53,6 +56,9 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
     Args:
         values: values by section.
         prefix: dotted key of `values`, with a dot at its end.
+
+    Returns:
+        Iterator over (dotted key, value) pairs.
     """
     for key, value in values.items():
         yield f"{prefix}{key}", value

@@ -65,6 +65,9 @@ def fingerprint_of(config: Config, space: Space) -> SweepFingerprint:
     Args:
         config: configuration that all trials share.
         space: space of the sweep.
+
+    Returns:
+        Fingerprint without the digests of the data.
     """
     return SweepFingerprint(**configured_fields(config), space=space)
 

@@ -170,6 +170,9 @@ class History:
             budget: budget of the sweep.
             gpus: GPUs of a trial.
             more: seconds of a trial that the journal lacks.
+
+        Returns:
+            True if wall-clock hours or GPU hours are used up.
         """
         gpu_hours = gpus * (more + sum(trial.seconds for trial in self.trials)) / 3600
         return self.hours >= (budget.hours or math.inf) or gpu_hours >= (budget.gpu_hours or math.inf)
