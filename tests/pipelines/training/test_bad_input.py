@@ -121,7 +121,7 @@ def test_a_checkpoint_of_another_model(
     refused: Refused, checkpoint: Path, inside: Workplace, overrides: list[str], reason: str
 ) -> None:
     said = refused("name=other", f"train.resume={checkpoint}", *overrides)
-    assert f"train.resume: cannot be resumed: {checkpoint}" in said
+    assert f"train.resume cannot be used: {checkpoint}" in said
     assert reason in said
     assert "give a complete checkpoint of the same model and classes, or auto" in said
 
@@ -141,7 +141,7 @@ def test_a_checkpoint_that_is_cut_off(refused: Refused, checkpoint: Path, tmp_pa
     content = (cut / file).read_bytes()
     (cut / file).write_bytes(content[: len(content) // 2])
     said = refused(f"train.resume={cut}")
-    assert f"train.resume: cannot be resumed: {cut}/{file}: damaged" in said
+    assert f"train.resume cannot be used: {cut}/{file}: damaged" in said
 
 
 def test_the_same_name_with_another_configuration(refused: Refused, inside: Workplace) -> None:
