@@ -65,8 +65,7 @@ def check_resume(config: Config, classes: Sequence[str]) -> None:
         check_resumable(find_checkpoint(resume), config, classes)
     except CheckpointError as error:
         raise ConfigError(
-            f"train.resume cannot be used: {error}; give a complete checkpoint of the same model and classes, or "
-            "auto"
+            f"train.resume cannot be used: {error}; give a complete checkpoint of the same model and classes, or auto"
         ) from error
 
 
