@@ -218,8 +218,7 @@ def load(folder: str | Path, device: str | torch.device = "cpu", overrides: Sequ
         The detector.
 
     Raises:
-        CheckpointError: there is no complete checkpoint.
-        ConfigError: an override is not allowed.
+        CheckpointError, ConfigError: there is no complete checkpoint; an override is not allowed.
     """
     folder = find_checkpoint(folder)
     config = load_checkpoint_config(folder, tuple(overrides))
@@ -236,11 +235,7 @@ def _read_size(source: Source) -> tuple[int, int]:
 
 
 def _to_array(image: Image.Image | NDArray[np.uint8] | Tensor) -> NDArray[np.uint8]:
-    """Convert an image in memory to (H, W, 3) uint8.
-
-    Raises:
-        ValueError: the argument is no image; the message names type and shape.
-    """
+    """Convert an image in memory to (H, W, 3) uint8, or raise a `ValueError` that names type and shape."""
     if isinstance(image, Image.Image):
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     if isinstance(image, Tensor):

@@ -183,11 +183,8 @@ def total_loss(losses: Mapping[str, Tensor], config: LossConfig) -> Tensor:
     Returns:
         The scalar loss to minimise.
     """
-    weights = {
-        "class": config.loss_weights.classification,
-        "bbox": config.loss_weights.bbox,
-        "giou": config.loss_weights.giou,
-    }
+    own = config.loss_weights
+    weights = {"class": own.classification, "bbox": own.bbox, "giou": own.giou}
     branches = {"mined": config.one_to_many.mined_loss_weight, "dense": config.one_to_many.dense_loss_weight}
     terms = []
     for name, value in losses.items():

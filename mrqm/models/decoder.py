@@ -6,44 +6,17 @@ Legend: B batch, Q queries, D hidden_dim, K classes, N decoder layers, S = Σ H_
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mrqm.models.layers import MLP, FeedForward, box_head, classification_head, sine_embedding
+from mrqm.models.queries import QueryBranch
 from mrqm.models.tokens import TokenGrid
 from mrqm.ops.boxes import apply_deltas, to_xyxy
 from mrqm.ops.deformable_attention import DeformableAttention
 from mrqm.ops.nms import suppress
-
-
-@dataclass(frozen=True)
-class QueryBranch:
-    """Queries that are decoded together and attend only to each other in self-attention.
-
-    Attributes:
-        content: (B, Q, D) embeddings.
-        reference_boxes: (B, Q, 4), normalised cxcywh.
-        attn_mask: (B, Q, Q), True = blocked, or None.
-        padding: (B, Q), True = fills the batch: attended by no other query and never a detection, or None.
-    """
-
-    content: Tensor
-    reference_boxes: Tensor
-    attn_mask: Tensor | None = None
-    padding: Tensor | None = None
-
-    def allowed(self) -> Tensor | None:
-        """Attention mask (B, 1, Q, Q), True = allowed, always for a query itself; None when all attend to all."""
-        if self.attn_mask is not None:
-            return ~self.attn_mask.unsqueeze(1)
-        if self.padding is None:
-            return None
-        itself = torch.eye(self.padding.shape[1], dtype=torch.bool, device=self.padding.device)
-        return (~self.padding.unsqueeze(1) | itself).unsqueeze(1)
-
 
 ABSENT_LOGIT = -100.0
 CANDIDATES_PER_QUERY = 4

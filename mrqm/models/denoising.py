@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from mrqm.models.decoder import QueryBranch
+from mrqm.models.queries import QueryBranch
 from mrqm.ops.boxes import to_cxcywh, to_xyxy
 from mrqm.structures.targets import BACKGROUND, IGNORE, BatchTargets, gather_targets
 

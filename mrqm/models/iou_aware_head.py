@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from mrqm.models.decoder import QueryBranch
 from mrqm.models.layers import MLP, box_head, classification_head, sine_embedding
 from mrqm.models.mining import AnchorMiner, MinedPositives, query_positives
+from mrqm.models.queries import QueryBranch
 from mrqm.models.tokens import TokenGrid
 from mrqm.ops.boxes import apply_deltas
 from mrqm.structures.targets import BatchTargets

@@ -9,7 +9,7 @@ import numpy as np
 
 from mrqm.data.synthetic import shapes
 from mrqm.data.synthetic.buildings import building
-from mrqm.data.synthetic.shapes import Array, Face
+from mrqm.data.synthetic.faces import Array, Face
 from mrqm.data.synthetic.world import Camera, Patch, Solid, Thing, World
 
 Shape = Callable[[np.random.Generator], list[Face]]

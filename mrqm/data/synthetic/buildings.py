@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mrqm.data.synthetic.shapes import Face, flat, pick, prism, rectangle
+from mrqm.data.synthetic.faces import Face, flat, pick, prism, rectangle
 
 
 def building(rng: np.random.Generator, length: float, width: float, height: float) -> list[Face]:

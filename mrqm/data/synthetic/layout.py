@@ -6,8 +6,8 @@ import numpy as np
 
 from mrqm.data.synthetic.blocks import RURAL, SUBURBAN, URBAN
 from mrqm.data.synthetic.builder import Builder
+from mrqm.data.synthetic.faces import rectangle
 from mrqm.data.synthetic.roads import Road, lay_junction, lay_road
-from mrqm.data.synthetic.shapes import rectangle
 from mrqm.data.synthetic.world import Camera, World
 
 

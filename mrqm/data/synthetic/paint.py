@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from mrqm.data.synthetic.shapes import Array
+from mrqm.data.synthetic.faces import Array
 from mrqm.data.synthetic.world import Camera, Patch, Thing, World
 
 SUPERSAMPLING = 3

@@ -7,7 +7,7 @@ import numpy as np
 
 from mrqm.data.synthetic import shapes
 from mrqm.data.synthetic.builder import Builder
-from mrqm.data.synthetic.shapes import Array, rectangle
+from mrqm.data.synthetic.faces import Array, rectangle
 
 
 @dataclass(frozen=True)

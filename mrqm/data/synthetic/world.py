@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mrqm.data.synthetic.shapes import Array, Face
+from mrqm.data.synthetic.faces import Array, Face
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from mrqm.models.decoder import CANDIDATES_PER_QUERY, Decoder, QueryBranch, QuerySelection
+from mrqm.models.decoder import CANDIDATES_PER_QUERY, Decoder, QuerySelection
+from mrqm.models.queries import QueryBranch
 from mrqm.ops.boxes import apply_deltas, to_xyxy
 
 DIM, TOKENS, CLASSES = 16, 340, 3

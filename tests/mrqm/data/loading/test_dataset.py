@@ -16,7 +16,8 @@ from mrqm.config import Config, make_config
 from mrqm.data.images import decoding as images
 from mrqm.data.images.decoding import decode
 from mrqm.data.images.windows import window_truth
-from mrqm.data.loading.dataset import DetectionDataset, Sample, build_dataset, read_classes
+from mrqm.data.loading.build import build_dataset, read_classes
+from mrqm.data.loading.dataset import DetectionDataset, Sample
 from mrqm.structures.annotations import DataError, ImageRecord
 from mrqm.structures.window import Window
 
