@@ -29,7 +29,7 @@ from scipy.stats import spearmanr
 from search_surrogate import Array, Surrogate
 from search_table import TABLE, Row, load_grid, read_table
 
-from pipelines.compute.process import configure_process
+from pipelines.process.configure import configure_process
 from tune.search.trial_scheduler import TrialScheduler
 from tune.space.sampling import ConfigSampler
 from tune.space.schema import Space, make_space

@@ -27,7 +27,7 @@ import ray.tune
 from rich.console import Console
 
 from mrqm.config import Config, load_config
-from pipelines.compute.process import configure_process
+from pipelines.process.configure import configure_process
 from tune.execution.ray_tune import run_trials
 from tune.execution.trainable import SweepTrial
 from tune.report.live_table import LiveTable

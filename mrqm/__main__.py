@@ -16,8 +16,8 @@ from cluster import commands as clusters
 from mrqm.cli import data, inference, training
 from mrqm.cli.groups import Commands, ConfiguredCommand, Listing
 from mrqm.redaction import guard_output, redact
-from pipelines.compute.job_cwd import JOB
-from pipelines.compute.process import configure_process
+from pipelines.process.configure import configure_process
+from pipelines.process.job_cwd import JOB
 from pipelines.registry.cli import app as registry
 
 app = typer.Typer(
@@ -94,7 +94,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     if JOB in os.environ:
         from cluster.command_line import FILES
-        from pipelines.compute.job_cwd import JobDirectoryError, enter_job_cwd
+        from pipelines.process.job_cwd import JobDirectoryError, enter_job_cwd
 
         try:
             arguments = enter_job_cwd(arguments, FILES)

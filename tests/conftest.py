@@ -19,7 +19,7 @@ from mrqm.config import Config, make_config
 from mrqm.models.mrqm import MRQM, build_model
 from mrqm.models.tokens import TokenGrid, token_grid
 from mrqm.structures.annotations import IGNORED_REGION
-from pipelines.compute.process import configure_process
+from pipelines.process.configure import configure_process
 
 configure_process()  # before a test module imports Ray or MLflow
 

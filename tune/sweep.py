@@ -24,15 +24,15 @@ from rich.console import Console
 from mrqm.config import Config
 from mrqm.data import DetectionDataset
 from mrqm.errors import UserError
-from pipelines.compute.job_cwd import as_submitted
 from pipelines.compute.resources import cluster_nodes, require_room, shortages
 from pipelines.compute.session import ray_session
-from pipelines.compute.signals import stoppable
 from pipelines.console.format import command
 from pipelines.console.training_display import Display
 from pipelines.failures.storage_wait import storage_faults_explained, write_patiently
 from pipelines.failures.taxonomy import FailureKind
 from pipelines.preflight.inputs import check_inputs
+from pipelines.process.job_cwd import as_submitted
+from pipelines.process.signals import stoppable
 from pipelines.storage.absolute_paths import with_absolute_paths
 from pipelines.storage.data_cache import data_cache
 from pipelines.storage.filesystem import StorageError

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.compute.signals import stoppable_command
+from pipelines.process.signals import stoppable_command
 
 
 def prepare(

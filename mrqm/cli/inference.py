@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mrqm.cli.groups import MODEL, Overrides
-from pipelines.compute.signals import stoppable_command
+from pipelines.process.signals import stoppable_command
 
 
 def evaluate(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mrqm.cli.groups import Overrides
-from pipelines.compute.signals import stoppable_command
+from pipelines.process.signals import stoppable_command
 
 
 def train(
@@ -97,7 +97,7 @@ def replay(
     from rich.console import Console
 
     from mrqm.engine.divergence import replay as run
-    from pipelines.compute.device import pick_device
     from pipelines.console.summary import print_replay
+    from pipelines.process.device import pick_device
 
     print_replay(run(folder, pick_device(device)), Console(highlight=False))

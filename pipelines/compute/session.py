@@ -14,7 +14,7 @@ from ray.exceptions import AuthenticationError
 from mrqm.errors import UserError
 from pipelines.compute.ray_errors import SilentAddressError, explain_start
 from pipelines.compute.ray_internals import isolated_from_signals
-from pipelines.compute.signals import kept_handlers
+from pipelines.process.signals import kept_handlers
 
 TRAIN_SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # notice a worker's death sooner than in 2 s

@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from pipelines.compute.job_cwd import JOB
+from pipelines.process.job_cwd import JOB
 
 SECONDS_BETWEEN_LINES = 10.0
 """Interval between lines of progress in a log."""

@@ -27,10 +27,10 @@ from mrqm.evaluation.analysis.ground_truth_notes import describe_ground_truth
 from mrqm.evaluation.protocols.protocol import DetectionLimit
 from mrqm.inference.dataset_inference import DatasetPredictions, View, count_views, predict_dataset
 from mrqm.inference.detector import Detector
-from pipelines.compute.device import pick_device
 from pipelines.console.progress import ImageProgress
 from pipelines.evaluation.result_files import listed_sizes, read_or_blank, read_result_files, read_scored
 from pipelines.evaluation.result_notes import diagnose_near_zero, note_doubts, note_order
+from pipelines.process.device import pick_device
 from pipelines.registry.model_uri import SCHEMES, checkpoint_folder, describe_model, read_tracking
 from pipelines.storage.data_cache import data_cache
 

@@ -16,11 +16,11 @@ from mrqm.checkpoint.files import WEIGHTS
 from mrqm.config import Config, Role, has_role
 from mrqm.config.dotted import flatten
 from mrqm.inference.detector import Detector
-from pipelines.compute.device import pick_device
 from pipelines.console.progress import ImageProgress
 from pipelines.inference.inputs import find_images, name_results
 from pipelines.inference.predictor import predict_images
 from pipelines.inference.results_dir import PredictionFolder, Result
+from pipelines.process.device import pick_device
 from pipelines.registry.model_uri import checkpoint_folder, read_tracking
 from pipelines.storage.data_cache import local_folders
 from pipelines.storage.filesystem import is_uri

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from mrqm.config import ScalingConfig
 from mrqm.inference.detector import Detector
-from pipelines.compute.process import configure_process
 from pipelines.compute.resources import require_room
 from pipelines.compute.session import ray_session
 from pipelines.inference.predictor import predict_images
 from pipelines.inference.results_dir import Result
+from pipelines.process.configure import configure_process
 from pipelines.storage.data_cache import keep_copies
 
 IMAGES_PER_TASK = 16

@@ -29,7 +29,6 @@ from pipelines.compute.message_queue import MessageQueue
 from pipelines.compute.messages import PROTOCOL
 from pipelines.compute.resources import describe_resources, require_room, shortages
 from pipelines.compute.session import ray_session
-from pipelines.compute.signals import Stop, stoppable
 from pipelines.compute.torch_backend import RayInterfaceConfig
 from pipelines.compute.torch_trainer import InterruptibleTrainer
 from pipelines.console.format import relative
@@ -38,6 +37,7 @@ from pipelines.console.training_display import Display
 from pipelines.failures.storage_wait import storage_faults_explained, write_patiently
 from pipelines.failures.taxonomy import TrainingError
 from pipelines.preflight.inputs import check_inputs, check_space
+from pipelines.process.signals import Stop, stoppable
 from pipelines.registry.register import register_if_possible
 from pipelines.storage.absolute_paths import with_absolute_paths
 from pipelines.storage.checkpoints import CheckpointStore, epochs_of

@@ -14,10 +14,10 @@ from mrqm.config import Config
 from mrqm.engine.trainer import Trainer
 from pipelines.compute.message_queue import MessageQueue
 from pipelines.compute.messages import PROTOCOL
-from pipelines.compute.process import configure_process
 from pipelines.failures.classification import classify
 from pipelines.failures.policy import Decision, FailurePolicy
 from pipelines.failures.taxonomy import Failure, TrainingError
+from pipelines.process.configure import configure_process
 from pipelines.storage.checkpoints import CheckpointStore
 from pipelines.storage.data_cache import data_cache
 from pipelines.storage.filesystem import open_storage

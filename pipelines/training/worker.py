@@ -35,9 +35,9 @@ from pipelines.compute.messages import (
     StepSkipped,
     SystemSample,
 )
-from pipelines.compute.process import configure_process
 from pipelines.compute.system_metrics import system_sampled
 from pipelines.failures.classification import WorkerFailure
+from pipelines.process.configure import configure_process
 from pipelines.storage.checkpoints import CheckpointStore, checkpoint_name, ends_epoch, epochs_of
 from pipelines.storage.data_cache import data_cache
 from pipelines.storage.filesystem import Storage, open_storage

@@ -16,7 +16,7 @@ def test_ray_trains_controller_need_not_import_the_model() -> None:
     assert said_by(f"{made_of}; print({{'torchvision', 'timm', 'mlflow'}} & {{*sys.modules}})") == "set()\n"
 
 
-CONFIGURE = "from pipelines.compute.process import configure_process; configure_process()"
+CONFIGURE = "from pipelines.process.configure import configure_process; configure_process()"
 
 
 def test_what_is_imported_is_not_searched_for_garbage() -> None:

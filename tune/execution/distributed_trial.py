@@ -22,10 +22,10 @@ from ray.train import ScalingConfig as RayScaling
 
 from mrqm.config import Config
 from mrqm.errors import UserError
-from pipelines.compute.process import configure_process
 from pipelines.compute.resources import shortages
 from pipelines.compute.torch_backend import RayInterfaceConfig
 from pipelines.compute.torch_trainer import InterruptibleTrainer
+from pipelines.process.configure import configure_process
 from tune.execution.epoch_barrier import EpochBarrier
 from tune.execution.train_epochs import train_epochs
 from tune.state.messages import Epoch, Waiting

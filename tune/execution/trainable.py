@@ -16,8 +16,8 @@ from ray.train import TrainingFailedError
 
 from mrqm.checkpoint.lookup import find_checkpoint
 from mrqm.config import Config, make_config
-from pipelines.compute.process import configure_process
 from pipelines.failures.classification import classify
+from pipelines.process.configure import configure_process
 from tune.execution.distributed_trial import train_on_workers
 from tune.execution.train_epochs import train_epochs
 from tune.space.model_cost import measure_cost

@@ -22,13 +22,7 @@ from torch.utils.data import Dataset
 
 from mrqm.data.images.decoding import Columns, ImageCache, UnreadableImageError
 from mrqm.data.images.tiling import touches
-from mrqm.data.images.windows import (
-    Item,
-    black_out_regions,
-    count_visible,
-    native_size,
-    scored_record,
-)
+from mrqm.data.images.windows import Item, black_out_regions, count_visible, native_size, scored_record
 from mrqm.data.loading.transforms import Augmentation, View, plain_view, take_view
 from mrqm.structures.annotations import AnnotationSet, DataError, ImageRecord
 from mrqm.structures.batch import Target

@@ -78,7 +78,7 @@ def test_where_nothing_listens_no_token_is_asked_for(address: str, error: Except
 @pytest.mark.slow
 def test_the_first_version_of_ray_train_is_not_used() -> None:
     code = (
-        "from pipelines.compute.process import configure_process; configure_process()\n"
+        "from pipelines.process.configure import configure_process; configure_process()\n"
         "import pipelines.training.driver, ray.train.v2._internal.constants as v2\n"
         "print(v2.is_v2_enabled())"
     )

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pipelines.compute.job_cwd import JOB
 from pipelines.console.format import command, duration, relative
 from pipelines.console.links import ui_command
 from pipelines.console.summary import print_summary
 from pipelines.console.tables import metrics_tables
+from pipelines.process.job_cwd import JOB
 from pipelines.storage.run_summary import Summary
 
 METRICS = {

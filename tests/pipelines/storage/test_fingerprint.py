@@ -16,14 +16,7 @@ from mrqm.config.dotted import flatten
 from mrqm.data import build_dataset
 from mrqm.data.synthetic import SCENE_CLASSES, write_scenes
 from mrqm.structures.annotations import DataError
-from pipelines.storage.fingerprint import (
-    WEIGHTS,
-    Fingerprint,
-    begin,
-    describe_unknown,
-    fingerprint_of,
-    require_same,
-)
+from pipelines.storage.fingerprint import WEIGHTS, Fingerprint, begin, describe_unknown, fingerprint_of, require_same
 from pipelines.storage.run_dir import RunError, RunFolder
 
 TinyConfig = Callable[..., Config]

@@ -4,7 +4,7 @@ The command line calls `configure_process` before it imports either of them, and
 call it first. (Ray's `worker_process_setup_hook` would come earlier, but workers that Ray has started in advance cannot
 be used with it, which costs seconds.) A script that imports `pipelines` does the same:
 
-    from pipelines.compute.process import configure_process
+    from pipelines.process.configure import configure_process
     configure_process()
     from pipelines.training.driver import train
 """
@@ -16,7 +16,7 @@ import gc
 import logging
 import os
 
-from pipelines.compute.loopback import bypass_proxies
+from pipelines.process.loopback import bypass_proxies
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from pipelines.compute import signals as stopping
-from pipelines.compute.signals import EXIT_CODE, Stop, kept_handlers, stoppable
+from pipelines.process import signals as stopping
+from pipelines.process.signals import EXIT_CODE, Stop, kept_handlers, stoppable
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
@@ -22,13 +22,13 @@ class Script:
 
     Args:
         body: code that prints `begun` when it can be signalled.
-        patience: constants of `pipelines.compute.signals`, in seconds.
+        patience: constants of `pipelines.process.signals`, in seconds.
     """
 
     def __init__(self, body: str, **patience: float) -> None:
         program = [
             "import os, signal, sys, threading, time",
-            "from pipelines.compute import signals as stopping",
+            "from pipelines.process import signals as stopping",
             "say = lambda text: print(text, flush=True)",
             *(f"stopping.{name} = {seconds}" for name, seconds in patience.items()),
             "with stopping.stoppable_command(print, 'the same command continues'):",

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipelines.compute.device import DeviceError, pick_device
+from pipelines.process.device import DeviceError, pick_device
 
 
 @pytest.fixture

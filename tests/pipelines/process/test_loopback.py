@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 import requests
 
-from pipelines.compute.loopback import HOSTS, bypass_proxies
+from pipelines.process.loopback import HOSTS, bypass_proxies
 
 
 class Answer(BaseHTTPRequestHandler):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster.command_line import FILES
-from pipelines.compute.job_cwd import JOB, SUBMITTED_IN, as_submitted, enter_job_cwd
+from pipelines.process.job_cwd import JOB, SUBMITTED_IN, as_submitted, enter_job_cwd
 
 ROOT = Path(__file__).parents[3]
 
