@@ -1,8 +1,8 @@
-"""What the Scale-Aware Encoder costs beside the six-layer full encoder: FLOPs, seconds and their ratios.
+"""Compare the cost of the Scale-Aware Encoder with the six-layer full encoder: FLOPs, seconds and their ratios.
 
     python benchmarks/encoder_cost.py                    # one 800×800 image: some minutes on two cores
     python benchmarks/encoder_cost.py --device cuda
-    python benchmarks/encoder_cost.py --size 256         # where memory is short: 800 px takes about 14 GB
+    python benchmarks/encoder_cost.py --size 256         # for little memory: 800 px takes about 14 GB
 
 FLOPs are two per multiply-add, of matrix products and bilinear samples; element-wise operations are not counted.
 """
@@ -32,12 +32,18 @@ REFINEMENTS = ((2, 3), (6, 1))  # (high_level_updates, blocks), written (2+1)x3 
 
 
 def sample_flops(_input: Sequence[int], _grid: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
-    """Four corners, each a multiply-add, for every sampled value."""
+    """Count the FLOPs of bilinear sampling: four corners, each a multiply-add, for every sampled value.
+
+    Args:
+        _input: shape of the values.
+        _grid: shape of the locations.
+        out_shape: shape of the sampled values.
+    """
     return 8 * math.prod(out_shape)
 
 
 def sample_backward_flops(grad_output: Sequence[int], *_: Any, **__: Any) -> int:
-    """As many for the gradient of the values, and again for that of the locations."""
+    """Count the FLOPs of its gradient: as many for the values, and again for the locations."""
     return 16 * math.prod(grad_output)
 
 
@@ -48,7 +54,7 @@ SAMPLING = {
 
 
 def build_encoders(model: ModelConfig) -> dict[str, nn.Module]:
-    """Encoders by name, the full one first."""
+    """Build the encoders by name, the full one first."""
     sizes = (model.hidden_dim, model.num_heads, len(STRIDES), model.num_points, model.ffn_dim)
     encoders: dict[str, nn.Module] = {f"full, {FULL_LAYERS} layers": FullEncoder(*sizes, num_layers=FULL_LAYERS)}
     for updates, blocks in REFINEMENTS:
@@ -58,7 +64,16 @@ def build_encoders(model: ModelConfig) -> dict[str, nn.Module]:
 
 
 def make_tokens(dim: int, size: int, device: str) -> tuple[Tensor, TokenGrid]:
-    """Random tokens (1, S, dim) of one square image, and where they lie."""
+    """Make random tokens of one square image.
+
+    Args:
+        dim: width of the tokens.
+        size: side of the image in px.
+        device: name of the device.
+
+    Returns:
+        Tokens (1, S, dim), and their grid.
+    """
     features = [torch.randn(1, dim, size // stride, size // stride, device=device) for stride in STRIDES]
     return flatten_levels(features).requires_grad_(), token_grid(features, None)
 
@@ -73,7 +88,14 @@ def run_backward(encoder: nn.Module, memory: Tensor, grid: TokenGrid) -> None:
 
 
 def count_flops(run: Callable[..., None], encoder: nn.Module, dim: int, size: int) -> int:
-    """FLOPs of a run, on tensors without storage."""
+    """Count the FLOPs of a run, on tensors without storage.
+
+    Args:
+        run: forward pass, or forward and backward pass.
+        encoder: encoder to run.
+        dim: width of the tokens.
+        size: side of the image in px.
+    """
     memory, grid = make_tokens(dim, size, "meta")
     with FlopCounterMode(display=False, custom_mapping=SAMPLING) as counter:
         run(encoder.to("meta"), memory, grid)
@@ -83,7 +105,18 @@ def count_flops(run: Callable[..., None], encoder: nn.Module, dim: int, size: in
 def measure_seconds(
     run: Callable[..., None], encoder: nn.Module, warm_up: tuple[Any, ...], tokens: tuple[Any, ...], repeats: int
 ) -> float:
-    """The fastest of several runs, after one on few tokens that warms up."""
+    """Measure the fastest of several runs, after one that warms up.
+
+    Args:
+        run: forward pass, or forward and backward pass.
+        encoder: encoder to run.
+        warm_up: tokens and grid of a small image.
+        tokens: tokens and grid of the image.
+        repeats: number of runs.
+
+    Returns:
+        Seconds.
+    """
     run(encoder, *warm_up)
     seconds = []
     for _ in range(repeats):

@@ -1,12 +1,12 @@
-"""Seconds and peak memory of scoring under each protocol, beside plain pycocotools.
+"""Measure seconds and peak memory of scoring under each protocol, compared with plain pycocotools.
 
     python benchmarks/evaluation.py
-    python benchmarks/evaluation.py --images 137      a quarter: memory shrinks with it
+    python benchmarks/evaluation.py --images 137      a quarter of the images and the memory
 
 The images are synthetic, of the size of VisDrone's validation set: 548 images with 70 objects of 10 classes, 3 ignored
 regions and 500 detections each. Every protocol runs in a process of its own; its peak is that of the whole process,
-with the peak before scoring (imports and data) beside it. CPU seconds are what counts on a busy machine. Plain
-pycocotools counts 1, 10, 100 and 500 detections per class, S/M/L; the headline is that of 100.
+next to the peak before scoring (imports and data). On a busy machine compare CPU seconds. Plain pycocotools counts 1,
+10, 100 and 500 detections per class, S/M/L; the headline is that of 100.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Data = tuple[list[ImageRecord], list[ImageDetections]]
 
 
 def make_image(image_id: int) -> tuple[ImageRecord, ImageDetections]:
-    """Objects of 6 to 60 px; every object is found about five times, and there are as many strays."""
+    """Make an image with objects of 6 to 60 px, about five detections for each, and half as many false positives."""
     rng = np.random.default_rng(image_id)
     boxes, labels = make_boxes(rng, OBJECTS, 6, 60), rng.integers(0, len(VISDRONE_CLASSES), OBJECTS)
     regions = make_boxes(rng, REGIONS, 50, 200)
@@ -69,7 +69,15 @@ def make_boxes(rng: np.random.Generator, count: int, least: int, most: int) -> n
 
 
 def plain_pycocotools(records: Sequence[ImageRecord], detections: Sequence[ImageDetections]) -> float:
-    """AP with ignored regions as crowds of every class."""
+    """Score with pycocotools alone, with ignored regions as crowds of every class.
+
+    Args:
+        records: images with their ground truth.
+        detections: detections of each image.
+
+    Returns:
+        AP.
+    """
     classes = range(len(VISDRONE_CLASSES))
     truth, results = [], []
     for record, found in zip(records, detections, strict=True):
@@ -104,7 +112,7 @@ def make_coco(records: Sequence[ImageRecord], annotations: list[dict[str, object
 
 
 def subjects() -> dict[str, Callable[[Data], float]]:
-    """What is measured, by the name in the table; each returns its headline."""
+    """Return the functions to measure by their names in the table; each returns its headline."""
     scorers = {
         protocol.name: lambda data, protocol=protocol: protocol.score(*data, VISDRONE_CLASSES)["AP"]
         for protocol in PROTOCOLS
@@ -117,7 +125,15 @@ def subjects() -> dict[str, Callable[[Data], float]]:
 
 
 def measure(name: str, images: int) -> dict[str, float]:
-    """Runs in a process of its own."""
+    """Measure one function in this process.
+
+    Args:
+        name: name of the function.
+        images: number of images.
+
+    Returns:
+        Seconds, CPU seconds, peak memory in MB before and after, and the headline.
+    """
     made = [make_image(i) for i in range(images)]
     data = [record for record, _ in made], [found for _, found in made]
     before = peak()
@@ -128,7 +144,7 @@ def measure(name: str, images: int) -> dict[str, float]:
 
 
 def peak() -> float:
-    """Of this process, in MB."""
+    """Return the peak memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -1,13 +1,13 @@
-r"""Variants of a configuration trained for equally many steps, over seeds: which losses and weights serve it best.
+r"""Compare losses and weights: train variants of a configuration for equally many steps, over seeds.
 
     OMP_NUM_THREADS=1 python benchmarks/losses.py -c configs/visdrone_mini.yaml --steps 334 --out losses.jsonl \
         --vary loss.classification=quality_focal,matchability_aware --vary loss.loss_weights.classification=1,2,4 \
         --seeds 0,1 data.root=FOLDER model.backbone.weights=WEIGHTS.safetensors
 
-Every combination of the varied keys' values is trained on one CPU thread with each seed and evaluated once, in the end.
+Every combination of the varied keys' values is trained on one CPU thread with each seed and evaluated once, at the end.
 Learning rates decay over the steps, not over the epochs. Variants of a loss cost the same, so that equal steps are
-equal time, on a machine that is busy otherwise too. A line of `--out` is written when its run is done; the same command
-goes on with those that are missing, and `--runs 1` trains no more than one of them.
+equal time, also on a busy machine. A line of `--out` is written when its run is done; the same command continues with
+the missing ones, and `--runs 1` trains no more than one of them.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ METRICS = ("AP", "AP50", "AP_small")
 
 @dataclass(frozen=True)
 class Run:
-    """What came of one training.
+    """The result of one training.
 
     Attributes:
-        variant: `key=value` settings that were varied, as given.
-        seed: of the training.
+        variant: varied settings, `key=value`.
+        seed: seed of the training.
         steps: optimizer steps.
-        config: digest of the whole configuration; a run with the same one and as many steps is not repeated.
-        seconds: spent training.
-        metrics: of the validation data; by COCO's rules.
+        config: digest of the whole configuration; a run with the same digest and steps is not repeated.
+        seconds: seconds of training.
+        metrics: COCO metrics of the validation data, by name.
     """
 
     variant: list[str]
@@ -60,7 +60,7 @@ def main() -> None:
     console = Console()
     try:
         wanted = [
-            (list(variant), load_config(args.config, [*args.overrides, *variant, *alone(seed)]))
+            (list(variant), load_config(args.config, [*args.overrides, *variant, *own_settings(seed)]))
             for variant in itertools.product(*args.vary)
             for seed in args.seeds
         ]
@@ -84,16 +84,18 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-c", "--config", required=True, help="YAML file")
     parser.add_argument("--steps", type=int, required=True, help="optimizer steps of each run")
-    parser.add_argument("--vary", type=choices, action="append", default=[], metavar="key=value,…", help="repeatable")
+    parser.add_argument(
+        "--vary", type=choices, action="append", default=[], metavar="key=value,…", help="values of a key; repeatable"
+    )
     parser.add_argument("--seeds", type=numbers, default=[0, 1], metavar="N,…", help="default: 0,1")
-    parser.add_argument("--runs", type=int, help="at most; by default all that are missing")
+    parser.add_argument("--runs", type=int, help="most runs to train; by default all that are missing")
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, one for each run")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the configuration")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the configuration")
     return parser.parse_args()
 
 
 def choices(text: str) -> list[str]:
-    """`key=a,b` as `key=a`, `key=b`."""
+    """Split `key=a,b` into `key=a`, `key=b`."""
     key, _, values = text.partition("=")
     return [f"{key}={value}" for value in values.split(",")]
 
@@ -102,20 +104,20 @@ def numbers(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
 
 
-def alone(seed: int) -> list[str]:
-    """Overrides for one process that is ended by its steps."""
+def own_settings(seed: int) -> list[str]:
+    """Return overrides for a single process whose training ends by its steps."""
     return [f"train.seed={seed}", "scaling.num_workers=1", "train.epochs=1000000", "train.max_minutes=null"]
 
 
 def read_runs(path: Path) -> dict[tuple[str, int], Run]:
-    """Runs that are done, by configuration and steps."""
+    """Read the runs that are done, by configuration and steps."""
     lines = path.read_text().splitlines() if path.is_file() else []
     runs = [Run(**json.loads(line)) for line in lines]
     return {(run.config, run.steps): run for run in runs}
 
 
 def digest(config: Config) -> str:
-    """Identity of a configuration."""
+    """Return a digest of a configuration."""
     return hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
 
 
@@ -129,7 +131,7 @@ def train(variant: list[str], config: Config, steps: int) -> Run:
 
 
 def make_table(runs: list[Run]) -> Table:
-    """Mean and half the range over seeds of each variant, best AP first."""
+    """Make a table of mean and half the range over seeds of each variant, best AP first."""
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         groups.setdefault(tuple(run.variant), []).append(run)

@@ -1,13 +1,12 @@
-"""Peak memory and seconds of one training step with 10, 100, 1,000 and 2,000 objects in one image.
+"""Measure peak memory and seconds of one training step with 10, 100, 1,000 and 2,000 objects in one image.
 
     python benchmarks/memory.py -c configs/visdrone_r50.yaml
     python benchmarks/memory.py -c configs/visdrone_r50.yaml --device cuda train.precision=bfloat16
 
 Every count runs in a process of its own on a random image with random boxes of 6 to 40 px, through forward, losses,
-backward, optimizer and moving average; the second of two steps is timed. The backbone has random weights. On the CPU
-the peak is by how much the process has grown (resident memory) since everything was imported; on a GPU it is what
-PyTorch has allocated. It is bounded when it does not grow with the objects beyond the caps of the configuration.
-Beside it stands what `mrqm plan` predicts.
+backward, optimizer and moving average; the second of two steps is timed. The backbone has random weights. The peak is
+the growth of the process's resident memory since the imports on the CPU, and PyTorch's allocated memory on a GPU. It
+should not grow with the objects beyond the caps of the configuration. The next column is the prediction of `mrqm plan`.
 """
 
 from __future__ import annotations
@@ -33,7 +32,17 @@ CLASSES = 10
 
 
 def measure(config: Config, device: torch.device, objects: int, size: int) -> dict[str, float]:
-    """Peak memory in MB, and seconds, of a training step."""
+    """Measure a training step in this process.
+
+    Args:
+        config: configuration of the model and its training.
+        device: device to train on.
+        objects: number of objects in the image.
+        size: side of the image in px.
+
+    Returns:
+        Peak and predicted memory in MB, seconds, and loss.
+    """
     before = _resident_bytes()
     learner, batch = build_train_state(config, CLASSES, device), make_batch(objects, (size, size), CLASSES)
     for step in range(2):
@@ -48,12 +57,20 @@ def measure(config: Config, device: torch.device, objects: int, size: int) -> di
 
 
 def _resident_bytes() -> int:
-    """Most memory that this process has had."""
+    """Return the largest resident memory of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def measure_apart(objects: int, arguments: list[str]) -> dict[str, float] | None:
-    """`measure` in a process of its own; None when it failed, out of memory or otherwise."""
+    """Run `measure` in a process of its own.
+
+    Args:
+        objects: number of objects in the image.
+        arguments: arguments of this command.
+
+    Returns:
+        The measurements; None if the process failed, out of memory or otherwise.
+    """
     command = [sys.executable, str(Path(__file__).resolve()), *arguments, "--only", str(objects)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     return json.loads(done.stdout) if done.returncode == 0 else None
@@ -64,8 +81,10 @@ def main() -> None:
     parser.add_argument("-c", "--config", required=True)
     parser.add_argument("--size", type=int, default=800, help="side of the image in px")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--only", type=int, metavar="OBJECTS", help="this count alone, in this process, as JSON")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the configuration")
+    parser.add_argument(
+        "--only", type=int, metavar="OBJECTS", help="measure this count alone, in this process, and print JSON"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the configuration")
     args = parser.parse_args()
 
     random_backbone = [

@@ -1,6 +1,6 @@
-"""How long merging takes when an image is crowded: all ways, one core.
+"""Measure the seconds of merging detections in a crowded image, for all methods, on one core.
 
-    python benchmarks/merging.py                 # 30,000 boxes of ten classes and of one
+    python benchmarks/merging.py                 # 30,000 boxes of ten classes, and of one
     python benchmarks/merging.py --boxes 100000
 
 Objects of 8 to 60 px, each found several times through the windows (800 px, overlap 150) of a 4,000 × 3,000 px image.
@@ -23,7 +23,7 @@ from mrqm.structures.window import Window
 IMAGE_SIZE = (3000, 4000)
 
 
-def look(
+def predict(
     window: Window, centers: NDArray[np.float64], sides: NDArray[np.float64], labels: NDArray[np.int64], count: int
 ) -> WindowDetections:
     rng = np.random.default_rng(window.left + 10_000 * window.top)
@@ -47,7 +47,7 @@ def main() -> None:
     sides = np.exp(rng.uniform(np.log(8), np.log(60), (objects, 2)))
     for classes in (10, 1):
         labels = rng.integers(0, classes, objects)
-        found = [look(window, centers, sides, labels, count // len(windows)) for window in windows]
+        found = [predict(window, centers, sides, labels, count // len(windows)) for window in windows]
         for method in ("window_nms", "nms", "wbf", "soft_nms", "plain_nms"):
             begin = time.perf_counter()
             merged = merge(found, method)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
-"""What Ray, MLflow and checkpoints cost: one training in plain Python, by torchrun, on bare Ray Train, by `mrqm train`.
+"""Measure the overhead of Ray, MLflow and checkpoints: a training in Python, torchrun, bare Ray Train and `mrqm train`.
 
-    mrqm demo-data data/many --train 300 --val 8      # more steps in an epoch than are measured
+    mrqm demo-data data/many --train 300 --val 8      # an epoch with more steps than are measured
     python benchmarks/overhead.py -c configs/demo.yaml --steps 100 data.root=data/many train.checkpoint_minutes=0.25
 
 plain     one process with the threads of all workers together
@@ -9,21 +9,19 @@ bare ray  the same in Ray Train's workers
 mrqm      `mrqm train`: events to the driver, MLflow (SQLite), system metrics, checkpoints within the epoch
 
 All use the same data, weights, order and threads, one after the other, `--repeats` times. Speed is steps over wall
-time after `--warm-up` steps, so whatever stops a training counts. Ray's own processes take a tenth of a core also while
-they have nothing to do, and workers on all cores of a small machine wait for the one that shares its core with them:
-there is one worker unless `scaling.num_workers` says otherwise.
+time after `--warm-up` steps, so that all pauses of a training count. Ray's own processes take a tenth of a core even
+when idle, and workers on all cores of a small machine wait for the one that shares its core with them: the default of
+`scaling.num_workers` is therefore 1.
 
-A machine whose speed drifts by some per cent within minutes hides smaller differences. `computing` does not drift: the
-share of the measured time in which the thread that trains had a core and computed; the rest is waiting, for other
+A machine whose speed drifts by some per cent within minutes hides smaller differences. `computing` does not drift: it
+is the share of the measured time in which the training thread had a core and computed; the rest is waiting, for other
 workers, for the driver, for Python's lock while checkpoints are written, or for a core.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import math
 import os
 import signal
 import statistics
@@ -32,18 +30,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
+from thread_times import ThreadTimes
 
 MODES = ("plain", "torchrun", "bare ray", "mrqm")
-SECONDS_BETWEEN_LOOKS = 3.0
 
 
 class EnoughError(Exception):
-    """So many steps as were asked for."""
+    """The end of a training after the requested steps."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +48,9 @@ class Run:
     """One measured training.
 
     Attributes:
-        speed: images a second.
+        speed: images per second.
         start: seconds until the first step.
-        computing: share of the time in which the thread that trains computed.
+        computing: share of the time in which the training thread computed, 0 to 1.
     """
 
     speed: float
@@ -61,38 +58,10 @@ class Run:
     computing: float
 
 
-@dataclass
-class Watch:
-    """Looks at what the threads of a command, and of all processes below it, have computed so far."""
-
-    command: subprocess.Popen[bytes]
-    looks: list[tuple[float, dict[int, float]]] = field(default_factory=list)
-
-    def look(self) -> None:
-        """Take the processor time of every thread, unless that was done a moment ago."""
-        if self.looks and time.time() - self.looks[-1][0] < SECONDS_BETWEEN_LOOKS:
-            return
-        seconds = {}
-        with contextlib.suppress(psutil.NoSuchProcess):
-            root = psutil.Process(self.command.pid)
-            for process in (root, *root.children(recursive=True)):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    seconds |= {thread.id: thread.user_time + thread.system_time for thread in process.threads()}
-        self.looks.append((time.time(), seconds))
-
-    def computing(self, first: float, last: float) -> float:
-        """Share of the time between two moments in which the busiest thread computed; NaN if that was too short."""
-        within = [(moment, seconds) for moment, seconds in self.looks if first <= moment <= last and seconds]
-        if len(within) < 2:
-            return math.nan
-        (begin, before), (end, after) = within[0], within[-1]
-        return max(after[thread] - before.get(thread, 0.0) for thread in after) / (end - begin)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", "-c", default="configs/demo.yaml")
-    parser.add_argument("--steps", type=int, default=60, help="after warming up")
+    parser.add_argument("--steps", type=int, default=60, help="steps to measure, after warming up")
     parser.add_argument("--warm-up", type=int, default=10, help="steps that are left out")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--measure", nargs=3, metavar=("MODE", "CONFIG", "OUT"), help=argparse.SUPPRESS)
@@ -113,10 +82,10 @@ def main() -> None:
         for mode in MODES if repeat % 2 == 0 else reversed(MODES):
             with tempfile.TemporaryDirectory() as folder:
                 begin = time.time()
-                times, watch = measure(mode, config, Path(folder), last)
+                times, sampler = measure(mode, config, Path(folder), last)
             first, end = min(s for s in times if s >= arguments.warm_up), max(times)
             speed = (end - first) * config.train.batch_size / (times[end] - times[first])
-            run = Run(speed, times[min(times)] - begin, watch.computing(times[first], times[end]))
+            run = Run(speed, times[min(times)] - begin, sampler.computing(times[first], times[end]))
             found[mode].append(run)
             print(
                 f"{mode:<9}{run.speed:8.3f} img/s, {run.computing:.1%} computing, first step after {run.start:.1f} s",
@@ -126,7 +95,12 @@ def main() -> None:
 
 
 def report(found: dict[str, list[Run]], batch_size: int) -> None:
-    """Print medians over the repeats."""
+    """Print medians over the repeats.
+
+    Args:
+        found: runs of each mode.
+        batch_size: images per step.
+    """
     speeds = {mode: statistics.median(run.speed for run in runs) for mode, runs in found.items()}
     computing = {mode: statistics.median(run.computing for run in runs) for mode, runs in found.items()}
     print(f"{'':<10}{'img/s':>8}{'s/step':>8}{'of torchrun':>13}{'computing':>11}{'to first step':>15}")
@@ -139,8 +113,18 @@ def report(found: dict[str, list[Run]], batch_size: int) -> None:
     print(f"events, MLflow and checkpoints together take {cost:.1%} of a step, by speed; {waiting:.1%} by waiting")
 
 
-def measure(mode: str, config: Any, folder: Path, last: int) -> tuple[dict[int, float], Watch]:
-    """Train in processes of their own until a step; seconds since 1970 at which steps were done, and who computed."""
+def measure(mode: str, config: Any, folder: Path, last: int) -> tuple[dict[int, float], ThreadTimes]:
+    """Train in processes of their own until a step.
+
+    Args:
+        mode: one of `MODES`.
+        config: configuration of the training.
+        folder: folder for its files.
+        last: number of the last step.
+
+    Returns:
+        Seconds since 1970 at which steps were done, by step, and the processor times of threads.
+    """
     workers, threads = config.scaling.num_workers, config.scaling.cpus_per_worker
     file, out = folder / "config.yaml", folder / "times.json"
     threads = threads * workers if mode == "plain" else threads
@@ -157,36 +141,45 @@ def measure(mode: str, config: Any, folder: Path, last: int) -> tuple[dict[int, 
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}"]
     command = [sys.executable, *(launcher if mode == "torchrun" else []), __file__]
     command += ["--warm-up", "0", "--steps", str(last), "--measure", mode, str(file), str(out)]
-    watch = Watch(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL))
-    while watch.command.poll() is None:
-        watch.look()
+    sampler = ThreadTimes(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL))
+    while sampler.command.poll() is None:
+        sampler.sample()
         time.sleep(0.5)
-    if watch.command.returncode:
-        sys.exit(watch.command.returncode)
-    return {int(step): seconds for step, seconds in json.loads(out.read_text()).items()}, watch
+    if sampler.command.returncode:
+        sys.exit(sampler.command.returncode)
+    return {int(step): seconds for step, seconds in json.loads(out.read_text()).items()}, sampler
 
 
-def measure_product(folder: Path, environment: dict[str, str], last: int) -> tuple[dict[int, float], Watch]:
-    """The same of `mrqm train`, by the steps of its journal, about one a second."""
+def measure_product(folder: Path, environment: dict[str, str], last: int) -> tuple[dict[int, float], ThreadTimes]:
+    """Run `mrqm train` until a step; its event log has about one step per second.
+
+    Args:
+        folder: folder with the configuration.
+        environment: environment of the command.
+        last: number of the last step.
+
+    Returns:
+        Seconds since 1970 at which steps were done, by step, and the processor times of threads.
+    """
     command = [sys.executable, "-m", "mrqm", "train", "-c", str(folder / "config.yaml")]
     with (folder / "log").open("w") as log:
         driver = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    times, watch = dict[int, float](), Watch(driver)
+    times, sampler = dict[int, float](), ThreadTimes(driver)
     try:
         while max(times, default=0) < last:
             if driver.poll() is not None:
                 sys.exit((folder / "log").read_text() + f"ended before step {last}: give it more data or fewer --steps")
-            watch.look()
+            sampler.sample()
             time.sleep(0.5)
             times = dict(read_steps(folder / "overhead" / "journal.jsonl"))
     finally:
         driver.send_signal(signal.SIGTERM)
         driver.wait()
-    return times, watch
+    return times, sampler
 
 
 def read_steps(journal: Path) -> Iterator[tuple[int, float]]:
-    """Steps of a run's journal, and when they were done."""
+    """Yield the steps of a run's event log, with the seconds since 1970 at which they were done."""
     for line in journal.read_text().splitlines() if journal.is_file() else ():
         entry = json.loads(line)
         if "train/loss" in entry.get("values", ()):
@@ -194,7 +187,13 @@ def read_steps(journal: Path) -> Iterator[tuple[int, float]]:
 
 
 def train(config_file: str, out: str, last: int) -> None:
-    """Train in this process, of one or several, and write when steps were done."""
+    """Train in this process, one of one or several, and write the times of its steps.
+
+    Args:
+        config_file: path of the configuration.
+        out: path of a JSON file for seconds since 1970, by step.
+        last: number of the last step.
+    """
     import torch
 
     from mrqm.config import load_config
@@ -222,7 +221,13 @@ def train(config_file: str, out: str, last: int) -> None:
 
 
 def run_on_ray(config_file: str, out: str, last: int) -> None:
-    """Train in Ray Train's workers, which do nothing else."""
+    """Train in Ray Train's workers, without anything else.
+
+    Args:
+        config_file: path of the configuration.
+        out: path of a JSON file for seconds since 1970, by step.
+        last: number of the last step.
+    """
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 

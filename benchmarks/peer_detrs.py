@@ -1,4 +1,4 @@
-"""The detectors of transformers among the peers: RT-DETRv2, D-FINE and Deformable-DETR; see `peer_models`."""
+"""The peers from transformers: RT-DETRv2, D-FINE and Deformable-DETR; see `peer_models`."""
 
 from __future__ import annotations
 
@@ -26,14 +26,22 @@ from mrqm.models.backbone import STRIDES, Backbone
 
 
 class Features(nn.Module):
-    """MRQM's backbone where a detector of transformers expects its own."""
+    """MRQM's backbone with the interface of a backbone of transformers."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
 
     def forward(self, pixel_values: Tensor, pixel_mask: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """C2..C5 with their masks, True = image (no padding here)."""
+        """Compute the features of unpadded images.
+
+        Args:
+            pixel_values: images (B, 3, H, W).
+            pixel_mask: unused.
+
+        Returns:
+            C2..C5 (B, C, H / stride, W / stride), each with its mask (B, H / stride, W / stride), True = image.
+        """
         features = self.backbone(pixel_values, None)
         return [(x, torch.ones_like(x[:, 0], dtype=torch.bool)) for x in features]
 
@@ -53,15 +61,25 @@ class QueryPeer(Peer):
 
     @property
     def backbone(self) -> nn.Module:
-        """MRQM's, in its precision."""
+        """MRQM's backbone, in its precision."""
         return self.detector.model.backbone.backbone
 
     def loss(self, images: Tensor, targets: Targets) -> Tensor:
-        """The sum that transformers computes, over all decoder layers and denoising queries."""
+        """Compute the sum of transformers' losses over all decoder layers and denoising queries; see `Peer.loss`.
+
+        Args:
+            images: images (B, 3, H, W) in [0, 1].
+            targets: targets of each image.
+        """
         return self.detector(pixel_values=images, labels=_as_labels(targets)).loss
 
     def detect(self, images: Tensor, targets: Targets) -> list[dict[str, Tensor]]:
-        """The best (query, class) pairs of each image."""
+        """Return the best (query, class) pairs of each image; see `Peer.detect`.
+
+        Args:
+            images: images (B, 3, H, W) in [0, 1].
+            targets: targets of each image, of which only the sizes are used.
+        """
         outputs = self.detector(pixel_values=images)
         sizes = torch.stack([target["orig_size"] for target in targets]).flip(-1).repeat(1, 2)  # (B, 4): w, h, w, h
         boxes = box_convert(outputs.pred_boxes, "cxcywh", "xyxy") * sizes.unsqueeze(1)
@@ -75,10 +93,15 @@ class QueryPeer(Peer):
 
 
 class DeformableDetr(QueryPeer):
-    """Two-stage Deformable-DETR whose proposals are supervised as objects of one class."""
+    """A two-stage Deformable-DETR whose proposals are supervised as objects of one class."""
 
     def loss(self, images: Tensor, targets: Targets) -> Tensor:
-        """The decoder's losses and those of the proposals."""
+        """Compute the sum of the decoder's losses and those of the proposals; see `Peer.loss`.
+
+        Args:
+            images: images (B, 3, H, W) in [0, 1].
+            targets: targets of each image.
+        """
         labels = _as_labels(targets)
         outputs, config = self.detector(pixel_values=images, labels=labels), self.detector.config
         objects = [{**label, "class_labels": torch.zeros_like(label["class_labels"])} for label in labels]
@@ -91,7 +114,7 @@ class DeformableDetr(QueryPeer):
 
 
 def _as_labels(targets: Targets) -> Targets:
-    """Targets under the names that transformers gives them."""
+    """Rename targets for transformers."""
     return [{"class_labels": target["labels"], "boxes": target["boxes"]} for target in targets]
 
 
@@ -102,7 +125,7 @@ def _initialise(detector: PreTrainedModel) -> None:
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()
     for module in detector.modules():
-        if not hasattr(module, "reset_parameters"):  # what the model itself sets: sampling offsets, box heads, …
+        if not hasattr(module, "reset_parameters"):  # own initialisation of the model: sampling offsets, box heads, …
             detector._init_weights(module)
     parts = detector.model
     for head in [*detector.class_embed, getattr(parts, "enc_score_head", None)]:
@@ -116,7 +139,7 @@ def _initialise(detector: PreTrainedModel) -> None:
 
 
 def _hybrid_settings(config: Config, backbone: Backbone, num_classes: int) -> dict[str, Any]:
-    """What RT-DETRv2 and D-FINE share: four levels, MRQM's widths, no pretrained or frozen backbone of their own."""
+    """Return the common settings of RT-DETRv2 and D-FINE: four levels, MRQM's widths, no backbone of their own."""
     model, levels = config.model, len(STRIDES)
     return {
         **_common_settings(config, backbone, num_classes),
@@ -131,7 +154,7 @@ def _hybrid_settings(config: Config, backbone: Backbone, num_classes: int) -> di
 
 
 def _common_settings(config: Config, backbone: Backbone, num_classes: int) -> dict[str, Any]:
-    """Widths and depths of MRQM's configuration, and a backbone to be replaced, which tells the channels."""
+    """Return MRQM's widths and depths, and a backbone to replace, which defines the channels."""
     model, trunk = config.model, cast(Any, backbone.trunk)
     reductions = trunk.feature_info.reduction()
     return {
@@ -150,19 +173,37 @@ def _common_settings(config: Config, backbone: Backbone, num_classes: int) -> di
 
 
 def build_rtdetrv2(config: Config, backbone: Backbone, num_classes: int) -> QueryPeer:
-    """RT-DETRv2 on four levels, hidden expansion 0.5 as in its small variant."""
+    """Build RT-DETRv2 on four levels, with hidden expansion 0.5 as in its small variant.
+
+    Args:
+        config: configuration with MRQM's widths and depths.
+        backbone: backbone of the detector.
+        num_classes: number of classes.
+    """
     settings = RTDetrV2Config(**_hybrid_settings(config, backbone, num_classes), decoder_n_levels=len(STRIDES))
     return QueryPeer(RTDetrV2ForObjectDetection(settings), backbone, config)
 
 
 def build_dfine(config: Config, backbone: Backbone, num_classes: int) -> QueryPeer:
-    """D-FINE on four levels, hidden expansion 0.5 and depth 0.34 as in its small variant."""
+    """Build D-FINE on four levels, with hidden expansion 0.5 and depth 0.34 as in its small variant.
+
+    Args:
+        config: configuration with MRQM's widths and depths.
+        backbone: backbone of the detector.
+        num_classes: number of classes.
+    """
     settings = DFineConfig(**_hybrid_settings(config, backbone, num_classes), depth_mult=0.34)
     return QueryPeer(DFineForObjectDetection(settings), backbone, config)
 
 
 def build_deformable_detr(config: Config, backbone: Backbone, num_classes: int) -> DeformableDetr:
-    """Two-stage Deformable-DETR with box refinement, as many encoder as decoder layers."""
+    """Build a two-stage Deformable-DETR with box refinement and as many encoder as decoder layers.
+
+    Args:
+        config: configuration with MRQM's widths and depths.
+        backbone: backbone of the detector.
+        num_classes: number of classes.
+    """
     settings = DeformableDetrConfig(
         **_common_settings(config, backbone, num_classes),
         encoder_layers=config.model.decoder_layers,

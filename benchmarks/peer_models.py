@@ -1,9 +1,9 @@
-"""The detectors MRQM is compared with, all on MRQM's own backbone.
+"""The detectors that MRQM is compared with (peers), all on MRQM's own backbone.
 
-Every peer has `loss(images, targets)` and `detect(images, targets)` over the project's tensors, so one
-loop trains and evaluates them all. Widths, heads and decoder layers come from MRQM's configuration; the rest is the
-peer's own default (300 queries, denoising, matching costs, loss weights), except where that cannot learn from scratch
-or cannot see small objects:
+Every peer has `loss(images, targets)` and `detect(images, targets)` over the project's tensors, so that one loop trains
+and evaluates them all. Widths, heads and decoder layers come from MRQM's configuration; the rest is the peer's own
+default (300 queries, denoising, matching costs, loss weights), except where that cannot learn from scratch or cannot
+detect small objects:
 
 - All get strides 4, 8, 16 and 32. Elsewhere RT-DETRv2 and D-FINE use 8 to 32, FCOS 8 to 128.
 - transformers initialises for checkpoints that overwrite everything: every weight with std 0.01 or 0.02, the scales of
@@ -38,14 +38,14 @@ Targets = list[dict[str, Tensor]]
 
 
 class Autocast(nn.Module):
-    """Runs a module under bfloat16 autocast, if asked to, and hands its outputs back in float32."""
+    """A module that runs under bfloat16 autocast if `enabled`, and returns float32 outputs."""
 
     def __init__(self, module: nn.Module, enabled: bool) -> None:
         super().__init__()
         self.module, self.enabled = module, enabled
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The module's outputs."""
+        """Return the module's outputs in float32."""
         device = next(self.module.parameters()).device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.enabled):
             outputs = self.module(*args, **kwargs)
@@ -53,28 +53,44 @@ class Autocast(nn.Module):
 
 
 class Peer(nn.Module, ABC):
-    """What the training loop knows of a detector.
+    """The interface of a detector for the training loop.
 
-    `images` are (B, 3, H, W) in [0, 1]; targets and detections are in the project's vocabulary. Ignored regions are
-    left out: none of the peers has the concept.
+    Targets and detections have the project's names and formats. Ignored regions are left out, as none of the peers
+    supports them.
     """
 
     @property
     @abstractmethod
     def backbone(self) -> nn.Module:
-        """The part that learns at the backbone's rate."""
+        """Module that is trained at the backbone's learning rate."""
 
     @abstractmethod
     def loss(self, images: Tensor, targets: Targets) -> Tensor:
-        """The weighted sum of the peer's own losses."""
+        """Compute the weighted sum of the peer's own losses.
+
+        Args:
+            images: images (B, 3, H, W) in [0, 1].
+            targets: targets of each image.
+
+        Returns:
+            The loss, a scalar.
+        """
 
     @abstractmethod
     def detect(self, images: Tensor, targets: Targets) -> list[dict[str, Tensor]]:
-        """Detections in px of each target's `orig_size`, best first; of the targets only sizes are looked at."""
+        """Detect objects.
+
+        Args:
+            images: images (B, 3, H, W) in [0, 1].
+            targets: targets of each image, of which only the sizes are used.
+
+        Returns:
+            Detections of each image in px of its `orig_size`, best first.
+        """
 
 
 class Pyramid(nn.Module):
-    """Feature pyramid over MRQM's backbone, P2..P5."""
+    """A feature pyramid over MRQM's backbone, P2..P5."""
 
     def __init__(self, backbone: Backbone, out_channels: int) -> None:
         super().__init__()
@@ -82,7 +98,7 @@ class Pyramid(nn.Module):
         self.fpn = FeaturePyramidNetwork(backbone.channels, out_channels)
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
-        """(B, out_channels, H / stride, W / stride) by level."""
+        """Compute features (B, out_channels, H / stride, W / stride) by stride."""
         features = self.backbone(images, None)
         return self.fpn(OrderedDict((str(stride), x) for stride, x in zip(STRIDES, features, strict=True)))
 
@@ -100,11 +116,16 @@ class Fcos(Peer):
 
     @property
     def backbone(self) -> nn.Module:
-        """Without the pyramid."""
+        """MRQM's backbone, without the pyramid."""
         return self.detector.backbone.module.backbone
 
     def loss(self, images: Tensor, targets: Targets) -> Tensor:
-        """Focal, GIoU and centerness losses."""
+        """Compute the sum of focal, GIoU and centerness losses; see `Peer.loss`.
+
+        Args:
+            images: images (B, 3, H, W) in [0, 1].
+            targets: targets of each image.
+        """
         height, width = images.shape[-2:]
         scale = images.new_tensor([width, height, width, height])
         labelled = [
@@ -114,7 +135,12 @@ class Fcos(Peer):
         return torch.stack(list(self.detector(list(images), labelled).values())).sum()
 
     def detect(self, images: Tensor, targets: Targets) -> list[dict[str, Tensor]]:
-        """What non-maximum suppression leaves."""
+        """Return the detections after non-maximum suppression; see `Peer.detect`.
+
+        Args:
+            images: images (B, 3, H, W) in [0, 1].
+            targets: targets of each image, of which only the sizes are used.
+        """
         detections = self.detector(list(images))
         for detection, target in zip(detections, targets, strict=True):
             height, width = (target["orig_size"] / target["size"]).tolist()
@@ -123,17 +149,22 @@ class Fcos(Peer):
 
 
 def build_fcos(config: Config, backbone: Backbone, num_classes: int) -> Fcos:
-    """FCOS on P2..P5 as wide as MRQM, anchors as large as the strides as its documentation has them.
+    """Build FCOS on P2..P5 with MRQM's width, and with anchors as large as the strides, as in its documentation.
+
+    Args:
+        config: configuration with MRQM's width and the tiles' size.
+        backbone: backbone of the detector.
+        num_classes: number of classes.
 
     Raises:
-        ValueError: the data are not cut into tiles, which FCOS would resize.
+        ValueError: the data are not cut into tiles, so that FCOS would resize images.
     """
     if config.data.tile is None:
         raise ValueError("the peers take tiles of one size: set data.tile")
     detector = FCOS(
         Pyramid(backbone, config.model.hidden_dim),
         num_classes,
-        min_size=config.data.tile.size,  # as large as the images: nothing is resized
+        min_size=config.data.tile.size,  # the images' size, so that nothing is resized
         max_size=config.data.tile.size,
         image_mean=[0.0, 0.0, 0.0],  # the backbone normalises
         image_std=[1.0, 1.0, 1.0],

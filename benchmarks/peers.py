@@ -1,12 +1,12 @@
-r"""MRQM and its peers trained one after the other: same backbone, tiles, augmentation, batch, time and machine.
+r"""Compare MRQM with its peers: same backbone, tiles, augmentation, batch, time and machine, one after the other.
 
     python benchmarks/peers.py -c configs/visdrone_mini.yaml --minutes 12 --device cpu --out peers.json \
         data.root=FOLDER model.backbone.weights=WEIGHTS.safetensors
 
 The other DETRs need the extra `peers` (transformers). Everything runs in one process on all its threads, so
-`scaling.num_workers` is 1 here. Everyone gets the configuration's AdamW, warm-up, decay (over the minutes, not over the
-epochs), moving average, precision and seed; where a peer does better at other rates than MRQM's, `RATES` has them. The
-minutes count training with its data loading, not evaluation. How the peers are built is told in `peer_models`.
+`scaling.num_workers` is 1 here. All models have the configuration's AdamW, warm-up, decay (over the minutes, not over
+the epochs), moving average, precision and seed; `RATES` has the learning rates of peers that are better at other ones
+than MRQM's. The minutes count training with its data loading, not evaluation. `peer_models` describes the peers.
 """
 
 from __future__ import annotations
@@ -15,46 +15,49 @@ import argparse
 import importlib.util
 import json
 import math
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from peer_training import OnStep, evaluate, moving_average, train
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch import nn
 
 from mrqm.config import Config, ConfigError, load_config
-from mrqm.data import DataError, DetectionLoader, build_dataset, build_loader
-from mrqm.engine.optim import Schedule, build_optimizer
+from mrqm.data import DataError, build_dataset, build_loader
 from mrqm.engine.progress import DivergenceError, Progress
 from mrqm.engine.trainer import Trainer
 from mrqm.evaluation import Evaluator, build_protocol
 from mrqm.models.backbone import build_backbone
-from mrqm.ops.distributed import to_device
 
 OF_TRANSFORMERS = ("rtdetrv2", "dfine", "deformable_detr")
 MODELS = ("mrqm", *OF_TRANSFORMERS, "fcos")
 
 RATES: dict[str, dict[str, float]] = {
-    "rtdetrv2": {"lr": 5e-4, "max_grad_norm": 0.1},  # of optim, where a peer's differ from the configuration's
+    "rtdetrv2": {"lr": 5e-4, "max_grad_norm": 0.1},  # keys of optim that differ from the configuration's
     "dfine": {"lr": 5e-4, "max_grad_norm": 0.1},
     "deformable_detr": {"lr": 5e-4, "max_grad_norm": 0.1},
     "fcos": {"lr": 1e-3},
 }
 
 console = Console()
-OnStep = Callable[[Progress, float], None]
-Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a model made of its time; `metrics` are those of `CocoProtocol`."""
+    """The result of a model's training.
+
+    Attributes:
+        model: name of the model.
+        parameters: number of parameters.
+        seconds: seconds of training.
+        images: number of images trained on.
+        steps: optimizer steps.
+        metrics: metrics of `CocoProtocol` by name.
+    """
 
     model: str
     parameters: int
@@ -86,83 +89,17 @@ def run_peer(name: str, config: Config, device: torch.device, on_step: OnStep) -
 
 
 def build_peer(name: str, config: Config, num_classes: int) -> Any:
-    """The peer of that name on a freshly loaded backbone."""
+    """Build a peer on a newly loaded backbone.
+
+    Args:
+        name: name of the peer, from `MODELS`.
+        config: configuration with the backbone, MRQM's widths and depths.
+        num_classes: number of classes.
+    """
     backbone = build_backbone(config.model.backbone, channels_last=config.model.channels_last)
-    # transformers takes seconds to import, and need not be there without its models
+    # transformers takes seconds to import, and need not be installed without its models
     module = importlib.import_module("peer_detrs" if name in OF_TRANSFORMERS else "peer_models")
     return getattr(module, f"build_{name}")(config, backbone, num_classes)
-
-
-def moving_average(model: nn.Module, decay: float) -> AveragedModel:
-    """MRQM's moving average of weights and statistics, for models whose heads share weights."""
-
-    def average(averages: Tensors, values: Tensors, steps: Tensor | int) -> None:
-        if averages[0].is_floating_point():
-            warmed_up = min(decay, 1 - (1 + int(steps)) ** (-2 / 3))
-            torch._foreach_lerp_(averages, values, 1 - warmed_up)
-        else:
-            torch._foreach_copy_(averages, values)
-
-    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
-
-
-def train(
-    peer: Any,
-    average: AveragedModel,
-    loader: DetectionLoader,
-    config: Config,
-    device: torch.device,
-    on_step: OnStep,
-) -> Progress:
-    """Train until the time is up; the clock is MRQM's, running while batches are loaded and steps are taken."""
-    progress = Progress(config.train.epochs * len(loader), 60 * (config.train.max_minutes or math.inf))
-    optimizer = build_optimizer(nn.ModuleDict({"backbone": peer.backbone, "detector": peer}), config.optim)
-    schedule = Schedule(optimizer, config.optim)
-    peer.train()
-    epoch = 0
-    while progress.share < 1:
-        loader.set_epoch(epoch)
-        begin, before = time.perf_counter(), progress.elapsed_seconds
-        for batch in loader:
-            schedule.set(progress.step, progress.share)
-            images, targets = unpadded(batch, device)
-            loss = peer.loss(images, targets)
-            loss.backward()
-            nn.utils.clip_grad_norm_(peer.parameters(), config.optim.max_grad_norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            average.update_parameters(peer)
-            if not math.isfinite(value := loss.item()):
-                raise DivergenceError(f"step {progress.step}: the loss is {value}")
-            progress.step += 1
-            progress.images_seen += len(targets)
-            progress.elapsed_seconds = before + time.perf_counter() - begin
-            on_step(progress, value)
-            if progress.share >= 1:
-                break
-        epoch += 1
-    return progress
-
-
-@torch.no_grad()
-def evaluate(peer: Any, loader: DetectionLoader, evaluator: Evaluator, device: torch.device) -> dict[str, float]:
-    peer.eval()
-    for batch in loader:
-        images, targets = unpadded(batch, device)
-        evaluator.update(peer.detect(images, targets), targets)
-    return evaluator.compute()
-
-
-def unpadded(batch: Any, device: torch.device) -> tuple[Tensor, list[dict[str, Tensor]]]:
-    """Images (B, 3, H, W) in [0, 1] and targets on the device.
-
-    Raises:
-        ValueError: images are padded, of which the peers know nothing.
-    """
-    images, masks, targets = to_device(batch, device)
-    if masks is not None:
-        raise ConfigError("the peers take images without padding: set data.tile.size to a multiple of 32")
-    return images.float() / 255, targets
 
 
 def make_result(name: str, model: nn.Module, progress: Progress, metrics: dict[str, float]) -> Result:
@@ -183,7 +120,14 @@ def make_table(results: list[Result]) -> Table:
 
 
 def compare(names: list[str], config: Config, device: torch.device, out: Path | None) -> list[Result]:
-    """Run the models in turn; the JSON is rewritten after each, so that a broken run leaves what it has."""
+    """Train and evaluate models one after the other; the JSON is written again after each, so that none is lost.
+
+    Args:
+        names: names of the models.
+        config: configuration of all models.
+        device: device to train on.
+        out: path of the JSON; None for none.
+    """
     results: list[Result] = []
     for name in names:
         with console.status(name) as status:
@@ -216,19 +160,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-c", "--config", required=True, help="YAML file; the peers take widths and schedule from it")
     parser.add_argument("--minutes", type=float, default=12, help="training time of each model")
-    parser.add_argument("--models", default=",".join(MODELS), help="which, in which order (default: %(default)s)")
+    parser.add_argument(
+        "--models", default=",".join(MODELS), help="models to train, in this order (default: %(default)s)"
+    )
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--out", type=Path, help="also write everything as JSON")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the configuration")
+    parser.add_argument("--out", type=Path, help="path of a JSON file for the results")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the configuration")
     args = parser.parse_args()
 
     names, device = args.models.split(","), torch.device(args.device)
     if unknown := set(names) - set(MODELS):
         parser.error(f"--models: unknown {sorted(unknown)}; known: {', '.join(MODELS)}")
     if set(names) & set(OF_TRANSFORMERS) and importlib.util.find_spec("transformers") is None:
-        parser.error(
-            f"{', '.join(OF_TRANSFORMERS)} are those of transformers: pip install '.[peers]', or leave them out"
-        )
+        parser.error(f"{', '.join(OF_TRANSFORMERS)} need transformers: pip install '.[peers]', or leave them out")
     alone = [
         "scaling.num_workers=1",
         "train.gradient_accumulation_steps=1",

@@ -1,8 +1,8 @@
-"""Kill a training worker with -9 and print the seconds until the next step, and until the step before was passed again.
+"""Kill a training worker with SIGKILL; measure the seconds until its next step, and until it repeated the lost steps.
 
     python benchmarks/recovery.py -c configs/demo.yaml --kills 3 train.checkpoint_minutes=0.1
 
-The training runs in a new folder. Each kill waits until a checkpoint was written since the one before.
+The training runs in a new folder. Before each kill, a new checkpoint is waited for.
 """
 
 from __future__ import annotations
@@ -43,7 +43,16 @@ def main() -> None:
 
 
 def kill_and_wait(driver: subprocess.Popen[bytes], run: Path, before: int) -> dict[str, float]:
-    """Kill a worker after the next checkpoint; what that cost, as the run's folder says."""
+    """Kill a worker after the next checkpoint, and wait until the run's folder has a record of the interruption.
+
+    Args:
+        driver: process of `mrqm train`.
+        run: folder of the run.
+        before: number of earlier interruptions.
+
+    Returns:
+        The record, with `seconds_stopped` and `seconds_lost`.
+    """
     seen = set(run.glob("epoch_*"))
     while not set(run.glob("epoch_*")) - seen:
         pause(driver)
@@ -54,10 +63,10 @@ def kill_and_wait(driver: subprocess.Popen[bytes], run: Path, before: int) -> di
 
 
 def find_worker(driver: int) -> int:
-    """The process of a training worker, of those that a driver and its Ray started."""
+    """Find the process of a training worker among those that a driver and its Ray started."""
     parents, names = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # processes end while they are looked at
+        with contextlib.suppress(OSError):  # processes end while they are read
             parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
             names[int(folder.name)] = (folder / "cmdline").read_text()
     for process in (pid for pid, name in names.items() if "RayTrainWorker" in name):
@@ -66,7 +75,7 @@ def find_worker(driver: int) -> int:
             above = parents[above]
         if above == driver:
             return process
-    sys.exit("no training worker runs")
+    sys.exit("no training worker is running")
 
 
 def read_lines(path: Path) -> list[str]:
@@ -74,7 +83,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def pause(driver: subprocess.Popen[bytes]) -> None:
-    """Wait a moment; end with the training."""
+    """Wait a moment; exit if the training has ended."""
     if driver.poll() is not None:
         sys.exit(f"the training ended with {driver.returncode}; give it more epochs")
     time.sleep(0.05)

@@ -1,14 +1,14 @@
-"""How close to the best configuration of a grid sweeps come for a quarter of what the whole grid costs.
+"""Measure the regret of sweeps that spend a quarter of the cost of a whole grid.
 
     python benchmarks/search_efficiency.py
 
-Searcher, scheduler and conductor are those of `mrqm tune`; only the training is looked up, in results of real short
-runs (search_table.py, search_surrogate.py). ASHA begins to stop trials after `--grace` epochs: before, as the printed
-rank correlations tell, AP says little of what a trial will come to.
+Searcher, pruner and trial scheduler are those of `mrqm tune`; only the training is replaced, by results of real short
+runs (search_table.py, search_surrogate.py). ASHA begins to stop trials after `--grace` epochs: AP before that does not
+predict the result of a trial, as the printed rank correlations show.
 
-What a sweep costs are the epochs that its trials train; what it finds is the best AP that one of them reaches. Regret
-is how far that is below the best AP of the whole table. A single run is also lucky or not: the expected regret compares
-configurations by the fit, which knows no luck.
+The cost of a sweep is the number of epochs that its trials train; its result is the best AP that one of them reaches.
+The regret is the difference from the best AP of the whole table. The AP of a single run also depends on chance: the
+expected regret compares configurations by the fit, which removes it.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ from tune.state.messages import Epoch, Task
 from tune.state.records import SessionBegan
 
 SEARCHES = (("tpe", "asha"), ("random", "asha"), ("tpe", "none"), ("random", "none"))
-"""Algorithm and scheduler."""
+"""Search algorithms, each with a scheduler."""
 AIM = 0.01
-"""A sweep has found the best configuration if its regret is at most this."""
+"""Largest regret of a sweep that has found the best configuration."""
 LEAST_RUNS = 24
-"""The fit has 14 coefficients."""
+"""Least number of runs for a fit with 14 coefficients."""
 HEADER = f"{'':<16}{'regret':>8} {'quartiles':>18}{'within 1 %':>12}{'until then':>13}{'expected regret':>17}"
 
 
 class Found(NamedTuple):
-    """What a sweep has found, as shares of the best there is.
+    """The result of a sweep so far, relative to the best AP.
 
     Attributes:
-        regret: by the table.
-        expected: by the fit.
+        regret: regret by the table, 0 to 1.
+        expected: regret by the fit, 0 to 1.
     """
 
     regret: float
@@ -62,10 +62,10 @@ def main() -> None:
     configure_process()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, default=TABLE)
-    parser.add_argument("--share", type=float, default=0.25, help="of the grid's cost that a sweep may spend")
+    parser.add_argument("--share", type=float, default=0.25, help="share of the grid's cost that a sweep may spend")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--grace", type=int, default=3, help="epochs before ASHA may stop a trial")
-    parser.add_argument("--at-once", type=int, default=1, help="trials that run side by side")
+    parser.add_argument("--at-once", type=int, default=1, help="trials that run at the same time")
     arguments = parser.parse_args()
     space, config = load_grid()
     grid = list(ConfigSampler(space, config).grid())
@@ -76,43 +76,60 @@ def main() -> None:
     cost = len(grid) * table.epochs
     budget = round(arguments.share * cost)
     print(f"{len(grid)} configurations of {table.epochs} epochs: {cost} epochs in all, {budget} for a sweep")
-    print(f"{len(rows)} of them trained; the fit explains {table.r2:.0%} of what those differ by that it has not seen")
+    print(f"{len(rows)} of them trained; the fit explains {table.r2:.0%} of the variance of held-out ones")
     print(describe(table.highest))
-    print("rank correlation of AP after each epoch with the best AP of a run:", foresight(rows), end="\n\n")
+    print("rank correlation of AP after each epoch with the best AP of a run:", correlations(rows), end="\n\n")
     print(HEADER)
     for algorithm, scheduler in SEARCHES:
         sweeps = []
         for seed in range(arguments.seeds):
             settings = {"algorithm": scheduler, "grace_period": arguments.grace}
-            candidates = ConfigSampler(searched(space, algorithm, settings, seed, len(grid)), config)
-            sweeps.append(list(itertools.islice(search(candidates, table, arguments.at_once), budget)))
+            sampler = ConfigSampler(searched(space, algorithm, settings, seed, len(grid)), config)
+            sweeps.append(list(itertools.islice(search(sampler, table, arguments.at_once), budget)))
         print(f"{algorithm + ' + ' + scheduler:<16}{summary(sweeps)}", flush=True)
 
 
 def searched(grid: Space, algorithm: str, scheduler: Mapping[str, Any], seed: int, trials: int) -> Space:
-    """The same parameters, searched otherwise."""
+    """Make a space with the same parameters and another search.
+
+    Args:
+        grid: space of the grid.
+        algorithm: search algorithm.
+        scheduler: settings of the scheduler.
+        seed: seed of the search.
+        trials: number of trials.
+    """
     values = grid.model_dump(exclude={"search", "scheduler", "budget"}, exclude_none=True)
     search = {"algorithm": algorithm, "seed": seed}
     return make_space({**values, "search": search, "scheduler": scheduler, "budget": {"trials": trials}})
 
 
-def search(candidates: ConfigSampler, table: Surrogate, at_once: int = 1) -> Iterator[Found]:
-    """What a sweep has found after each epoch that it trains, until it ends."""
+def search(sampler: ConfigSampler, table: Surrogate, at_once: int = 1) -> Iterator[Found]:
+    """Run a sweep on a table of results.
+
+    Args:
+        sampler: sampler of the sweep's trials.
+        table: results of all configurations.
+        at_once: number of trials that run at the same time.
+
+    Yields:
+        The result after each epoch, until the sweep ends.
+    """
     found, most = Found(1.0, 1.0), -1.0
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         journal = stack.enter_context(closing(Journal(folder / "sweep.jsonl")))
-        journal.write(SessionBegan(trials=candidates.space.budget.trials or 0))
-        conductor = TrialScheduler(candidates, journal, folder, table.epochs)
+        journal.write(SessionBegan(trials=sampler.space.budget.trials or 0))
+        scheduler = TrialScheduler(sampler, journal, folder, table.epochs)
         running: deque[tuple[Task, int]] = deque()
         while True:
-            while len(running) < at_once and (begun := conductor.next()):
+            while len(running) < at_once and (begun := scheduler.next()):
                 running.append((begun, 1))
             if not running:
                 break
             task, epoch = running.popleft()
             ap = float(table.curve(task.params)[epoch - 1])
-            if conductor.report(task.trial, as_reported(folder, task, epoch, ap, table.epochs)):
+            if scheduler.report(task.trial, as_reported(folder, task, epoch, ap, table.epochs)):
                 running.append((task, epoch + 1))
             if ap > most:
                 expected = 1 - table.expected[table.index(task.params)] / table.expected.max()
@@ -121,13 +138,21 @@ def search(candidates: ConfigSampler, table: Surrogate, at_once: int = 1) -> Ite
 
 
 def as_reported(folder: Path, task: Task, epoch: int, ap: float, epochs: int) -> Epoch:
-    """An epoch as a process would report it."""
+    """Make the report of an epoch.
+
+    Args:
+        folder: folder of the sweep.
+        task: task of the process.
+        epoch: number of the epoch, from 1.
+        ap: AP of the epoch.
+        epochs: epochs of a whole trial.
+    """
     checkpoint = str(folder / f"trial-{task.trial:04d}" / f"epoch_{epoch:04d}")
     return Epoch(epoch, epoch, 1.0, {"coco/AP": ap}, checkpoint, evaluated=True, finished=epoch == epochs)
 
 
 def summary(sweeps: Sequence[Sequence[Found]]) -> str:
-    """What was found at the end of the budget, and when the aim was reached."""
+    """Summarise the results at the end of the budget, and the epochs until the aim was reached."""
     ends = [sweep[-1] for sweep in sweeps]
     regrets = [end.regret for end in ends]
     low, middle, high = statistics.quantiles(regrets, n=4, method="inclusive")
@@ -138,18 +163,18 @@ def summary(sweeps: Sequence[Sequence[Found]]) -> str:
 
 
 def first_within(sweep: Sequence[Found]) -> float:
-    """The epoch after which a sweep's regret is at most the aim."""
+    """Return the epoch after which a sweep's regret is at most the aim."""
     return next((epoch for epoch, found in enumerate(sweep, 1) if found.regret <= AIM), float("inf"))
 
 
-def foresight(rows: Sequence[Row]) -> str:
-    """How well each epoch ranks the runs."""
+def correlations(rows: Sequence[Row]) -> str:
+    """Format the rank correlation of each epoch's AP with the best AP of a run."""
     measured = np.array([row["ap"] for row in rows])  # (N, E)
     return "  ".join(f"{spearmanr(ap, measured.max(axis=1)).statistic:.2f}" for ap in measured.T)
 
 
 def describe(highest: Array) -> str:
-    """How hard a table is: how many configurations would do."""
+    """Describe the difficulty of a table: its APs, and the number of configurations that reach the aim."""
     near = int((highest >= (1 - AIM) * highest.max()).sum())
     values = f"best AP {highest.max():.4f}, median {np.median(highest):.4f}, least {highest.min():.4f}"
     return f"{values}; {near} within 1 % of the best"

@@ -1,8 +1,8 @@
-"""AP of every configuration of a grid after every epoch, from the runs of search_table.py.
+"""A surrogate table with the AP of every configuration of a grid after every epoch, from the runs of search_table.py.
 
-A configuration that was trained has the AP that was measured. The others have what a quadratic function of the searched
-keys, fitted to the trained ones epoch by epoch, says, plus the error that the fit makes for a trained one, drawn at
-random, when that one is left out: so they scatter as real runs do.
+A configuration that was trained has its measured AP. The others have the value of a quadratic function of the searched
+keys, which is fitted to the trained ones epoch by epoch, plus the leave-one-out error of a random trained one, so that
+they scatter as real runs do.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from search_table import Row
 
 Array = NDArray[np.float64]
 RIDGE = 0.1
-"""What is added to the diagonal of the normal equations: keys are scaled to -1 … 1."""
+"""Addend to the diagonal of the normal equations, for keys that are scaled to -1 … 1."""
 
 
 class Surrogate:
     """A table of results.
 
     Args:
-        grid: every configuration.
-        rows: those that were trained.
+        grid: all configurations, as values by dotted key.
+        rows: results of the trained configurations.
 
     Attributes:
-        epochs: of each.
+        epochs: epochs of each configuration.
         expected: best AP of each configuration by the fit alone (C,).
         best: highest AP of the table.
         r2: share of the variance of best APs that the fit explains in configurations it was not fitted to.
@@ -53,11 +53,11 @@ class Surrogate:
         self.r2 = 1 - float((missed**2).sum() / ((best - best.mean()) ** 2).sum())
 
     def index(self, params: dict[str, Any]) -> int:
-        """The number of a configuration in the grid."""
+        """Return the number of a configuration in the grid."""
         return self._index[frozenset(params.items())]
 
     def curve(self, params: dict[str, Any]) -> Array:
-        """Its AP after each epoch (E,)."""
+        """Return a configuration's AP after each epoch (E,)."""
         return self._ap[self.index(params)]
 
     @property
@@ -67,14 +67,14 @@ class Surrogate:
 
 
 def scaled(grid: Sequence[dict[str, Any]]) -> Array:
-    """Values of the keys from -1 to 1 (C, K)."""
+    """Scale the values of the keys to -1 … 1 (C, K)."""
     values = np.array([list(params.values()) for params in grid], dtype=float)
     least, most = values.min(axis=0), values.max(axis=0)
     return (2 * values - least - most) / (most - least)
 
 
 def quadratic(values: Array) -> Array:
-    """One, the keys, their products and their squares, but for keys of two values, whose squares are one (C, F)."""
+    """Make features (C, F): one, keys, products and squares, without the constant squares of keys with two values."""
     keys = range(values.shape[1])
     products = [values[:, i] * values[:, j] for i, j in itertools.combinations_with_replacement(keys, 2)]
     columns = [np.ones(len(values)), *values.T, *products]
@@ -82,7 +82,7 @@ def quadratic(values: Array) -> Array:
 
 
 def ridge(features: Array) -> Array:
-    """The matrix that makes coefficients of results (F, N)."""
+    """Compute the ridge regression's matrix (F, N), which maps results to coefficients."""
     weights = RIDGE * np.eye(features.shape[1])
     weights[0, 0] = 0.0
     solution: Array = np.linalg.solve(features.T @ features + weights, features.T)
@@ -90,7 +90,13 @@ def ridge(features: Array) -> Array:
 
 
 def left_out_errors(features: Array, fit: Array, measured: Array) -> Array:
-    """Measured less fitted, if each run were left out of the fit (N, E)."""
+    """Compute leave-one-out errors, measured less fitted (N, E).
+
+    Args:
+        features: features of the trained configurations (N, F).
+        fit: matrix of the fit (F, N).
+        measured: AP after each epoch (N, E).
+    """
     hat = features @ fit
     errors: Array = (measured - hat @ measured) / (1 - np.diag(hat))[:, None]
     return errors

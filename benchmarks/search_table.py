@@ -1,10 +1,10 @@
-"""Train configurations of a grid for a few epochs and keep each epoch's AP: what search_efficiency.py is built on.
+"""Train configurations of a grid for a few epochs and keep each epoch's AP, as a table for search_efficiency.py.
 
     mrqm demo-data data/demo-table --train 32 --val 12
     OMP_NUM_THREADS=1 python benchmarks/search_table.py data/demo-table
 
-A line is written when its configuration is done, and the same command goes on with those that are missing. They come
-in random order, so that the first ones lie all over the grid: `--runs 48` trains no more than that.
+A line is written when its configuration is done, and the same command continues with the missing ones. Their order is
+random, so that the first ones are spread over the grid: `--runs 48` trains no more than that.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder of the demo data")
     parser.add_argument("--table", type=Path, default=TABLE)
-    parser.add_argument("--runs", type=int, help="at most; by default all of the grid")
+    parser.add_argument("--runs", type=int, help="most configurations to train; by default all of the grid")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)  # trainings side by side in a sweep have one each; sums, and so AP, depend on it
-    candidates = ConfigSampler(*load_grid(arguments.data))
-    grid = list(candidates.grid())
+    torch.set_num_threads(1)  # as trials that run at the same time; sums, and so AP, depend on it
+    sampler = ConfigSampler(*load_grid(arguments.data))
+    grid = list(sampler.grid())
     done = [row["params"] for row in read_table(arguments.table)]
     if strange := [params for params in done if params not in grid]:
         sys.exit(f"{arguments.table}: {strange[0]} is not in {SPACE.name}; remove the file or give another as --table")
@@ -54,26 +54,31 @@ def main() -> None:
     for number, params in enumerate(wanted, 1):
         if params in done:
             continue
-        row = train(candidates.config(params), params)
+        row = train(sampler.config(params), params)
         with arguments.table.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(f"{number}/{len(wanted)}  {params}  AP {row['ap']}  {sum(row['seconds']):.0f} s", flush=True)
 
 
 def load_grid(data: Path = Path("data")) -> tuple[Space, Config]:
-    """The grid, and the configuration whose keys it sets."""
+    """Load the grid, and the configuration whose keys it sets."""
     space = load_space(SPACE)
     weights = data / "tf_efficientnet_lite0.safetensors"
     return space, sweep_config(CONFIG, space, [f"data.root={data}", f"model.backbone.weights={weights}"])
 
 
 def read_table(path: Path = TABLE) -> list[Row]:
-    """The rows there are."""
+    """Read the rows of a table; none if there is no file."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def train(config: Config, params: Mapping[str, Any]) -> Row:
-    """A row of the table."""
+    """Train a configuration, for a row of the table.
+
+    Args:
+        config: configuration to train.
+        params: values of the searched keys, by dotted key.
+    """
     trainer = Trainer(config, torch.device("cpu"))
     row = Row(params=dict(params), ap=[], seconds=[])
     while not trainer.finished:

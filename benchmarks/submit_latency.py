@@ -1,9 +1,9 @@
-"""From submission to the first training step, stage by stage: `mrqm submit` beside a bare `ray job submit`.
+"""Measure the seconds from submission to the first training step, by stages: `mrqm submit` and `ray job submit`.
 
     make cluster && python benchmarks/submit_latency.py --repeats 3
 
 Both send the same command with the same files to the same cluster, in turns, and every job is stopped after its first
-step. What is timed is when a line reaches the submitter.
+step. The time of a stage is the arrival of its line at the submitter.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STAGES = {
     "model is built": "model     ",
     "first step": "step 1/",
 }
-"""What a line has that marks the end of each stage."""
+"""Text in the line that marks the end of each stage."""
 DATA = ("demo-data", "data/latency", "--train", "8", "--val", "2", "--size", "160", "160")
 SETTINGS = ("data.root=data/latency", "model.backbone.weights=data/latency/tf_efficientnet_lite0.safetensors")
 
@@ -57,7 +57,7 @@ def main() -> None:
             training = ["train", "-c", "configs/demo.yaml", f"name={name}", *SETTINGS, *arguments.overrides]
             marks = time_stages([*command, "--submission-id", name, "--", *program, *training])
             subprocess.run([*mrqm, "jobs", "stop", name], check=True, stdout=subprocess.DEVNULL)
-            if number:  # the first of each brings files into memory
+            if number:  # the first of each reads files into memory
                 times[way].append(marks)
         if number:
             print(f"median of {number}")
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def time_stages(command: list[str]) -> list[float]:
-    """Seconds from a command's start to the end of each stage."""
+    """Measure the seconds from a command's start to the end of each stage."""
     begin, marks = time.perf_counter(), []
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
@@ -76,7 +76,7 @@ def time_stages(command: list[str]) -> list[float]:
             waiting.pop(0)
         if not waiting:
             break
-    process.terminate()  # the follower; the job goes on
+    process.terminate()  # the follower; the job continues
     process.wait()
     if waiting:
         sys.exit(f"{' '.join(command)} ended before {waiting[0]!r} was seen")

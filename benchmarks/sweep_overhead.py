@@ -1,12 +1,12 @@
-"""What a sweep costs beside its trainings: 50 trials of a known length on two CPUs, as `mrqm tune` runs them.
+"""Measure the overhead of a sweep: 50 trials of a known length on two CPUs, as `mrqm tune` runs them.
 
     python benchmarks/sweep_overhead.py                # trials of 15 seconds
-    python benchmarks/sweep_overhead.py --seconds 1    # of five: the start of the first processes counts for more
+    python benchmarks/sweep_overhead.py --seconds 1    # of five: the start of the first processes has a larger share
 
-An epoch keeps a processor busy for a known time of the clock. All the rest is the real one: Ray Tune, conductor, TPE,
-ASHA (which here stops nothing), journal, MLflow, the lines of a log. What that takes from trainings is the time between
-epochs and trials, which the sweep lasts longer, and the driver's processor time, where every CPU trains. Beside it the
-same trials under Ray Tune alone, in processes that are reused as well.
+An epoch keeps a processor busy for a known wall-clock time. Everything else is real: Ray Tune, trial scheduler, TPE,
+ASHA (which stops no trial here), journal, MLflow, the lines of a log. Their overhead is the time between epochs and
+trials, by which the sweep is longer, and the driver's processor time, if every CPU trains. The same trials under Ray
+Tune alone, in reused processes too, are measured for comparison.
 """
 
 from __future__ import annotations
@@ -54,7 +54,12 @@ class TimedTrial(SweepTrial):
     seconds = 1.0
 
     def epochs(self, config: Config, task: Task) -> Generator[Epoch, None, None]:
-        """Checkpoints are there, and empty."""
+        """Compute epochs with empty checkpoints.
+
+        Args:
+            config: configuration of the trial.
+            task: task of the process.
+        """
         for epoch in range(1, config.train.epochs + 1):
             compute(self.seconds)
             metrics = {"train/loss": 1 / epoch, "coco/AP": config.loss.mining.base_iou - 0.1 / epoch}
@@ -64,26 +69,32 @@ class TimedTrial(SweepTrial):
 
 
 class BareTrial(ray.tune.Trainable):
-    """The same under Ray Tune alone."""
+    """A trial of the same length under Ray Tune alone."""
 
     def setup(self, config: dict[str, Any], seconds: float, epochs: int) -> None:
-        """Import what a training would."""
+        """Import the modules of a training.
+
+        Args:
+            config: parameters of the trial.
+            seconds: seconds of an epoch.
+            epochs: number of epochs.
+        """
         import tune.execution.trainable  # noqa: F401
 
         self.seconds, self.number = seconds, epochs
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Any process does for any trial."""
+        """Accept any other trial in the same process."""
         return True
 
     def step(self) -> dict[str, Any]:
-        """An epoch."""
+        """Compute an epoch."""
         compute(self.seconds)
         return {"AP": self.iteration, "done": self.iteration + 1 == self.number}
 
 
 def compute(seconds: float) -> None:
-    """Keep a processor busy for so long."""
+    """Keep a processor busy for some seconds."""
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
         pass
@@ -94,7 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of an epoch")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds of an epoch")
     parser.add_argument("--cpus", type=int, default=2)
     arguments = parser.parse_args()
     trials, epochs, seconds, cpus = arguments.trials, arguments.epochs, arguments.seconds, arguments.cpus
@@ -120,7 +131,7 @@ def main() -> None:
 
 
 def seconds_to_import(statement: str) -> float:
-    """In a new process, from files that were read before."""
+    """Measure the seconds of an import in a new process, with files that were read before."""
     times = []
     for _ in range(2):
         began = time.perf_counter()
@@ -130,7 +141,14 @@ def seconds_to_import(statement: str) -> float:
 
 
 def run_sweep(folder: Path, trials: int, epochs: int, cpus: int) -> History:
-    """Run it as `mrqm tune` does once it has its plan, until MLflow has everything."""
+    """Run a sweep as `mrqm tune` does after its plan, until MLflow has everything.
+
+    Args:
+        folder: folder for the sweep and its MLflow store.
+        trials: number of trials.
+        epochs: epochs of a trial.
+        cpus: number of CPUs.
+    """
     space = timed_space(trials, epochs)
     words = [f"train.epochs={epochs}", "train.max_minutes=null", "scaling.num_workers=1", f"output_dir={folder}"]
     config = load_config(CONFIG, ["name=overhead", f"tracking.uri=sqlite:///{folder}/mlflow.db", *words])
@@ -139,19 +157,24 @@ def run_sweep(folder: Path, trials: int, epochs: int, cpus: int) -> History:
     sweep_folder.mkdir()
     trials_config = config.model_copy(update={"output_dir": str(sweep_folder)})
     with closing(Journal(sweep_folder / "sweep.jsonl")) as journal, (folder / "log").open("w") as log:
-        conductor = TrialScheduler(ConfigSampler(space, config), journal, sweep_folder, epochs)
+        scheduler = TrialScheduler(ConfigSampler(space, config), journal, sweep_folder, epochs)
         with Recorder(config, trials_config, journal, {}) as recorder:
             recorder.catch_up()
             journal.write(SessionBegan(trials=trials))
             with LiveTable(space, plan, journal, Console(file=log)) as live:
                 journal.listeners += [recorder, live]
-                run_trials(conductor, space, trials_config, live.say, TimedTrial)
+                run_trials(scheduler, space, trials_config, live.say, TimedTrial)
             recorder.finish()
     return journal
 
 
 def timed_space(trials: int, epochs: int) -> Space:
-    """TPE, and ASHA whose only rung is the last epoch: no trial is shorter than the others."""
+    """Make a space with TPE, and with ASHA whose only rung is the last epoch, so that all trials are equally long.
+
+    Args:
+        trials: number of trials.
+        epochs: epochs of a trial.
+    """
     return make_space(
         {
             "scheduler": {"algorithm": "asha", "grace_period": epochs},
@@ -165,7 +188,13 @@ def timed_space(trials: int, epochs: int) -> Space:
 
 
 def print_waits(history: History, seconds: float, cpus: int) -> None:
-    """What the journal says of the time before and between epochs."""
+    """Print the times before and between epochs, from the journal.
+
+    Args:
+        history: history of the sweep.
+        seconds: seconds of an epoch.
+        cpus: number of CPUs.
+    """
     began = {entry.trial: entry.at for entry in history.entries if isinstance(entry, TrialBegan)}
     reports = [entry for entry in history.entries if isinstance(entry, Reported)]
     assert len(began) == len({r.trial for r in reports if r.verdict == "finished"}), "every trial trains to its end"
@@ -178,7 +207,14 @@ def print_waits(history: History, seconds: float, cpus: int) -> None:
 
 
 def run_bare(folder: Path, trials: int, epochs: int, seconds: float) -> None:
-    """The same trials without a sweep around them."""
+    """Run trials of the same length under Ray Tune alone.
+
+    Args:
+        folder: folder for Ray Tune's files.
+        trials: number of trials.
+        epochs: epochs of a trial.
+        seconds: seconds of an epoch.
+    """
     trainable = ray.tune.with_parameters(BareTrial, seconds=seconds, epochs=epochs)
     ray.tune.Tuner(
         ray.tune.with_resources(trainable, {"CPU": 1}),

@@ -1,12 +1,12 @@
-"""How fast training reads tiles: cut on the fly out of large images, against tiles cut beforehand.
+"""Measure the speed of reading tiles for training: cut on the fly out of large images, or cut beforehand.
 
     python benchmarks/tiles.py FOLDER --tile 640 --overlap 100 [--scale 1] [--images 60] [--cache-mb 512]
 
 FOLDER is a split in VisDrone's layout. Both sides read the same tiles in the same shuffled order through the training
-loader, without augmentation; the tiles on disk are PNG as `mrqm prepare` writes them and, the harder comparison, JPEG
-of quality 95. The first epoch begins with empty caches, the later ones with what the first left: where --cache-mb
-suffices, everything is in memory. These are read in turns, and the median batch counts: others who use the machine
-disturb all sides alike, and little.
+loader, without augmentation; the tiles on disk are PNG as `mrqm prepare` writes them and, for a harder comparison, JPEG
+of quality 95. The first epoch begins with empty caches, the later ones with full ones: if --cache-mb is large enough,
+everything is in memory. Later epochs alternate between the sides, and the median batch counts, so that other load on
+the machine affects all sides alike, and little.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mrqm.data.images.windows import Item, drop_empty, tile_items, whole_items, 
 from mrqm.structures.annotations import AnnotationSet, ImageRecord
 
 EPOCHS = 8
-"""Later epochs."""
+"""Number of later epochs."""
 
 
 def main() -> None:
@@ -42,9 +42,9 @@ def main() -> None:
     parser.add_argument("--tile", type=int, default=640)
     parser.add_argument("--overlap", type=int, default=100)
     parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--images", type=int, default=60, help="only the first ones")
+    parser.add_argument("--images", type=int, default=60, help="number of images to read, from the first")
     parser.add_argument("--cache-mb", type=int, default=512)
-    parser.add_argument("--workers", type=int, default=0, help="reading processes")
+    parser.add_argument("--workers", type=int, default=0, help="number of reading processes")
     args = parser.parse_args()
     config = make_config({"data": {"loader_workers": args.workers, "cache_mb": args.cache_mb}})
     records = read_annotations("visdrone", args.folder).records[: args.images]
@@ -74,7 +74,17 @@ def main() -> None:
 
 
 def write(items: list[Item], folder: Path, suffix: str, tile: int) -> tuple:
-    """Tiles on disk, and their records."""
+    """Write tiles to disk.
+
+    Args:
+        items: tiles to cut.
+        folder: folder of the files.
+        suffix: `png` or `jpg`.
+        tile: side of a tile in px.
+
+    Returns:
+        Records of the tiles.
+    """
     read, records = lru_cache(1)(decode), []
     for number, item in enumerate(items):
         path = folder / f"{number}.{suffix}"
@@ -87,7 +97,13 @@ def write(items: list[Item], folder: Path, suffix: str, tile: int) -> tuple:
 
 
 def read_epoch(config: Config, dataset: DetectionDataset, epoch: int) -> list[float]:
-    """Seconds that each batch of a shuffled epoch took."""
+    """Measure the seconds of each batch of a shuffled epoch.
+
+    Args:
+        config: configuration of the loader.
+        dataset: data to read.
+        epoch: number of the epoch, which seeds the order.
+    """
     loader = build_loader(config, dataset, training=True)
     loader.set_epoch(epoch)
     times = [time.perf_counter()]
