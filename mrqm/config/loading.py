@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mrqm.config.dotted import section_of
 from mrqm.config.messages import as_override, describe_faults
 from mrqm.config.sections.config import Config
 from mrqm.config.yaml_file import YamlError, parse_yaml, read_yaml
@@ -76,15 +77,10 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(redact(f"override {override!r}: expected key.path=value, for example optim.lr=1e-4"))
-    *sections, leaf = key.split(".")
-    for section in sections:
-        child = values.setdefault(section, {})
-        if child is None:  # a section that the file switches off, such as `tile: null`
-            child = values[section] = {}
-        if not isinstance(child, dict):
-            raise ConfigError(redact(f"override {override!r}: {section} is a value, not a section"))
-        values = child
     try:
-        values[leaf] = parse_yaml(text)
+        section, leaf = section_of(values, key)
+        section[leaf] = parse_yaml(text)
+    except LookupError as error:
+        raise ConfigError(redact(f"override {override!r}: {error} is a value, not a section")) from error
     except YamlError as error:
         raise ConfigError(redact(f"override {override!r}: {text!r} is not a YAML value")) from error

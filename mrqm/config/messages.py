@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import difflib
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from mrqm.config.dotted import join
 from mrqm.config.roles import renamed_keys
 from mrqm.config.sections.section import Section
 from mrqm.config.type_words import bare_type, describe_type, is_section
+from mrqm.config.values import to_line, to_word
 
 Keys = tuple[str | int, ...]
 ShowExample = Callable[[Keys, Any], str]
@@ -72,8 +72,8 @@ def as_override(keys: Keys, value: Any) -> str:
     Returns:
         One word of a shell command.
     """
-    text = f"{dotted(keys)}={_compact(value)}"
-    return shlex.quote(text) if isinstance(value, Mapping) else text
+    word = f"{join(keys)}={to_word(value)}"
+    return shlex.quote(word) if isinstance(value, Mapping) else word
 
 
 def as_yaml(keys: Keys, value: Any) -> str:
@@ -88,17 +88,11 @@ def as_yaml(keys: Keys, value: Any) -> str:
     """
     for key in reversed([key for key in keys if isinstance(key, str)]):
         value = {key: value}
-    text = yaml.safe_dump(_plain(value), default_flow_style=True, sort_keys=False, width=1000).strip()
-    return text[1:-1]
-
-
-def dotted(keys: Iterable[str | int]) -> str:
-    """Join keys as users write them, such as `data.tile.size`."""
-    return ".".join(map(str, keys))
+    return to_line(value)[1:-1]
 
 
 def _describe(fault: Any, place: _Place, given: Any, root: type[Section], show: ShowExample) -> str:
-    key = dotted(place.keys)
+    key = join(place.keys)
     if fault["type"] == "value_error":
         message = fault["msg"].removeprefix("Value error, ")
         return f"{key}: {message}" if key else message
@@ -179,8 +173,8 @@ def _accepts(annotation: Any, value: Any, strict: bool = False) -> bool:
 def _near(place: _Place, given: Any, root: type[Section]) -> str:
     """List the keys that may have been meant, and those of the same section."""
     known = list(_all_keys(root))
-    beside = [dotted((*place.keys[:-1], name)) for name in place.section.model_fields]
-    own = difflib.get_close_matches(dotted(place.keys), [*beside, *known], n=1, cutoff=0.8)
+    beside = [join((*place.keys[:-1], name)) for name in place.section.model_fields]
+    own = difflib.get_close_matches(join(place.keys), [*beside, *known], n=1, cutoff=0.8)
     meant = own + [key for unknown in _leaves(place.keys, given) for key in _like(unknown, known)]
     hint = f"; did you mean {' or '.join(dict.fromkeys(meant[:2]))}?" if meant else ""
     return f"known here: {', '.join(place.section.model_fields)}{hint}"
@@ -200,29 +194,13 @@ def _leaves(keys: Keys, given: Any) -> Iterator[str]:
         for key, value in given.items():
             yield from _leaves((*keys, key), value)
     else:
-        yield dotted(keys)
+        yield join(keys)
 
 
 def _all_keys(section: type[Section], before: Keys = ()) -> Iterator[str]:
     """Yield the dotted keys of a section and of the sections within it."""
     for name, field in section.model_fields.items():
-        yield dotted((*before, name))
+        yield join((*before, name))
         inner = bare_type(field.annotation)
         if is_section(inner):
             yield from _all_keys(inner, (*before, name))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Section):
-        return value.model_dump(mode="json")
-    if isinstance(value, tuple | list):
-        return [_plain(each) for each in value]
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    return str(value) if isinstance(value, Path) else value
-
-
-def _compact(value: Any) -> str:
-    """Write a value as short YAML, without spaces where possible, so that a shell takes it as one word."""
-    text = yaml.safe_dump(_plain(value), default_flow_style=True, width=10_000).removesuffix("\n").removesuffix("\n...")
-    return text.replace(", ", ",") if isinstance(value, list | tuple) else text

@@ -14,6 +14,7 @@ from mlflow.entities import Param
 
 from mrqm.config import Config
 from mrqm.config.dotted import flatten
+from mrqm.config.values import to_plain
 from pipelines.tracking.client import Client
 from pipelines.tracking.environment import describe_environment, installed_packages
 from pipelines.tracking.git import Checkout, find_checkout
@@ -64,11 +65,15 @@ def log_config(client: Client, run_id: str, config: Config, keys: tuple[str, ...
         config: configuration of the training or evaluation.
         keys: prefixes of the keys that become parameters.
     """
-    flat = flatten(config.model_dump(mode="json"))
-    params = [Param(key, str(value)[:MAX_PARAM_VAL_LENGTH]) for key, value in flat.items() if key.startswith(keys)]
+    params = [Param(key, text) for key, text in to_params(config).items() if key.startswith(keys)]
     for first in range(0, len(params), MAX_PARAMS_TAGS_PER_BATCH):
         client.log_batch(run_id, params=params[first : first + MAX_PARAMS_TAGS_PER_BATCH])
     client.log_text(run_id, config.to_yaml(), "config.yaml")
+
+
+def to_params(config: Config) -> dict[str, str]:
+    """Convert a configuration to MLflow parameters by dotted key, cut to the length that MLflow accepts."""
+    return {key: str(value)[:MAX_PARAM_VAL_LENGTH] for key, value in flatten(to_plain(config)).items()}
 
 
 def origin_tags() -> dict[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table
 
+from mrqm.config.values import canonical
 from pipelines.compute.messages import PROTOCOL
 from pipelines.console.format import duration, number, relative
 from pipelines.console.tables import ui_lines
@@ -15,7 +16,6 @@ from pipelines.registry.register import RegisteredModel
 from tune.report.result import SweepResult
 from tune.space.schema import Space, describe_params
 from tune.space.settings import Objective, Paper
-from tune.space.values import canonical
 from tune.state.history import History, Trial
 
 GAP = 2

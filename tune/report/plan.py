@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mrqm.config import Config
+from mrqm.config.dotted import lies_in
 from mrqm.engine.resume import checkpoint_bytes
 from pipelines.compute.resources import describe_resources
 from pipelines.storage.run_dir import RunError
@@ -18,7 +19,6 @@ from tune.execution.concurrency import count_trials
 from tune.search.warm_start import PriorRuns
 from tune.space.sampling import ConfigSampler
 from tune.space.schema import Params, Space, overrides
-from tune.space.values import lies_in
 from tune.state.history import History
 
 CHECKPOINTS_PER_TRIAL = 3

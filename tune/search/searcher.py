@@ -17,10 +17,10 @@ from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from mrqm.config.values import to_word
 from tune.space.parameters import Parameter
 from tune.space.sampling import DRAWS, ConfigSampler, Identity
 from tune.space.schema import Params, Space, SpaceError
-from tune.space.values import as_word
 from tune.state.history import History, Trial
 from tune.state.records import KnownRun
 
@@ -226,4 +226,4 @@ def _suggest(trial: optuna.Trial, space: Space, key: str) -> Any:
 def _encode(parameter: Parameter, value: Any) -> Any:
     """Return the parameter's own value, or its text where Optuna allows only scalars as choices."""
     own = parameter.own(value)
-    return as_word(own) if isinstance(own, Mapping | list | tuple) else own
+    return to_word(own) if isinstance(own, Mapping | list | tuple) else own

@@ -17,16 +17,17 @@ from typing import Any
 from mlflow.entities import Run
 
 from mrqm.config import Config, Role, fill_defaults, has_role
-from mrqm.config.dotted import flatten
+from mrqm.config.dotted import flatten, lies_in, section_of
+from mrqm.config.values import canonical, to_plain
 from mrqm.redaction import redact
 from pipelines.tracking.client import Client
-from pipelines.tracking.mlflow_names import MAX_PARAM_VAL_LENGTH, MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
+from pipelines.tracking.create_run import to_params
+from pipelines.tracking.mlflow_names import MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
 from pipelines.tracking.store import first_contact, resolve_experiment, resolve_uri, sqlite_path
 from pipelines.tracking.tracker import metric_name
 from tune.space.sampling import ConfigSampler
 from tune.space.schema import Params, SpaceError
 from tune.space.settings import WarmStart
-from tune.space.values import canonical, lies_in, section_of
 from tune.state.records import KnownRun
 
 WEIGHTS = "model.backbone.weights"
@@ -136,11 +137,10 @@ class _Comparison:
 
     def __init__(self, candidates: ConfigSampler, config: Config, stamp: Mapping[str, str], wanted: WarmStart) -> None:
         self._candidates, self._stamp = candidates, stamp
-        flat = {key: str(value)[:MAX_PARAM_VAL_LENGTH] for key, value in _flat(config).items()}
         ignored = (*candidates.space.parameters, *wanted.differ)
         self._same = {
             key: value
-            for key, value in flat.items()
+            for key, value in to_params(config).items()
             if not (
                 has_role(key, Role.RUNTIME) or has_role(key, Role.DATA) or any(lies_in(key, one) for one in ignored)
             )
@@ -194,14 +194,10 @@ def _with_defaults(params: Mapping[str, str]) -> dict[str, str]:
     """Add the defaults of keys that a run's version did not have to its MLflow parameters."""
     nested: dict[str, Any] = {}
     for key, text in params.items():
-        section, leaf = section_of(nested, key)
+        section, leaf = section_of(nested, key, replace=True)
         if not isinstance(section.get(leaf), dict):  # parameters of strangers may be called like a section
             section[leaf] = text
     return {key: str(value) for key, value in flatten(fill_defaults(nested)).items()}
-
-
-def _flat(config: Config) -> dict[str, Any]:
-    return flatten(config.model_dump(mode="json"))
 
 
 def _short(value: str | None) -> str:
@@ -210,7 +206,7 @@ def _short(value: str | None) -> str:
 
 def _is_text_of(text: str, value: Any) -> bool:
     """Tell if MLflow's text of a parameter means a value, in any notation of numbers."""
-    return text == str(list(value) if isinstance(value, tuple) else value) or canonical(text) == canonical(value)
+    return text == str(to_plain(value)) or canonical(text) == canonical(value)
 
 
 def _known(client: Client, run: Run, params: Params, candidates: ConfigSampler) -> KnownRun | None:

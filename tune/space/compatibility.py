@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mrqm.config.values import canonical, to_line
 from tune.space.schema import Space
-from tune.space.values import as_word, canonical
 
 FREE = ("description", "budget", "fixed", "keep_trials", "paper", "parameters", "name")
 """Parts that may change, or have a comparison of their own; `fixed` is compared as part of the configuration."""
@@ -21,7 +21,7 @@ def find_differences(former: Space, space: Space) -> list[str]:
     """
     then, now = former.model_dump(mode="json"), space.model_dump(mode="json")
     lines = [
-        f"{part}: {as_word(then[part])} there, {as_word(now[part])} now"
+        f"{part}: {to_line(then[part])} there, {to_line(now[part])} now"
         for part in then
         if part not in FREE and canonical(then[part]) != canonical(now[part])
     ]

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Self, TypeAlias
 from pydantic import Field, field_validator, model_validator
 
 from mrqm.config import Section
+from mrqm.config.values import as_number, canonical, read_numbers, to_line
 from tune.space.expressions import Expression
-from tune.space.values import as_number, as_word, canonical, read_numbers
 
 Value: TypeAlias = bool | int | float | str | None
 Choice: TypeAlias = Value | tuple[Value, ...] | dict[str, Any]
@@ -127,7 +127,7 @@ class Parameter(Section):
             nearest = self._nearest(number)
             if math.isclose(nearest, number, rel_tol=1e-9):
                 return nearest
-        raise LookupError(f"{as_word(value)} is not one of {self.describe()}")
+        raise LookupError(f"{to_line(value)} is not one of {self.describe()}")
 
     def _nearest(self, number: float) -> float:
         """Return the value of a range that is closest to a number in it."""
@@ -186,7 +186,7 @@ class Parameter(Section):
     def describe(self) -> str:
         """Describe the parameter in a few words."""
         if self.choice is not None:
-            text = " | ".join(as_word(value) for value in self.choice)
+            text = " | ".join(to_line(value) for value in self.choice)
         else:
             kind = "int " if self.is_integer else ""
             text = f"{kind}{self.low:g} … {self.high:g}" + (" log" if self.is_log else "")

@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 from pydantic import ValidationError
 
 from mrqm.config import Config, ConfigError, Role, fill_defaults, has_role, keys_with, make_config
+from mrqm.config.dotted import lies_in, section_of, walk
+from mrqm.config.values import canonical, to_word
 from mrqm.evaluation import build_protocol
 from pipelines.compute.messages import PROTOCOL
 from pipelines.storage.filesystem import is_uri
@@ -21,7 +23,6 @@ from tune.space.expressions import Expression, ExpressionError
 from tune.space.model_cost import COSTS
 from tune.space.parameters import Parameter
 from tune.space.schema import Params, Space, SpaceError, overrides
-from tune.space.values import as_word, canonical, dotted, lies_in, section_of
 
 DRAWS = 1000
 """Most random trials to draw for one that is allowed."""
@@ -68,9 +69,9 @@ class ConfigSampler:
         """Return every key and section of a trial's configuration by dotted key, without validation."""
         nested = copy.deepcopy(self._plain_values)
         for key, value in params.items():
-            section, leaf = section_of(nested, key)
+            section, leaf = section_of(nested, key, replace=True)
             section[leaf] = value
-        return dict(dotted(fill_defaults(nested)))
+        return dict(walk(fill_defaults(nested)))
 
     def identity(self, params: Params) -> Identity:
         """Return a text that is the same for all trials of the same configuration, with and without defaults."""
@@ -209,7 +210,7 @@ class ConfigSampler:
             try:
                 self.space.parameters[key].own(value) if key in self.space.parameters else value
             except LookupError:
-                return f"{key}={as_word(value)} is not one of {self.space.parameters[key].describe()}"
+                return f"{key}={to_word(value)} is not one of {self.space.parameters[key].describe()}"
         return self.violation(params)
 
     def _fault(self, key: str, parameter: Parameter) -> str | None:

@@ -21,13 +21,14 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mrqm.config import Config, RenamedFrom, Section, load_config
+from mrqm.config.dotted import lies_in
 from mrqm.config.messages import as_yaml, describe_faults
+from mrqm.config.values import read_numbers, to_word
 from mrqm.config.yaml_file import YamlError, read_yaml
 from mrqm.errors import UserError
 from tune.space.expressions import Expression
 from tune.space.parameters import Parameter
 from tune.space.settings import Budget, Count, Objective, Paper, SchedulerSettings, SearchSettings, WarmStart
-from tune.space.values import as_word, lies_in, read_numbers
 
 Params = dict[str, Any]
 """Values that a trial sets, by dotted key."""
@@ -231,7 +232,7 @@ def sweep_config(path: str | Path, space: Space, words: Sequence[str] = ()) -> C
 
 def overrides(params: Mapping[str, Any]) -> list[str]:
     """Write parameters as overrides for the command line: `loss.mining.base_iou=0.55`."""
-    return [f"{key}={as_word(value)}" for key, value in params.items()]
+    return [f"{key}={to_word(value)}" for key, value in params.items()]
 
 
 def describe_params(params: Mapping[str, Any]) -> str:

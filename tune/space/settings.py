@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from mrqm.config import RenamedFrom, Section
-from tune.space.values import read_numbers
+from mrqm.config.values import read_numbers
 
 Count = Annotated[int, Field(ge=1)]
 

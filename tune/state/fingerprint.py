@@ -7,11 +7,11 @@ from typing import ClassVar, Literal, Self
 import yaml
 
 from mrqm.config import Config
+from mrqm.config.dotted import lies_in
 from pipelines.storage.fingerprint import Fingerprint, begin, configured_fields
 from pipelines.storage.run_dir import RunError, RunFolder
 from tune.space.compatibility import find_differences
 from tune.space.schema import Space, load_space
-from tune.space.values import lies_in
 from tune.state.journal import JOURNAL, read_history
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from mrqm.config import Config
-from mrqm.config.dotted import flatten
 from pipelines.storage.absolute_paths import with_absolute_paths
 from pipelines.storage.filesystem import StorageError
 from pipelines.storage.fingerprint import begin, fingerprint_of
@@ -136,10 +135,6 @@ def test_paths_become_absolute(tiny_config: TinyConfig, monkeypatch: pytest.Monk
 
 def test_words_for_weights_stay_words(tiny_config: TinyConfig) -> None:
     assert with_absolute_paths(tiny_config("model.backbone.weights=hub")).model.backbone.weights == "hub"
-
-
-def test_sections_flatten_to_dotted_keys() -> None:
-    assert flatten({"a": {"b": {"c": 1}, "d": [2]}, "e": None}) == {"a.b.c": 1, "a.d": [2], "e": None}
 
 
 def test_uris_stay_uris(tiny_config: TinyConfig) -> None:

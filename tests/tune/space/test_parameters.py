@@ -53,7 +53,7 @@ SECTION = {"size": 160, "overlap": 40}
 def test_choices_may_be_null_lists_and_sections() -> None:
     parameter = make(choice=[None, [1, 2], SECTION])
     assert parameter.grid == (None, (1, 2), SECTION)
-    assert parameter.describe() == 'null | [1, 2] | {"size": 160, "overlap": 40}'
+    assert parameter.describe() == "null | [1, 2] | {size: 160, overlap: 40}"
 
 
 @pytest.mark.parametrize(

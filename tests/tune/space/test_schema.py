@@ -130,7 +130,7 @@ def test_a_file_that_is_no_space_is_named(tmp_path: Path, text: str | None, mess
 
 def test_overrides_are_what_the_command_line_takes() -> None:
     params = {"a": "sae", "b": "1e-4", "c": None, "d": True, "e": [1, 2], "f": 0.5, "g": "true"}
-    assert overrides(params) == ["a=sae", "b=1e-4", "c=null", "d=true", "e=[1, 2]", "f=0.5", 'g="true"']
+    assert overrides(params) == ["a=sae", "b=1e-4", "c=null", "d=true", "e=[1,2]", "f=0.5", 'g="true"']
 
 
 def test_a_space_is_named_after_its_file(tmp_path: Path) -> None:
