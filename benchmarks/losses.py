@@ -29,6 +29,7 @@ from mrqm.config import Config, ConfigError, load_config
 from mrqm.data import DataError
 from mrqm.engine.progress import DivergenceError
 from mrqm.engine.trainer import Trainer
+from mrqm.structures.metric import read_metrics
 
 METRICS = ("AP", "AP50", "AP_small")
 
@@ -127,7 +128,8 @@ def train(variant: list[str], config: Config, steps: int) -> Run:
     while not trainer.finished:
         trainer.train_epoch()
     seconds = trainer.progress.elapsed_seconds
-    return Run(variant, config.train.seed, steps, digest(config), round(seconds, 1), trainer.evaluate())
+    metrics = {metric.name: metric.value for metric in read_metrics(trainer.evaluate())}
+    return Run(variant, config.train.seed, steps, digest(config), round(seconds, 1), metrics)
 
 
 def make_table(runs: list[Run]) -> Table:

@@ -32,6 +32,7 @@ from mrqm.engine.progress import DivergenceError, Progress
 from mrqm.engine.trainer import Trainer
 from mrqm.evaluation import Evaluator, build_protocol
 from mrqm.models.backbone import build_backbone
+from mrqm.structures.metric import read_metrics
 
 OF_TRANSFORMERS = ("rtdetrv2", "dfine", "deformable_detr")
 MODELS = ("mrqm", *OF_TRANSFORMERS, "fcos")
@@ -71,7 +72,8 @@ def run_mrqm(config: Config, device: torch.device, on_step: OnStep) -> Result:
     trainer = Trainer(config, device)
     while not trainer.finished:
         trainer.train_epoch(lambda report: on_step(trainer.progress, report.losses["loss"]))
-    return make_result("mrqm", trainer.model, trainer.progress, trainer.evaluate())
+    metrics = {metric.name: metric.value for metric in read_metrics(trainer.evaluate())}
+    return make_result("mrqm", trainer.model, trainer.progress, metrics)
 
 
 def run_peer(name: str, config: Config, device: torch.device, on_step: OnStep) -> Result:

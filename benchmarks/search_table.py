@@ -84,7 +84,7 @@ def train(config: Config, params: Mapping[str, Any]) -> Row:
     while not trainer.finished:
         began = time.perf_counter()
         trainer.train_epoch()
-        row["ap"].append(round(trainer.evaluate()["AP"], 5))
+        row["ap"].append(round(trainer.evaluate()["coco/AP"], 5))
         row["seconds"].append(round(time.perf_counter() - began, 1))
     return row
 

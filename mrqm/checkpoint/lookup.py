@@ -17,10 +17,11 @@ from pathlib import Path
 
 from mrqm.checkpoint.files import CONFIG, METRICS, WEIGHTS
 from mrqm.errors import UserError
+from mrqm.structures.metric import VALIDATION, metric_key
 
 NAME = re.compile(r"epoch_(\d+)(?:_step_(\d+))?")
 LAST = "last"
-SCORE = "coco/AP"
+SCORE = metric_key(VALIDATION, "AP")
 """Metric that selects the best checkpoint of a run; higher is better."""
 SHOWN = 6
 """Most names that a message lists."""

@@ -22,6 +22,7 @@ from mrqm.evaluation import Evaluator, build_protocol
 from mrqm.inference.postprocess import detect
 from mrqm.ops.distributed import get_rank_and_world_size, unwrap
 from mrqm.structures.batch import Batch
+from mrqm.structures.metric import VALIDATION
 from mrqm.structures.step_report import StepReport
 
 logger = logging.getLogger(__name__)
@@ -149,7 +150,7 @@ def evaluate(model: nn.Module, loader: DetectionLoader, config: Config, device: 
     """
     model.eval()
     data = loader.data
-    evaluator = Evaluator(build_protocol("coco", config.evaluation), data.classes, data.scored_record)
+    evaluator = Evaluator(build_protocol(VALIDATION, config.evaluation), data.classes, data.scored_record)
     for batch in loader:
         evaluator.update(detect(model, batch, config, device), batch[2])
     return evaluator.compute()

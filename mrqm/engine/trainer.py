@@ -34,6 +34,7 @@ from mrqm.losses.criterion import build_criterion
 from mrqm.models.mrqm import build_model, compile_parts
 from mrqm.ops.distributed import get_rank_and_world_size, unwrap
 from mrqm.structures.batch import Batch
+from mrqm.structures.metric import VALIDATION, with_protocol
 from mrqm.structures.step_report import StepReport
 from mrqm.visualization.detections import draw_comparison
 from mrqm.visualization.query_heatmap import draw_densities, locate_queries
@@ -142,10 +143,10 @@ class Trainer:
         return losses
 
     def evaluate(self) -> dict[str, float]:
-        """Evaluate on the validation data and return the metrics, the same on every rank; see `CocoProtocol`."""
+        """Evaluate on the validation data and return the metrics by key, as `coco/AP`, the same on every rank."""
         scores = evaluate(self.model, self.val_loader, self.config, self.device)
         self.progress.evaluated(scores)
-        return scores
+        return with_protocol(VALIDATION, scores)
 
     def picture(self) -> Image.Image:
         """Draw detections beside ground truth on the validation images with the most objects."""

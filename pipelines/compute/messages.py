@@ -7,14 +7,12 @@ credentials or its database.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from mrqm.structures.step_report import StepReport
 
 SECONDS_BETWEEN_STEPS = 1.0
-PROTOCOL: Literal["coco"] = "coco"
-"""Protocol of the validation while training, and prefix of its metrics."""
 
 
 @dataclass(frozen=True)

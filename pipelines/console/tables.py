@@ -8,6 +8,7 @@ from itertools import zip_longest
 from rich.table import Table
 from rich.text import Text
 
+from mrqm.structures.metric import group_by_protocol
 from pipelines.console.format import number
 from pipelines.console.links import UI_ADDRESS, run_place, ui_command
 
@@ -38,10 +39,9 @@ def metrics_grids(metrics: Mapping[str, float]) -> list[tuple[list[str], list[li
         Titles of the columns and rows of cells, for each protocol.
     """
     grids = []
-    for protocol in dict.fromkeys(name.partition("/")[0] for name in metrics):
-        values = {name.partition("/")[2]: v for name, v in metrics.items() if name.startswith(f"{protocol}/")}
-        overall = [(name, number(value)) for name, value in values.items() if "/" not in name]
-        classes = [(name.removeprefix("AP/"), number(value)) for name, value in values.items() if "/" in name]
+    for protocol, group in group_by_protocol(metrics).items():
+        overall = [(metric.name, number(metric.value)) for metric in group if metric.class_name is None]
+        classes = [(metric.class_name, number(metric.value)) for metric in group if metric.class_name is not None]
         titles = [protocol, "", *(("class", "AP") if classes else ("", ""))]
         grids.append((titles, [[*left, *right] for left, right in zip_longest(overall, classes, fillvalue=("", ""))]))
     return grids

@@ -12,9 +12,10 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from mrqm.structures.metric import VALIDATION, metric_key
 from mrqm.structures.step_report import StepReport
 from pipelines.compute.message_queue import LogMessageHandler
-from pipelines.compute.messages import PROTOCOL, EpochReport, Evaluating, Started
+from pipelines.compute.messages import EpochReport, Evaluating, Started
 from pipelines.console.format import SECONDS_BETWEEN_LINES, duration, number
 
 WARNERS = ("mrqm", "pipelines")
@@ -108,7 +109,7 @@ class Display:
         row = f"{report.epoch:>5}/{report.epochs:<3}{report.metrics['train/loss']:>9.3f}"
         if step := self._last_step:
             row += f"{step.images_per_second:>9.1f}{duration(step.elapsed_seconds):>9}"
-        values = [report.metrics.get(f"{PROTOCOL}/{name}") for name in self._columns]
+        values = [report.metrics.get(metric_key(VALIDATION, name)) for name in self._columns]
         self.line(row + "".join(f"{'' if value is None else number(value):>10}" for value in values))
 
 

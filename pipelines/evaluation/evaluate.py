@@ -21,12 +21,13 @@ from mrqm.data import AnnotationSet, build_dataset
 from mrqm.data.formats.digest import data_digest, file_digest
 from mrqm.data.results.writer import Results
 from mrqm.errors import UserError
-from mrqm.evaluation import ProtocolName, build_protocol, score_under
+from mrqm.evaluation import build_protocol, score_under
 from mrqm.evaluation.analysis.diagnosis import Diagnosis
 from mrqm.evaluation.analysis.ground_truth_notes import describe_ground_truth
 from mrqm.evaluation.protocols.protocol import DetectionLimit
 from mrqm.inference.dataset_inference import DatasetPredictions, View, count_views, predict_dataset
 from mrqm.inference.detector import Detector
+from mrqm.structures.metric import PROTOCOLS, ProtocolName
 from pipelines.console.progress import ImageProgress
 from pipelines.evaluation.result_files import listed_sizes, read_or_blank, read_result_files, read_scored
 from pipelines.evaluation.result_notes import diagnose_near_zero, note_doubts, note_order
@@ -245,9 +246,9 @@ def _read_predictions(request: Request, path: Path, data: ExitStack) -> _Source:
 
 
 def _checked_protocol(name: str) -> ProtocolName:
-    if name not in get_args(ProtocolName):
-        raise EvaluationError(f"--protocol {name}: choose one of {', '.join(get_args(ProtocolName))}")
-    return name  # type: ignore[return-value]
+    if name not in PROTOCOLS:
+        raise EvaluationError(f"--protocol {name}: choose one of {', '.join(PROTOCOLS)}")
+    return name
 
 
 def _checked_view(view: str | None, config: Config) -> View:

@@ -27,6 +27,7 @@ from mrqm.evaluation.analysis.errors import ERRORS, SIZE_BINS, ErrorAnalysis, de
 from mrqm.evaluation.analysis.outcomes import RIGHT, Outcomes, find_outcomes
 from mrqm.ops.boxes import to_cxcywh
 from mrqm.structures.annotations import xywh_to_xyxy
+from mrqm.structures.metric import group_by_protocol
 from mrqm.visualization.detections import draw_comparison
 from pipelines.console.format import number
 from pipelines.console.markdown import markdown_table
@@ -247,11 +248,9 @@ def _markdown(assessment: EvaluationResult, analysis: Analysis) -> str:
         rows = [[what, number(iou)] for what, iou in assessment.diagnosis.fits]
         table = markdown_table(["the results, read", "IoU"], rows)
         parts += ["## Diagnosis", DIAGNOSIS, table, f"The results: {assessment.diagnosis.advice}."]
+    groups = group_by_protocol(assessment.metrics)
     for name, version in assessment.versions.items():
-        values = {
-            key.partition("/")[2]: value for key, value in assessment.metrics.items() if key.startswith(f"{name}/")
-        }
-        rows = [[key, number(value)] for key, value in values.items()]
+        rows = [[metric.name, number(metric.value)] for metric in groups[name]]
         parts += [
             f"## {name}",
             f"Protocol version {version}; comparable with {assessment.comparable[name]}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from mrqm.data.results.writer import Results
 from mrqm.evaluation.analysis.diagnosis import Diagnosis, diagnose
 from mrqm.evaluation.protocols.file_order import score_as_written
 from mrqm.structures.annotations import AnnotationSet
+from mrqm.structures.metric import group_by_protocol, read_metrics
 
 NEAR_ZERO = 0.05
 """Maximum AP50 under which results are suspected to be in another format."""
@@ -60,18 +60,19 @@ def note_order(
     Returns:
         One note, or none.
     """
-    if results.as_written is None or "visdrone/AP" not in metrics:
+    ours = {metric.name: metric.value for metric in group_by_protocol(metrics).get("visdrone", ())}
+    if results.as_written is None or not ours:
         return ()
     unsorted = sum(bool((np.diff(found.scores) > 0).any()) for found in results.as_written)
     official = score_as_written(annotations.records, results.as_written, annotations.classes)
     shown = ("AP", "AP50", "AP75", "AR@1", "AR@10", "AR@100", "AR@500")
-    changed = [name for name in shown if abs(official[name] - metrics[f"visdrone/{name}"]) > 1e-9]
+    changed = [name for name in shown if abs(official[name] - ours[name]) > 1e-9]
     if not changed:
         return ()
-    differences = {name: (official[name], metrics[f"visdrone/{name}"]) for name in changed}
+    differences = {name: (official[name], ours[name]) for name in changed}
     figures = ", ".join(
-        f"{name} {theirs:.4f} instead of {ours:.4f} ({theirs - ours:+.4f})"
-        for name, (theirs, ours) in differences.items()
+        f"{name} {as_written:.4f} instead of {by_score:.4f} ({as_written - by_score:+.4f})"
+        for name, (as_written, by_score) in differences.items()
     )
     return (
         f"{path}: the rows of {unsorted} texts are not sorted by score; sorted here. The official toolkit counts the "
@@ -90,7 +91,7 @@ def diagnose_near_zero(results: Results, annotations: AnnotationSet, metrics: Ma
     Returns:
         The diagnosis; None where AP50 is not near 0 or there are no detections.
     """
-    figures = [value for name, value in metrics.items() if name.endswith("/AP50") and not math.isnan(value)]
+    figures = [metric.value for metric in read_metrics(metrics) if metric.name == "AP50" and metric.is_known]
     found_any = any(len(found.scores) for found in results.detections)
     if not figures or max(figures) >= NEAR_ZERO or not found_any:
         return None

@@ -14,6 +14,7 @@ from mlflow.entities import LoggedModelInput, Metric
 from mlflow.entities.model_registry import ModelVersion
 
 from mrqm.redaction import redact
+from mrqm.structures.metric import protocol_tag
 from pipelines.console.tables import ui_lines
 from pipelines.evaluation.evaluate import EvaluationResult
 from pipelines.registry.lineage import VIEW
@@ -103,7 +104,7 @@ def _find_origin(client: Client, assessment: EvaluationResult, shown_uri: str) -
 
 
 def _tags(assessment: EvaluationResult, origin: _Origin) -> dict[str, str]:
-    tags = {f"protocol.{name}": version for name, version in assessment.versions.items()}
+    tags = {protocol_tag(name): version for name, version in assessment.versions.items()}
     view = {VIEW: assessment.view} if assessment.view else {}
     weights = {"checkpoint.sha256": assessment.weights} if assessment.weights else {}
     named = {MLFLOW_SOURCE_NAME: SOURCE, DATA: assessment.data_digest}

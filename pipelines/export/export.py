@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -20,11 +20,12 @@ from mrqm.config import Config
 from mrqm.data.formats.readers import read_annotations
 from mrqm.data.synthetic.scene import make_scene
 from mrqm.errors import UserError
-from mrqm.evaluation import ProtocolName, build_protocol
+from mrqm.evaluation import build_protocol
 from mrqm.files import part_of
 from mrqm.inference.detector import Detector, Picture
 from mrqm.inference.export_module import ExportModule
 from mrqm.structures.annotations import DataError
+from mrqm.structures.metric import PROTOCOLS, group_by_protocol, protocol_tag
 from pipelines.inference.inputs import find_images
 from pipelines.registry.lineage import describe_lineage
 from pipelines.registry.model_uri import checkpoint_folder, read_tracking
@@ -120,9 +121,10 @@ def describe(folder: Path, detector: Detector) -> dict[str, str]:
     """
     scores: dict[str, float] = json.loads((folder / METRICS).read_text())
     tags = {"classes": json.dumps(detector.classes)} | describe_lineage(folder)
-    for name in get_args(ProtocolName):
-        if own := {key: f"{value:.4f}" for key, value in scores.items() if key.startswith(f"{name}/")}:
-            tags |= own | {f"protocol.{name}": build_protocol(name, detector.config.evaluation).version}
+    groups = group_by_protocol(scores)
+    for name in PROTOCOLS:
+        if own := {metric.key: metric.text for metric in groups.get(name, ())}:
+            tags |= own | {protocol_tag(name): build_protocol(name, detector.config.evaluation).version}
     return tags
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import get_args
 
-from mrqm.evaluation import ProtocolName
+from mrqm.structures.metric import Metric, by_key, is_evaluated, protocol_tag
 from pipelines.registry.lineage import VIEW
 
 DATA = "data.digest"
 REGISTERED_AS = "registered.as"
 """Tag of a version with its model's name at registration."""
-PROTOCOLS = tuple(f"{name}/" for name in get_args(ProtocolName))
 DIGEST_DIGITS = 12
 """Number of displayed digits of a digest."""
 
@@ -47,17 +44,20 @@ class Version:
     @property
     def metrics(self) -> dict[str, float]:
         """Metrics by name, such as `coco/AP`, in alphabetical order; see `not_numbers`."""
-        numbers = {key: _number(self.tags[key]) for key in sorted(self.tags) if key.startswith(PROTOCOLS)}
-        return {key: value for key, value in numbers.items() if value is not None}
+        return by_key(metric for metric in self._parsed().values() if metric is not None)
 
     @property
     def not_numbers(self) -> list[str]:
         """Tags that are named like metrics, such as `coco/note`, but have no number as value."""
-        return sorted(key for key in self.tags if key.startswith(PROTOCOLS) and _number(self.tags[key]) is None)
+        return [key for key, metric in self._parsed().items() if metric is None]
 
     def conditions(self, protocol: str) -> dict[str, str | None]:
         """Return the conditions of the metrics under a protocol, besides the model; None for an unknown one."""
-        return {key: self.tags.get(key) for key in (f"protocol.{protocol}", DATA, VIEW)}
+        return {key: self.tags.get(key) for key in (protocol_tag(protocol), DATA, VIEW)}
+
+    def _parsed(self) -> dict[str, Metric | None]:
+        """Parse the tags that are named like metrics; None for those without a number."""
+        return {key: Metric.parse_tag(key, self.tags[key]) for key in sorted(filter(is_evaluated, self.tags))}
 
 
 def differences(first: Version, second: Version, protocol: str) -> list[str]:
@@ -83,14 +83,6 @@ def differences(first: Version, second: Version, protocol: str) -> list[str]:
 def printable(text: str) -> str:
     """Escape control characters of untrusted text, so that it is one line and does not control the terminal."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return None if math.isinf(value) else value
 
 
 def _shown(key: str, value: str | None) -> str:

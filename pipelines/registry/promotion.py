@@ -9,14 +9,14 @@ A registered model stores the former versions of an alias in the tag `former.ALI
 from __future__ import annotations
 
 import math
+from decimal import Decimal
+from itertools import count
 
+from mrqm.structures.metric import Metric, read_metrics
 from pipelines.registry.client import Registry, RegistryError
 from pipelines.registry.model_files import place_of
 from pipelines.registry.model_version import Version, differences
 from pipelines.registry.smoke_test import try_model
-
-ROUNDING = 1e-9
-"""Tolerance for differences of metrics, which are stored with four decimals."""
 
 
 def promote(registry: Registry, version: Version, alias: str, metric: str, margin: float) -> Version | None:
@@ -33,8 +33,11 @@ def promote(registry: Registry, version: Version, alias: str, metric: str, margi
         The previous version of the alias; None if there was none.
 
     Raises:
-        RegistryError: the version is not better, not comparable or does not work, or the alias changed meanwhile.
+        RegistryError: the margin is not finite; the version is not better, not comparable or does not work; or the
+            alias changed meanwhile.
     """
+    if not math.isfinite(margin):
+        raise RegistryError(f"--margin {margin}: expected a minimum improvement of {metric}, such as 0.01")
     _measure(registry, version, alias, metric, margin)
     if fault := try_model(registry.uri, place_of(registry, version)):
         raise RegistryError(f"{version} does not become {alias}: it does not load and predict: {fault}")
@@ -91,28 +94,30 @@ def _measure(registry: Registry, version: Version, alias: str, metric: str, marg
 
 def _violation(version: Version, present: Version | None, alias: str, metric: str, margin: float) -> str | None:
     """Return the reason why the metrics of a version do not allow its promotion; None if they do."""
-    value, protocol = version.metrics.get(metric, math.nan), metric.partition("/")[0]
-    if math.isnan(value):
-        others = [name for name, other in version.metrics.items() if name.count("/") == 1 and not math.isnan(other)]
+    candidate = Metric.parse(metric, version.metrics.get(metric, math.nan))
+    if not candidate.is_known:
+        others = [each.key for each in read_metrics(version.metrics) if each.class_name is None and each.is_known]
         return f"it has no {metric}; it has {', '.join(others) or 'no metrics'}"
-    if unknown := [key for key, condition in version.conditions(protocol).items() if condition is None]:
+    if unknown := [key for key, condition in version.conditions(candidate.protocol).items() if condition is None]:
         return f"its {metric} was measured under unknown {' and '.join(unknown)}"
     if present is None:
         return None
-    if reasons := differences(version, present, protocol):
+    if reasons := differences(version, present, candidate.protocol):
         lines = "\n".join(f"  {reason}" for reason in reasons)
         return (
             f"its {metric} is not comparable with that of the {alias}, version {present.number}:\n{lines}\n"
             f"train on the same data and view, or remove the alias in MLflow and promote afresh"
         )
-    bar = present.metrics.get(metric, math.nan)
-    if math.isnan(bar):
+    bar = Metric.parse(metric, present.metrics.get(metric, math.nan))
+    if not bar.is_known:
         return f"the {alias}, version {present.number}, has no {metric} to compare with; choose another --metric"
-    gain = value - bar
-    if gain < margin - ROUNDING:
+    gain = candidate.gain_over(bar)
+    asked = Decimal(str(margin))
+    if gain < asked:
+        digits = next(digits for digits in count(4) if round(gain, digits) < asked)
         return (
-            f"its {metric} is {value:.4f}, that of the {alias}, version {present.number}, {bar:.4f}: "
-            f"{gain:+.4f}, and at least {margin:+.4f} is required"
+            f"its {metric} is {candidate.value:.4f}, that of the {alias}, version {present.number}, {bar.value:.4f}: "
+            f"{gain:+.{digits}f}, and at least {margin:+.4f} is required"
         )
     return None
 

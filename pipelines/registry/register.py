@@ -20,6 +20,7 @@ from PIL import Image
 import mrqm
 from mrqm.checkpoint.files import CONFIG, METRICS, WEIGHTS
 from mrqm.config import Config
+from mrqm.structures.metric import read_metrics
 from pipelines.registry.descriptions import ABOUT, describe_version
 from pipelines.registry.lineage import describe_lineage
 from pipelines.registry.model_version import REGISTERED_AS
@@ -74,7 +75,7 @@ def register(
     if tracker.client.model(name) is None:
         tracker.client.create_registered_model(name, description=ABOUT)
     tags = (
-        {metric_name(key): f"{value:.4f}" for key, value in metrics.items()}
+        {metric_name(metric.key): metric.text for metric in read_metrics(metrics)}
         | describe_lineage(checkpoint)
         | dict(stamp)
     )

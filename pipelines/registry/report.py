@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mrqm.redaction import redact
+from mrqm.structures.metric import group_by_protocol
 from pipelines.console.format import number
 from pipelines.console.tables import metrics_tables, ui_lines
 from pipelines.registry.client import Registry, RegistryError
@@ -85,9 +86,9 @@ def print_comparison(first: Version, second: Version, registry: Registry, consol
         console: terminal or log.
     """
     names = printable(f"{first.name}/{first.number}"), printable(f"{second.name}/{second.number}")
-    metrics = sorted(first.metrics.keys() | second.metrics.keys())
-    for protocol in dict.fromkeys(metric.partition("/")[0] for metric in metrics):
-        chosen = [metric for metric in metrics if metric.startswith(f"{protocol}/")]
+    metrics = dict(sorted((first.metrics | second.metrics).items()))
+    for protocol, group in group_by_protocol(metrics).items():
+        chosen = [metric.key for metric in group]
         reasons = differences(first, second, protocol)
         console.print(_metrics_table(names, first.metrics, second.metrics, chosen, comparable=not reasons))
         if reasons:

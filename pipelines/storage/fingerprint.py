@@ -22,7 +22,7 @@ from mrqm.data.formats.digest import DIGEST_VERSION, data_digest, file_digest
 from mrqm.evaluation import build_protocol
 from mrqm.redaction import redact
 from mrqm.structures.annotations import DataError
-from pipelines.compute.messages import PROTOCOL
+from mrqm.structures.metric import VALIDATION, protocol_tag
 from pipelines.storage.run_dir import RunError, RunFolder
 
 FILE = "fingerprint.json"
@@ -71,7 +71,7 @@ class Fingerprint(BaseModel):
     @property
     def stamp(self) -> dict[str, str]:
         """Tags that a metric depends on: the protocol's version and the validation data's digest."""
-        return {f"protocol.{PROTOCOL}": self.protocol or "", "data.digest": self.content["data.val"]}
+        return {protocol_tag(VALIDATION): self.protocol or "", "data.digest": self.content["data.val"]}
 
     def differences(self, former: Self) -> list[str]:
         """List the differences from a former fingerprint, one line for each key or part.
@@ -104,7 +104,7 @@ class Fingerprint(BaseModel):
 
     def _content_differences(self, former: Self) -> Iterator[str]:
         if former.protocol and self.protocol and former.protocol != self.protocol:
-            yield f"protocol {PROTOCOL}: {former.protocol} there, {self.protocol} now"
+            yield f"protocol {VALIDATION}: {former.protocol} there, {self.protocol} now"
         for key in sorted(former.content.keys() & self.content.keys()):
             if key in self.counts and former.digest_version != self.digest_version:
                 continue
@@ -175,7 +175,7 @@ def configured_fields(config: Config) -> dict[str, Any]:
     return {
         "mrqm": version("mrqm"),
         "settings": config.model_dump(mode="json", exclude={"name", "output_dir", "tracking"}),
-        "protocol": build_protocol(PROTOCOL, config.evaluation).version,
+        "protocol": build_protocol(VALIDATION, config.evaluation).version,
         "content": content,
     }
 

@@ -19,8 +19,9 @@ from mlflow.exceptions import MlflowException
 
 from mrqm.config import Config
 from mrqm.redaction import redact
+from mrqm.structures.metric import TRAIN, VALIDATION, select_protocol, with_protocol
 from mrqm.structures.step_report import StepReport
-from pipelines.compute.messages import PROTOCOL, EpochReport, StepSkipped, SystemSample
+from pipelines.compute.messages import EpochReport, StepSkipped, SystemSample
 from pipelines.failures.storage_wait import write_patiently
 from pipelines.storage.run_dir import RunFolder
 from pipelines.tracking.client import Client
@@ -126,9 +127,8 @@ class Tracker:
 
     def log_step(self, report: StepReport) -> None:
         """Log the losses, the learning rate and the speed of a step."""
-        metrics = {f"train/{name}": value for name, value in report.losses.items()}
-        metrics |= {"train/lr": report.lr, "train/images_per_second": report.images_per_second}
-        self.log_metrics(metrics, report.step)
+        values = {**report.losses, "lr": report.lr, "images_per_second": report.images_per_second}
+        self.log_metrics(with_protocol(TRAIN, values), report.step)
 
     def log_epoch(self, report: EpochReport, pictures: Mapping[str, Path]) -> None:
         """Log an epoch's mean loss, validation metrics and pictures, at the step of the epoch's end.
@@ -137,7 +137,7 @@ class Tracker:
             report: report of the epoch.
             pictures: files of the run's folder by artifact folder.
         """
-        validation = {name: value for name, value in report.metrics.items() if name.startswith(f"{PROTOCOL}/")}
+        validation = select_protocol(report.metrics, VALIDATION)
         own = {"epoch": report.epoch, "train/epoch_loss": report.metrics["train/loss"]}
         self.log_metrics(own | validation, report.step)
         for folder, path in pictures.items():

@@ -25,8 +25,8 @@ from ray.train import (
 from rich.console import Console
 
 from mrqm.config import Config
+from mrqm.structures.metric import VALIDATION, select_protocol
 from pipelines.compute.message_queue import MessageQueue
-from pipelines.compute.messages import PROTOCOL
 from pipelines.compute.resources import describe_resources, require_room, shortages
 from pipelines.compute.session import ray_session
 from pipelines.compute.torch_backend import RayInterfaceConfig
@@ -191,7 +191,7 @@ def _conclude(config: Config, folder: RunFolder, tracker: Tracker, stamp: Mappin
     name = store.best()
     if name is None:
         raise TrainingError(f"no checkpoint in {folder.storage.url} was evaluated; remove the run and train again")
-    scores = {key: value for key, value in store.metrics(name).items() if key.startswith(f"{PROTOCOL}/")}
+    scores = select_protocol(store.metrics(name), VALIDATION)
     with store.open(name) as checkpoint:
         model = register_if_possible(config, tracker, checkpoint, scores, stamp)
     epoch = epochs_of(name)

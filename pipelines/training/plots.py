@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pipelines.compute.messages import PROTOCOL
+from mrqm.structures.metric import TRAIN, VALIDATION, group_by_protocol, metric_key
 from pipelines.console.plot_style import COLOURS, DPI, style_axes
 
 LOSSES = ("loss", "loss_class", "loss_bbox", "loss_giou")
@@ -35,7 +35,7 @@ def plot_training(path: Path, history: History) -> Path:
     left, right = figure.subplots(1, 2, sharex=True)
     style_axes(left, "Training loss", "optimizer step", "loss")
     _draw_losses(left, history)
-    style_axes(right, f"Validation by {PROTOCOL}'s protocol", "optimizer step", "AP")
+    style_axes(right, f"Validation by {VALIDATION}'s protocol", "optimizer step", "AP")
     _draw_precision(right, history)
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (left, right):
@@ -47,7 +47,7 @@ def plot_training(path: Path, history: History) -> Path:
 
 def _draw_losses(axes: Axes, history: History) -> None:
     for colour, name in zip(COLOURS, LOSSES, strict=False):
-        if points := history.get(f"train/{name}"):
+        if points := history.get(metric_key(TRAIN, name)):
             steps, values = np.array(points).T
             axes.plot(steps, values, color=colour, alpha=0.2, linewidth=1)
             parts = [np.array_split(series, min(SMOOTHED, len(steps))) for series in (steps, values)]
@@ -58,8 +58,9 @@ def _draw_losses(axes: Axes, history: History) -> None:
 
 def _draw_precision(axes: Axes, history: History) -> None:
     """Draw AP over all classes: by IoU and by size."""
-    names = [name for name in history if name.startswith(f"{PROTOCOL}/AP") and name.count("/") == 1]
-    for index, name in enumerate(names[: len(COLOURS)]):
-        steps, values = np.array(history[name]).T
-        axes.plot(steps, values, color=COLOURS[index], marker="o", markersize=3, label=name.partition("/")[2])
+    last = group_by_protocol({key: points[-1][1] for key, points in history.items()})
+    chosen = [each for each in last.get(VALIDATION, ()) if each.name.startswith("AP") and each.class_name is None]
+    for colour, metric in zip(COLOURS, chosen, strict=False):
+        steps, values = np.array(history[metric.key]).T
+        axes.plot(steps, values, color=colour, marker="o", markersize=3, label=metric.name)
     axes.set_ylim(bottom=0)

@@ -13,7 +13,6 @@ from mrqm.checkpoint.lookup import SCORE
 from mrqm.config import Config
 from mrqm.engine.trainer import Trainer
 from pipelines.compute.message_queue import MessageQueue
-from pipelines.compute.messages import PROTOCOL
 from pipelines.failures.classification import classify
 from pipelines.failures.policy import Decision, FailurePolicy
 from pipelines.failures.taxonomy import Failure, TrainingError
@@ -53,7 +52,7 @@ class Validator:
         trainer = self._trainer
         with self._store.open(name) as folder:
             trainer.load(folder)
-        scores = {f"{PROTOCOL}/{key}": value for key, value in trainer.evaluate().items()}
+        scores = trainer.evaluate()
         losses = self._store.metrics(name)
         self._store.score(name, scores)
         line.send(report_epoch(trainer, losses | scores, evaluated=True))

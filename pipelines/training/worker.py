@@ -22,10 +22,10 @@ from mrqm.checkpoint.lookup import SCORE, CheckpointError, find_checkpoint
 from mrqm.config import Config
 from mrqm.engine.divergence import Divergence
 from mrqm.engine.trainer import Trainer
+from mrqm.structures.metric import TRAIN, VALIDATION, with_protocol
 from mrqm.structures.step_report import StepReport
 from pipelines.compute.message_queue import LogMessageHandler, MessageQueue, StepSender
 from pipelines.compute.messages import (
-    PROTOCOL,
     EpochHistory,
     EpochReport,
     Evaluating,
@@ -110,7 +110,7 @@ class _Training:
             self._evaluate(unevaluated)
         while not trainer.finished:
             means = trainer.train_epoch(self._after_step, self._after_divergence)
-            losses = {f"train/{name}": value for name, value in means.items()}
+            losses = with_protocol(TRAIN, means)
             self._save(checkpoint_name(trainer.epoch), losses)
             if not self._due:
                 self._report_epoch(losses, evaluated=False)
@@ -152,7 +152,7 @@ class _Training:
         trainer = self._trainer
         if self._leads:
             self._line.send(Evaluating(trainer.epoch))
-        scores = {f"{PROTOCOL}/{name}": value for name, value in trainer.evaluate().items()}
+        scores = trainer.evaluate()
         if self._writer is not None:
             self._writer.score(checkpoint_name(trainer.epoch), scores)
         _report_to_ray(losses | scores)
@@ -240,8 +240,7 @@ def epoch_history(trainer: Trainer, store: CheckpointStore) -> EpochHistory:
     scores = {epochs_of(name): store.metrics(name) for name in store.newest_first() if ends_epoch(name)}
     reports = []
     for epoch, record in enumerate(trainer.progress.epochs, 1):
-        metrics = {f"train/{name}": value for name, value in record["losses"].items()}
-        metrics |= {f"{PROTOCOL}/{name}": value for name, value in record["scores"].items()}
+        metrics = with_protocol(TRAIN, record["losses"]) | with_protocol(VALIDATION, record["scores"])
         reports.append(
             EpochReport(
                 epoch, trainer.config.train.epochs, record["step"], metrics | scores.get(epoch, {}), picture=None

@@ -86,7 +86,7 @@ def test_a_gpu_learns_what_the_processor_learns(
 def test_two_images_are_overfitted(overfitting: Any, options: tuple[str, ...]) -> None:
     trainer = Trainer(overfitting(*options), GPU)
     run(trainer)
-    assert trainer.evaluate()["AP"] > 0.9
+    assert trainer.evaluate()["coco/AP"] > 0.9
 
 
 @pytest.mark.slow

@@ -115,7 +115,7 @@ def add_version(client: MlflowClient) -> AddVersion:
     original = client.get_model_version("spotter", "1")
 
     def add(ap: float | None = None, source: str | None = None, **tags: str | None) -> str:
-        wanted = original.tags | ({} if ap is None else {"coco/AP": f"{ap:.4f}"}) | tags
+        wanted = original.tags | ({} if ap is None else {"coco/AP": repr(ap)}) | tags
         kept = {key: value for key, value in wanted.items() if value is not None}
         made = client.create_model_version(name, source or original.source, original.run_id, tags=kept)
         return f"{name}/{made.version}"

@@ -12,7 +12,7 @@ import torch
 
 from mrqm.config import Config
 from mrqm.engine.trainer import Trainer
-from pipelines.compute.messages import PROTOCOL
+from mrqm.structures.metric import TRAIN, with_protocol
 from pipelines.failures.storage_wait import attempts
 from pipelines.storage.data_cache import data_cache
 from pipelines.storage.filesystem import Storage, open_storage
@@ -38,9 +38,9 @@ def train_epochs(config: Config, start: Path | None, device: torch.device) -> Ge
         if start is not None:
             trainer.load(start)
         while not trainer.finished:
-            metrics = {f"train/{name}": value for name, value in trainer.train_epoch().items()}
+            metrics = with_protocol(TRAIN, trainer.train_epoch())
             evaluated = trainer.finished or trainer.epoch % config.train.evaluate_every == 0
-            scores = {f"{PROTOCOL}/{n}": v for n, v in trainer.evaluate().items()} if evaluated else {}
+            scores = trainer.evaluate() if evaluated else {}
             checkpoint = Path(config.output_dir) / config.name / f"epoch_{trainer.epoch:04d}"
             if trainer.rank == 0:
                 save = partial(_save, trainer, storage, checkpoint.name, scores)

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table
 
+from mrqm.checkpoint.lookup import SCORE
 from mrqm.config.values import canonical
-from pipelines.compute.messages import PROTOCOL
+from mrqm.structures.metric import VALIDATION, metric_key
 from pipelines.console.format import duration, number, relative
 from pipelines.console.tables import ui_lines
 from pipelines.registry.register import RegisteredModel
@@ -106,7 +107,7 @@ def board_header(space: Space, history: History) -> list[str]:
         One name per column.
     """
     metrics = [*(objective.metric for objective in space.objective), *_bins(space, history)]
-    names = [metric.removeprefix(f"{PROTOCOL}/") for metric in metrics]
+    names = [metric.removeprefix(metric_key(VALIDATION, "")) for metric in metrics]
     return ["trial", *names, "epochs", "state", "cost", "AP/hour"]
 
 
@@ -133,15 +134,15 @@ def board_rows(space: Space, history: History) -> Iterator[tuple[Trial, list[str
 
 def ap_per_hour(trial: Trial) -> str:
     """Format the best AP divided by the hours of the trial's epochs."""
-    best = trial.best(Objective(metric=f"{PROTOCOL}/AP"))
-    return number(best.metrics[f"{PROTOCOL}/AP"] / (trial.seconds / 3600)) if best and trial.seconds else "–"
+    best = trial.best(Objective(metric=SCORE))
+    return number(best.metrics[SCORE] / (trial.seconds / 3600)) if best and trial.seconds else "–"
 
 
 def _bins(space: Space, history: History) -> list[str]:
     """Return the measured metrics of size bins that are not objectives, smallest objects first."""
     names = dict.fromkeys(name for trial in history.trials for result in trial.results for name in result.metrics)
     objectives = {objective.metric for objective in space.objective}
-    return [name for name in names if name.startswith(f"{PROTOCOL}/AP_") and name not in objectives]
+    return [name for name in names if name.startswith(metric_key(VALIDATION, "AP_")) and name not in objectives]
 
 
 def paper_table(paper: Paper, objective: Objective, history: History) -> Table:

@@ -13,6 +13,7 @@ from typing import Self
 
 from mrqm.config import Config
 from mrqm.errors import MrqmError
+from mrqm.structures.metric import TRAIN, by_key, read_metrics
 from pipelines.registry.register import RegisteredModel, register_if_possible
 from pipelines.storage.run_dir import RunFolder
 from pipelines.tracking.client import equals
@@ -111,7 +112,7 @@ class Recorder:
         Returns:
             The model; None if MLflow did not accept it, which does not end the sweep.
         """
-        scores = {name: value for name, value in metrics.items() if not name.startswith("train/")}
+        scores = by_key(metric for metric in read_metrics(metrics) if metric.protocol != TRAIN)
         lineage = {"sweep.name": self._name, "sweep.run_id": self.sweep.run_id, "sweep.trial": str(trial.number)}
         try:
             with self.trial(trial) as tracker:

@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from mrqm.structures.metric import TRAIN, metric_key
 from pipelines.failures.classification import classify
 from pipelines.failures.policy import Decision, FailurePolicy
 from pipelines.failures.taxonomy import Failure, FailureKind
@@ -110,7 +111,8 @@ class TrialScheduler:
             return True
         wanted = [objective.metric for objective in self._space.objective] if epoch.evaluated else []
         if missing := [metric for metric in wanted if metric not in epoch.metrics]:
-            numbers = ", ".join(name for name in epoch.metrics if not name.startswith("train/loss_")) or "none"
+            parts = metric_key(TRAIN, "loss_")  # of the loss
+            numbers = ", ".join(key for key in epoch.metrics if not key.startswith(parts)) or "none"
             reason = f"epoch {epoch.epoch}: {', '.join(missing)} is not a number; numbers are {numbers}"
             self.fail(number, Failure(FailureKind.INPUT, reason, final=True))
             return False

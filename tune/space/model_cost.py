@@ -11,8 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mrqm.config import Config
 from mrqm.models.mrqm import build_model
+from mrqm.structures.metric import COST, metric_key
 
-COSTS = ("cost/gflops", "cost/latency_ms", "cost/parameters_m")
+COSTS = tuple(metric_key(COST, name) for name in ("gflops", "latency_ms", "parameters_m"))
 DEFAULT_SIDE = 800
 """Side in pixels of the image if the configuration names no size."""
 REPEATS = 5
@@ -40,11 +41,9 @@ def measure_cost(config: Config) -> dict[str, float]:
     with FlopCounterMode(display=False) as counter:
         model(image, mask)
     seconds = [_time(lambda: model(image, mask), device) for _ in range(REPEATS)]
-    return {
-        "cost/gflops": counter.get_total_flops() / 1e9,
-        "cost/latency_ms": 1000 * statistics.median(seconds),
-        "cost/parameters_m": sum(parameter.numel() for parameter in model.parameters()) / 1e6,
-    }
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    values = (counter.get_total_flops() / 1e9, 1000 * statistics.median(seconds), parameters / 1e6)
+    return dict(zip(COSTS, values, strict=True))
 
 
 def _time(work: Callable[[], object], device: torch.device) -> float:

@@ -17,7 +17,7 @@ from mrqm.config import Config, ConfigError, Role, fill_defaults, has_role, keys
 from mrqm.config.dotted import lies_in, section_of, walk
 from mrqm.config.values import canonical, to_word
 from mrqm.evaluation import build_protocol
-from pipelines.compute.messages import PROTOCOL
+from mrqm.structures.metric import TRAIN, VALIDATION, metric_key, with_protocol
 from pipelines.storage.filesystem import is_uri
 from tune.space.expressions import Expression, ExpressionError
 from tune.space.model_cost import COSTS
@@ -197,9 +197,9 @@ class ConfigSampler:
 
     def _unreported(self, metric: str) -> str | None:
         data, evaluation = self._base.data, self._base.evaluation
-        empty = build_protocol(PROTOCOL, evaluation).score([], [], data.classes or ())
-        known = [*(f"{PROTOCOL}/{name}" for name in empty), *COSTS, "train/loss"]
-        if metric in known or (data.classes is None and metric.startswith(f"{PROTOCOL}/AP/")):
+        empty = build_protocol(VALIDATION, evaluation).score([], [], data.classes or ())
+        known = [*with_protocol(VALIDATION, empty), *COSTS, metric_key(TRAIN, "loss")]
+        if metric in known or (data.classes is None and metric.startswith(metric_key(VALIDATION, "AP/"))):
             return None
         return f"objective {metric}: never reported; there are {', '.join(known)}"
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from mrqm.config import EvaluationConfig
 from mrqm.evaluation.protocols.coco import COCO_LIMITS, CocoProtocol
 from mrqm.evaluation.protocols.protocol import Protocol
 from mrqm.evaluation.protocols.soda_d import SodaProtocol
 from mrqm.evaluation.protocols.visdrone import VisDroneProtocol
-
-ProtocolName = Literal["coco", "coco-drop-ignored", "visdrone", "soda-d"]
+from mrqm.structures.metric import ProtocolName
 
 
 def build_protocol(name: ProtocolName, settings: EvaluationConfig) -> Protocol:

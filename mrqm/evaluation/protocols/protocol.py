@@ -12,6 +12,7 @@ from mrqm.data.formats.coco_schema import id_order
 from mrqm.evaluation.protocols.matching import Array, ScoredImage, pair
 from mrqm.structures.annotations import ImageRecord
 from mrqm.structures.detections import ImageDetections
+from mrqm.structures.metric import with_protocol
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,7 @@ def score_under(
     Returns:
         Metrics with the protocol's name as prefix, as in `coco/AP` and `visdrone/AP`.
     """
-    return {
-        f"{protocol.name}/{metric}": value
-        for protocol in protocols
-        for metric, value in protocol.score(records, detections, classes).items()
-    }
+    scores: dict[str, float] = {}
+    for protocol in protocols:
+        scores |= with_protocol(protocol.name, protocol.score(records, detections, classes))
+    return scores

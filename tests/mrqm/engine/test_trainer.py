@@ -55,7 +55,7 @@ def make_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 def test_two_images_are_overfitted(overfitting: Any) -> None:
     trainer = Trainer(overfitting(), CPU)
     run(trainer)
-    assert trainer.evaluate()["AP"] > 0.9
+    assert trainer.evaluate()["coco/AP"] > 0.9
 
 
 def test_the_same_seed_gives_the_same_run(config: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +15,14 @@ from mrqm.config import Config
 from mrqm.data import DataError, build_dataset, build_loader
 from mrqm.data.images.tiling import clip_to_window, grid, visible_share
 from mrqm.engine.loops import evaluate
-from mrqm.evaluation import ProtocolName, build_protocol, score_under
+from mrqm.evaluation import build_protocol, score_under
 from mrqm.inference.dataset_inference import DatasetPredictions, count_views, predict_dataset
 from mrqm.inference.detector import Detector
 from mrqm.inference.tile_merging import merge
 from mrqm.structures.annotations import ImageRecord, xyxy_to_xywh
 from mrqm.structures.detections import WindowDetections, to_image_detections
 from mrqm.structures.ground_truth import make_ground_truth
+from mrqm.structures.metric import PROTOCOLS
 
 CPU = torch.device("cpu")
 LEFT, RIGHT = "20,60,12,10,1,2,0,0", "50,10,20,14,1,2,0,0"  # the second lies in two tiles of 64 px
@@ -126,6 +127,6 @@ def test_perfect_detections_split_over_windows_score_one_under_every_protocol() 
         found.append(WindowDetections(window, detections | {"labels": torch.from_numpy(record.labels[seen])}))
     merged = to_image_detections(merge(found))
     assert sum(len(part.detections["scores"]) for part in found) > len(merged.scores) == 60
-    protocols = [build_protocol(name, Config().evaluation) for name in get_args(ProtocolName)]
+    protocols = [build_protocol(name, Config().evaluation) for name in PROTOCOLS]
     scores = score_under(protocols, [record], [merged], ("a", "b"))
     assert [scores[f"{protocol.name}/AP"] for protocol in protocols] == pytest.approx([1, 1, 1, 1])

@@ -155,7 +155,7 @@ def test_inputs_outputs_and_opset_are_those_of_the_documents(graph: ModelProto) 
 def test_metadata_tell_classes_input_score_and_origin(graph: ModelProto, checkpoint: Path) -> None:
     found = {entry.key: entry.value for entry in graph.metadata_props}
     assert json.loads(found["classes"]) == ["a", "b", "c"]
-    assert found["coco/AP"] == "0.1235" and found["protocol.coco"].startswith("2 maxDets=")
+    assert found["coco/AP"] == "0.123456" and found["protocol.coco"].startswith("2 maxDets=")
     assert "train/loss" not in found
     assert len(found["checkpoint.sha256"]) == 64
     assert f"{SIDE}, {SIDE}" in found["images"] and json.loads(found["data.tile"])["size"] == SIDE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ def test_the_first_and_then_a_better_version_become_champion(add_version: AddVer
         (0.56, 0.5699, "0.01", False),
         (0.56, 0.56, "0", True),
         (0.56, 0.5599, "0", False),
+        (0.56, 0.559999999, "0", False),  # no digit of a figure is rounded away
     ],
 )
 def test_a_candidate_passes_if_it_is_better_by_the_margin(
@@ -50,7 +52,9 @@ def test_a_candidate_passes_if_it_is_better_by_the_margin(
     if passes:
         succeed("promote", second, "--margin", margin)
     else:
-        assert f"{candidate:.4f}" in refuse("promote", second, "--margin", margin)
+        output = refuse("promote", second, "--margin", margin)
+        assert f"{candidate:.4f}" in output
+        assert f": {Decimal(str(candidate)) - Decimal(str(champion)):+f}, and at least" in output
     assert holder(client, first) == ("2" if passes else "1")
 
 
@@ -75,6 +79,12 @@ def test_a_better_figure_that_proves_nothing_does_not_pass(
     succeed("promote", first)
     assert named in refuse("promote", second, *options)
     assert holder(client, first) == "1"
+
+
+@pytest.mark.usefixtures("every_model_works")
+@pytest.mark.parametrize("margin", ["nan", "inf"])
+def test_a_margin_that_is_no_number_is_refused(margin: str, add_version: AddVersion) -> None:
+    assert f"--margin {margin}" in refuse("promote", add_version(0.3), "--margin", margin)
 
 
 @pytest.mark.usefixtures("every_model_works")

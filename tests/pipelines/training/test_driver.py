@@ -136,7 +136,7 @@ def test_evaluation_beside_training_scores_every_checkpoint_at_its_step(
     for epoch in (1, 2):
         trainer.load(Path(f"runs/beside/epoch_{epoch:04d}"))
         metrics = json.loads(Path(f"runs/beside/epoch_{epoch:04d}/metrics.json").read_text())
-        assert metrics["coco/AP"] == trainer.evaluate()["AP"]
+        assert metrics["coco/AP"] == trainer.evaluate()["coco/AP"]
         assert metrics["train/loss"] > 0
     steps = MlflowClient(summary.tracking_uri).get_metric_history(run.info.run_id, "epoch")
     assert [(metric.step, metric.value) for metric in steps] == [(4, 1), (8, 2)]

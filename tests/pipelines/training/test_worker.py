@@ -38,7 +38,7 @@ def test_epochs_of_which_the_driver_did_not_hear_are_told_by_the_next_workers(co
     for epoch in (1, 2, 3):
         losses.append(trainer.train_epoch()["loss"])
         store.write(checkpoint_name(epoch), trainer.snapshot({"train/loss": losses[-1]}))
-        scores.append(trainer.evaluate()["AP"])
+        scores.append(trainer.evaluate()["coco/AP"])
     store.score(checkpoint_name(3), {"coco/AP": scores[-1]})
 
     resumed = Trainer(config, torch.device("cpu"))
