@@ -1,4 +1,5 @@
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ class Tape(MessageQueue):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [0.0]
-    monkeypatch.setattr(message_queue.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(message_queue, "time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -13,7 +14,7 @@ from pipelines.console.progress import ImageProgress
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Clock that a test sets."""
     time = [0.0]
-    monkeypatch.setattr(image_progress.time, "monotonic", lambda: time[0])
+    monkeypatch.setattr(image_progress, "time", SimpleNamespace(monotonic=lambda: time[0]))
     return time
 
 

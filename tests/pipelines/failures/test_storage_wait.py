@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,8 +34,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     def sleep(seconds: float) -> None:
         now[0] += seconds
 
-    monkeypatch.setattr(storage_wait.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(storage_wait.time, "sleep", sleep)
+    # of this module alone: a loader that is collected meanwhile waits for its processes by the real clock
+    monkeypatch.setattr(storage_wait, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
     return now
 
 
