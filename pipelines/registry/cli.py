@@ -86,7 +86,7 @@ def promote(
     settings: Settings = None,
     config: File = None,
     alias: Alias = "champion",
-    margin: Annotated[float, typer.Option(min=0, help="Minimum improvement of the metric.")] = 0.0,
+    margin: Annotated[float, typer.Option(help="Minimum improvement of the metric.")] = 0.0,
     metric: Annotated[str, typer.Option(help="Metric to compare.")] = "coco/AP",
 ) -> None:
     """Move the alias to a version if its metric is better and comparable, and it loads and predicts."""

@@ -36,7 +36,7 @@ def promote(registry: Registry, version: Version, alias: str, metric: str, margi
         RegistryError: the margin is not finite; the version is not better, not comparable or does not work; or the
             alias changed meanwhile.
     """
-    if not math.isfinite(margin):
+    if not (math.isfinite(margin) and margin >= 0):
         raise RegistryError(f"--margin {margin}: expected a minimum improvement of {metric}, such as 0.01")
     _measure(registry, version, alias, metric, margin)
     if fault := try_model(registry.uri, place_of(registry, version)):
