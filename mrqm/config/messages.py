@@ -13,8 +13,8 @@ from pydantic.fields import FieldInfo
 
 from mrqm.config.dotted import join
 from mrqm.config.roles import renamed_keys
-from mrqm.config.sections.section import Section
-from mrqm.config.type_words import bare_type, describe_type, is_section
+from mrqm.config.sections.section import Section, bare_type, section_type, walk_fields
+from mrqm.config.type_words import describe_type
 from mrqm.config.values import to_line, to_word
 
 Keys = tuple[str | int, ...]
@@ -123,13 +123,13 @@ def _find(root: type[Section], location: Keys) -> _Place:
     place = _Place((), root, root)
     for part in location:
         kind = bare_type(place.annotation)
-        if is_section(kind):
+        if section_type(kind):
             field = kind.model_fields.get(str(part))
             keys.append(part)
             annotation = None if field is None else _annotate(field)
             default = None if field is None else field.get_default(call_default_factory=True)
             place = _Place(tuple(keys), annotation, kind, None if field is None or field.is_required() else default)
-        elif get_origin(kind) is dict or (get_origin(kind) is tuple and is_section(bare_type(get_args(kind)[0]))):
+        elif get_origin(kind) is dict or (get_origin(kind) is tuple and section_type(get_args(kind)[0])):
             keys.append(part)
             place = _Place(tuple(keys), get_args(kind)[get_origin(kind) is dict], place.section)
         else:  # a list is shown whole, because one element cannot be set alone
@@ -147,13 +147,13 @@ def _annotate(field: FieldInfo) -> Any:
 def _examples(place: _Place, given: Any) -> Iterator[tuple[Keys, Any]]:
     """Yield keys and values that would be accepted, the most similar to the given value first."""
     kind = bare_type(place.annotation)
-    if is_section(kind):
+    if section_type(kind):
         fields = {name: _annotate(field) for name, field in kind.model_fields.items()}
         strict = not isinstance(given, list)  # strict validation refuses a list for a tuple
         for name in (name for name, annotation in fields.items() if _accepts(annotation, given, strict)):
             yield (*place.keys, name), given
         for name, field in kind.model_fields.items():
-            if not field.is_required() and field.default is not None and not is_section(bare_type(field.annotation)):
+            if not field.is_required() and field.default is not None and not section_type(field.annotation):
                 yield (*place.keys, name), field.get_default()
         return
     listed = [part.strip() for part in given.split(",")] if isinstance(given, str) else [given]
@@ -172,7 +172,7 @@ def _accepts(annotation: Any, value: Any, strict: bool = False) -> bool:
 
 def _near(place: _Place, given: Any, root: type[Section]) -> str:
     """List the keys that may have been meant, and those of the same section."""
-    known = list(_all_keys(root))
+    known = [key for key, _ in walk_fields(root)]
     beside = [join((*place.keys[:-1], name)) for name in place.section.model_fields]
     own = difflib.get_close_matches(join(place.keys), [*beside, *known], n=1, cutoff=0.8)
     meant = own + [key for unknown in _leaves(place.keys, given) for key in _like(unknown, known)]
@@ -195,12 +195,3 @@ def _leaves(keys: Keys, given: Any) -> Iterator[str]:
             yield from _leaves((*keys, key), value)
     else:
         yield join(keys)
-
-
-def _all_keys(section: type[Section], before: Keys = ()) -> Iterator[str]:
-    """Yield the dotted keys of a section and of the sections within it."""
-    for name, field in section.model_fields.items():
-        yield join((*before, name))
-        inner = bare_type(field.annotation)
-        if is_section(inner):
-            yield from _all_keys(inner, (*before, name))

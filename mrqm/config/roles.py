@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from mrqm.config.sections.annotations import RenamedFrom, Role, Roles
 from mrqm.config.sections.config import Config
-from mrqm.config.sections.section import Section, section_type
+from mrqm.config.sections.section import Section, section_type, walk_fields
 
 
 def has_role(key: str, role: Role) -> bool:
-    """Tell whether a key has a role, its own or its section's.
+    """Tell whether a key has a role, its own or its section's; a section has the roles that all of its keys have.
 
     Args:
         key: dotted key of a value or a section; it may lie within a value, such as `evaluation.area_bins.small`.
@@ -29,6 +27,8 @@ def has_role(key: str, role: Role) -> bool:
             return False
         roles = next((one.roles for one in field.metadata if isinstance(one, Roles)), roles)
         section = section_type(field.annotation)
+    if section is not None:
+        return all(has_role(f"{key}.{inner}", role) for inner in all_keys(section))
     return role in roles
 
 
@@ -37,37 +37,13 @@ def keys_with(role: Role) -> list[str]:
     return [key for key in all_keys(Config) if has_role(key, role)]
 
 
-def all_keys(section: type[Section], prefix: str = "") -> Iterator[str]:
-    """Yield the dotted keys of all values of a section and of the sections within it.
-
-    Args:
-        section: section type.
-        prefix: text before each key, such as `data.`.
-
-    Yields:
-        Dotted keys in the order of the fields.
-    """
-    for name, field in section.model_fields.items():
-        inner = section_type(field.annotation)
-        if inner is None:
-            yield f"{prefix}{name}"
-        else:
-            yield from all_keys(inner, f"{prefix}{name}.")
+def all_keys(section: type[Section]) -> list[str]:
+    """List the dotted keys of all values of a section and of the sections within it."""
+    return [key for key, field in walk_fields(section) if section_type(field.annotation) is None]
 
 
-def renamed_keys(section: type[Section], prefix: str = "") -> dict[str, str]:
-    """Map former dotted keys of a section, and of the sections within it, to the present ones.
-
-    Args:
-        section: section type.
-        prefix: text before each present key, such as `data.`.
-
-    Returns:
-        Present keys by former key.
-    """
-    renamed: dict[str, str] = {}
-    for name, field in section.model_fields.items():
-        renamed |= {one.key: f"{prefix}{name}" for one in field.metadata if isinstance(one, RenamedFrom)}
-        if inner := section_type(field.annotation):
-            renamed |= renamed_keys(inner, f"{prefix}{name}.")
-    return renamed
+def renamed_keys(section: type[Section]) -> dict[str, str]:
+    """Map former dotted keys of a section, and of the sections within it, to the present ones."""
+    return {
+        one.key: key for key, field in walk_fields(section) for one in field.metadata if isinstance(one, RenamedFrom)
+    }

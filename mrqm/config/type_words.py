@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import annotated_types
 from pydantic.fields import FieldInfo
 
-from mrqm.config.sections.section import Section
+from mrqm.config.sections.section import section_type, union_members
 
 _NOUNS = {int: "an integer", float: "a number", bool: "true or false", str: "text", Path: "a path"}
 _BOUNDS = (
@@ -27,34 +26,11 @@ def describe_type(annotation: Any) -> str:
     while get_origin(annotation) is Annotated:
         annotation, *metadata = get_args(annotation)
         bounds += [words for one in metadata for words in _bound(one)]
-    members = _members(annotation)
+    members = union_members(annotation)
     if len(members) > 1 or members[0] is not annotation:
         optional = ["null"] if type(None) in get_args(annotation) else []
         return " or ".join([*(_bounded(describe_type(member), bounds) for member in members), *optional])
     return _bounded(_noun(annotation), bounds)
-
-
-def bare_type(annotation: Any) -> Any:
-    """Remove bounds and None from a type."""
-    while True:
-        if get_origin(annotation) is Annotated:
-            annotation = get_args(annotation)[0]
-        elif len(members := _members(annotation)) == 1 and members[0] is not annotation:
-            annotation = members[0]
-        else:
-            return annotation
-
-
-def is_section(kind: Any) -> bool:
-    """Tell whether a type has keys of its own."""
-    return isinstance(kind, type) and issubclass(kind, Section)
-
-
-def _members(annotation: Any) -> list[Any]:
-    """List the types of a union without None, or the type itself if it is no union."""
-    if get_origin(annotation) not in (Union, types.UnionType):
-        return [annotation]
-    return [each for each in get_args(annotation) if each is not type(None)]
 
 
 def _bounded(noun: str, bounds: Sequence[str]) -> str:
@@ -79,7 +55,7 @@ def _noun(kind: Any) -> str:
             return f"a list of {len(arguments)}, {'each ' if len(parts) == 1 else ''}{' and '.join(parts)}"
         case origin if origin is dict:
             return f"keys, each with {describe_type(arguments[1])}"
-    if is_section(kind):
+    if section_type(kind):
         return "a section with keys of its own"
     return _NOUNS.get(kind, "a value")
 

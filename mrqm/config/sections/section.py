@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+import types
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic.fields import FieldInfo
 
 from mrqm.redaction import holds_secret
 
@@ -38,7 +41,41 @@ class Section(BaseModel):
         return value
 
 
+def walk_fields(section: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Yield the fields of a section and of the sections within it, a section before its own.
+
+    Args:
+        section: section whose fields are wanted.
+        prefix: dotted key of the section, with a dot at its end.
+
+    Returns:
+        Iterator over (dotted key, field) pairs.
+    """
+    for name, field in section.model_fields.items():
+        yield f"{prefix}{name}", field
+        if inner := section_type(field.annotation):
+            yield from walk_fields(inner, f"{prefix}{name}.")
+
+
 def section_type(annotation: Any) -> type[Section] | None:
-    """Return the section type that a field holds, also one that may be null, or None for a field with a value."""
-    candidates = (annotation, *getattr(annotation, "__args__", ()))
-    return next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), None)
+    """Return the section that a field holds, also one that may be null; None for a field that holds a value."""
+    kind = bare_type(annotation)
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+
+
+def bare_type(annotation: Any) -> Any:
+    """Remove bounds and None from a type."""
+    while True:
+        if get_origin(annotation) is Annotated:
+            annotation = get_args(annotation)[0]
+        elif len(members := union_members(annotation)) == 1 and members[0] is not annotation:
+            annotation = members[0]
+        else:
+            return annotation
+
+
+def union_members(annotation: Any) -> list[Any]:
+    """List the types of a union without None, or the type itself if it is no union."""
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return [annotation]
+    return [each for each in get_args(annotation) if each is not type(None)]

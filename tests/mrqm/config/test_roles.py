@@ -19,6 +19,12 @@ def test_roles_of_a_key_replace_those_of_its_section() -> None:
     assert not has_role("evaluation.batch_size", Role.INFERENCE)
 
 
+def test_a_section_has_a_role_if_all_of_its_keys_have_it() -> None:
+    assert has_role("loss", Role.SCHEDULABLE)
+    assert not has_role("optim", Role.SCHEDULABLE)
+    assert not has_role("data", Role.INFERENCE)
+
+
 def test_a_key_within_a_value_has_the_roles_of_the_value() -> None:
     assert has_role("data.classes.0", Role.DATA)
     assert not has_role("evaluation.area_bins.small", Role.INFERENCE)

@@ -191,10 +191,13 @@ def test_a_trial_is_a_configuration(make: MakeSampler) -> None:
     assert (config.loss.one_to_many.ratio, config.name) == (2, "trial-1")
 
 
-def test_a_population_keeps_its_weights_shapes(make: MakeSampler) -> None:
+@pytest.mark.parametrize(
+    "parameters", [{"model.decoder_layers": {"int": [1, 3]}}, {"optim": {"choice": [{"weight_decay": 0.1}, {}]}}]
+)
+def test_a_population_keeps_its_weights_shapes_and_their_decay(make: MakeSampler, parameters: dict[str, Any]) -> None:
     pbt = {"search": {"algorithm": "random"}, "scheduler": {"algorithm": "pbt"}}
     with pytest.raises(SpaceError, match="may change only optim"):
-        make({"model.decoder_layers": {"int": [1, 3]}}, **pbt).check()
+        make(parameters, **pbt).check()
 
 
 def test_starting_trials_lie_in_the_space(make: MakeSampler) -> None:
