@@ -82,7 +82,7 @@ def check_space(config: Config, folder: RunFolder) -> tuple[int, int]:
     Raises:
         StorageError: the disk has too little free space.
     """
-    store = CheckpointStore(folder.storage, config.train.num_checkpoints_to_keep)
+    store = CheckpointStore.of_run(config)
     size = checkpoint_bytes(config, len(config.data.classes or "?"))
     at_once = config.train.num_checkpoints_to_keep + 2  # the best, the latest and the one being written
     missing = max(1, at_once - len(store.newest_first()))

@@ -134,7 +134,7 @@ def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display, 
     for shortage in shortages(config.scaling, beside=beside):
         display.phase(shortage)
     display.phase(f"starting {describe_resources(config.scaling)}")
-    continued = bool(CheckpointStore(folder.storage, config.train.num_checkpoints_to_keep).newest_first())
+    continued = bool(CheckpointStore.of_run(config).newest_first())
     validation = AsyncEvaluator(config, line) if beside else None
     incidents = Interruptions(folder.storage, continued)
     listener = MessageHandler(folder, tracker, display, incidents, config.scaling, validation)
@@ -187,7 +187,7 @@ def _conclude(config: Config, folder: RunFolder, tracker: Tracker, stamp: Mappin
     curves = folder.path / "curves.png"
     write_patiently(lambda: plot_training(curves, tracker.metrics()), curves.name, logger.warning)
     tracker.log_file(curves)
-    store = CheckpointStore(folder.storage, config.train.num_checkpoints_to_keep)
+    store = CheckpointStore.of_run(config)
     name = store.best()
     if name is None:
         raise TrainingError(f"no checkpoint in {folder.storage.url} was evaluated; remove the run and train again")

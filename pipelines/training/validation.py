@@ -19,7 +19,6 @@ from pipelines.failures.taxonomy import Failure, TrainingError
 from pipelines.process.configure import configure_process
 from pipelines.storage.checkpoints import CheckpointStore
 from pipelines.storage.data_cache import data_cache
-from pipelines.storage.filesystem import open_storage
 from pipelines.training.worker import report_epoch
 
 RETRIES = 3
@@ -40,7 +39,7 @@ class Validator:
         self._data = ExitStack()  # open as long as the actor lives
         self._data.enter_context(data_cache(config.data))
         self._trainer = Trainer(config, torch.device("cuda" if config.scaling.use_gpu else "cpu"))
-        self._store = _open_store(config)
+        self._store = CheckpointStore.of_run(config)
 
     def evaluate(self, name: str, line: MessageQueue) -> None:
         """Evaluate a checkpoint, add the metrics to it and report its epoch.
@@ -69,7 +68,7 @@ class AsyncEvaluator:
     def __init__(self, config: Config, line: MessageQueue) -> None:
         options = {"num_cpus": config.scaling.cpus_per_worker, "num_gpus": int(config.scaling.use_gpu)}
         options |= {"max_restarts": -1, "max_task_retries": RETRIES}
-        self._store, self._line = _open_store(config), line
+        self._store, self._line = CheckpointStore.of_run(config), line
         self._actor = ray.remote(Validator).options(**options).remote(config)
         self._asked: dict[str, ray.ObjectRef] = {}
         for name in self._store.waiting():
@@ -118,8 +117,3 @@ class AsyncEvaluator:
                     raise TrainingError(f"checkpoint {name} cannot be evaluated: {failure.message}") from error
                 earlier.append(failure)
                 time.sleep(verdict.delay)
-
-
-def _open_store(config: Config) -> CheckpointStore:
-    storage = open_storage(config.output_dir, config.name)
-    return CheckpointStore(storage, config.train.num_checkpoints_to_keep, config.train.evaluate_every)

@@ -68,7 +68,7 @@ def train_worker(job: Job) -> None:
         storage = open_storage(config.output_dir, config.name)
         with data_cache(config.data, lambda text: line.send(LogMessage(text))), _nonfinite_steps_dir(storage) as faults:
             trainer = Trainer(config, ray.train.torch.get_device(), faults)
-            store = CheckpointStore(storage, config.train.num_checkpoints_to_keep, config.train.evaluate_every)
+            store = CheckpointStore.of_run(config)
             with _system_reported(trainer, line):
                 _Training(trainer, store, line).run()
     except Exception as error:
