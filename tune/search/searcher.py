@@ -113,7 +113,6 @@ class Searcher:
 
     def _sampler(self, seed: int) -> BaseSampler:
         first = self._space.search.startup_trials
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
         if self._space.search.algorithm == "nsga2":
             return NSGAIISampler(population_size=first, seed=seed)
         with warnings.catch_warnings():
@@ -133,6 +132,7 @@ def make_study(space: Space, history: History, sampler: BaseSampler | None = Non
         Study in memory.
     """
     directions = [StudyDirection.MAXIMIZE if o.mode == "max" else StudyDirection.MINIMIZE for o in space.objective]
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it logs every study that is made
     study = optuna.create_study(directions=directions, sampler=sampler)
     known = [*(_known_to_optuna(space, run) for run in history.known), *(to_optuna(space, t) for t in history.trials)]
     study.add_trials([trial for trial in known if trial is not None])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
 from mrqm.config import Config
@@ -131,3 +132,11 @@ def test_the_journal_of_a_sweep_whose_disk_was_full_is_read_as_that() -> None:
         pytest.skip("the recorded journal is not at hand; it is not part of the project")
     trials = read_history(path).trials
     assert [trial.failure.kind for trial in trials if trial.failure] == [FailureKind.STORAGE] * 4
+
+
+def test_a_study_is_made_without_a_word(make: Callable[..., ConfigSampler], caplog: pytest.LogCaptureFixture) -> None:
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    optuna.logging.enable_propagation()
+    make_study(make(**TPE).space, History())
+    optuna.logging.disable_propagation()
+    assert caplog.records == []
