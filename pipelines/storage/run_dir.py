@@ -80,15 +80,15 @@ class RunFolder:
         path = self.path / ".lock"
         lock = FileLock(path, timeout=0)
         try:
-            lock.acquire()
+            acquired = lock.acquire()
         except Timeout as error:
             raise RunError(f"run {self.path.name} in {self.storage.url} is being trained by another process") from error
-        try:
-            yield
-        finally:
-            if list(self.path.iterdir()) == [path]:
-                path.unlink()
-            lock.release()
+        with acquired:
+            try:
+                yield
+            finally:
+                if list(self.path.iterdir()) == [path]:
+                    path.unlink()
 
     def require_space(self, needed: int, checkpoint: int) -> None:
         """Check, on disks, that the checkpoints have room.
