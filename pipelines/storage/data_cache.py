@@ -133,7 +133,7 @@ def _reachable(data: DataConfig) -> Iterator[None]:
     """Turn a store's errors into messages for the user."""
     try:
         yield
-    except (OSError, ArrowInvalid, ArrowNotImplementedError) as error:
+    except (OSError, ArrowInvalid, ArrowNotImplementedError) as error:  # pyarrow's, for URIs it cannot interpret
         raise DataError(
             f"data.root={data.root}: cannot be copied to {data.folder}: {str(error).splitlines()[0]}; every node "
             "needs credentials (AWS_ACCESS_KEY_ID, a profile or a role) and, for S3 servers other than "
