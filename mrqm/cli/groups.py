@@ -12,6 +12,7 @@ from mrqm.errors import UserError
 from mrqm.redaction import redact
 
 MODEL = "A run's folder (its best checkpoint), RUN/last, a checkpoint's, models:/NAME@ALIAS or runs:/RUN_ID/model"
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, or cuda:1.", show_default="the GPU if there is one")]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings that win over the file, such as optim.lr=1e-4."),

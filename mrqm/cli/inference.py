@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mrqm.cli.groups import MODEL, Overrides
+from mrqm.cli.groups import MODEL, Device, Overrides
 from pipelines.process.signals import stoppable_command
 
 
@@ -41,9 +41,7 @@ def evaluate(
     sizes: Annotated[
         Path | None, typer.Option(help="For --predictions without images: lines of name,width,height, or a COCO json.")
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, or cuda:1.", show_default="the GPU if there is one")
-    ] = None,
+    device: Device = None,
 ) -> None:
     """Score a model, or anybody's predictions, by the rules of one or several benchmarks."""
     from rich.console import Console
@@ -87,9 +85,7 @@ def predict(
         typer.Argument(metavar="IMAGES... [KEY=VALUE]...", help="Files, folders, globs, URIs; settings: data.scale=2"),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the results.")],
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, or cuda:1.", show_default="the GPU if there is one")
-    ] = None,
+    device: Device = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Windows that the model sees at once.")] = None,
     merge: Annotated[str | None, typer.Option(help="Of windows: window_nms, nms, wbf, soft_nms or plain_nms.")] = None,
     score_threshold: Annotated[float, typer.Option(min=0, max=1, help="Least score of what pictures show.")] = 0.3,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mrqm.cli.groups import Overrides
+from mrqm.cli.groups import Device, Overrides
 from pipelines.process.signals import stoppable_command
 
 
@@ -89,9 +89,7 @@ def plan(
 
 def replay(
     folder: Annotated[Path, typer.Argument(help="A kept step, such as runs/demo/faults/step_000123/rank_0.")],
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, or cuda:1.", show_default="the GPU if there is one")
-    ] = None,
+    device: Device = None,
 ) -> None:
     """Run a training step again whose loss or gradient was not finite or exploded, and say where that begins."""
     from rich.console import Console

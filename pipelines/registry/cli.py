@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mrqm.checkpoint.lookup import SCORE
+
 if TYPE_CHECKING:
     from pipelines.registry.client import Registry
 
@@ -87,7 +89,7 @@ def promote(
     config: File = None,
     alias: Alias = "champion",
     margin: Annotated[float, typer.Option(help="Minimum improvement of the metric.")] = 0.0,
-    metric: Annotated[str, typer.Option(help="Metric to compare.")] = "coco/AP",
+    metric: Annotated[str, typer.Option(help="Metric to compare.")] = SCORE,
 ) -> None:
     """Move the alias to a version if its metric is better and comparable, and it loads and predicts."""
     from rich.console import Console

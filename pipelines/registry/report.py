@@ -10,15 +10,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mrqm.checkpoint.lookup import SCORE
 from mrqm.redaction import redact
-from mrqm.structures.metric import group_by_protocol
+from mrqm.structures.metric import VALIDATION, group_by_protocol, metric_key
 from pipelines.console.format import number
 from pipelines.console.tables import metrics_tables, ui_lines
 from pipelines.registry.client import Registry, RegistryError
 from pipelines.registry.model_files import read_config
 from pipelines.registry.model_version import DATA, DIGEST_DIGITS, Version, differences, printable
 
-HEADLINE = ("coco/AP", "coco/AP50")
+HEADLINE = (SCORE, metric_key(VALIDATION, "AP50"))
 ABSENT = "–"
 NAMED = 5
 """Maximum number of versions in a note."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from mrqm.checkpoint.lookup import SCORE
 from mrqm.config import RenamedFrom, Section
 from mrqm.config.values import read_numbers
 
@@ -15,7 +16,7 @@ Count = Annotated[int, Field(ge=1)]
 class Objective(Section):
     """A metric to optimise."""
 
-    metric: str = "coco/AP"
+    metric: str = SCORE
     """`coco/…` as validation reports it, `train/loss`, or `cost/gflops`, `cost/latency_ms`, `cost/parameters_m`."""
     mode: Literal["max", "min"] = "max"
     """`max` if higher values are better, `min` if lower ones are."""
