@@ -55,7 +55,7 @@ from tune.state.history import History
 from tune.state.journal import JOURNAL, Journal, read_history
 from tune.state.records import Retried, SessionBegan, WarmStarted
 
-GOES_ON = "make room or mend the place: the same command goes on from the last checkpoints"
+RESUME_REMEDY = "free space or repair the storage, then repeat the command to resume from the last checkpoints"
 
 logger = logging.getLogger(__name__)
 
@@ -198,7 +198,7 @@ def _search(
                 if not conductor.is_over():
                     run_trials(conductor, space, trials_config, live.say)
                 if conductor.halted is not None:
-                    raise StorageError(f"sweep {config.name} stopped: {conductor.halted.message}\n{GOES_ON}")
+                    raise StorageError(f"sweep {config.name} stopped: {conductor.halted.message}\n{RESUME_REMEDY}")
                 recorder.finish()
                 outcome = _conclude(request, config, space, journal, recorder)
         return replace(outcome, unsent=recorder.unsent)
