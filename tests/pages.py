@@ -43,7 +43,7 @@ class Block:
 
     @property
     def is_pipeline(self) -> bool:
-        """Whether a shell has to run it as a whole."""
+        """True if a shell has to run it as a whole."""
         return self.language in SHELLS and " |" in self.text
 
     def commands(self) -> Iterator[Words]:

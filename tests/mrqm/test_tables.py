@@ -120,7 +120,7 @@ def test_a_table_is_whole_in_80_columns(table: Callable[[], tuple[Callable[[Cons
 
 
 def is_shown(word: str, lines: list[str]) -> bool:
-    """Whether a text is in the lines, maybe broken into parts, one below the other."""
+    """Tell if a text is in the lines, maybe broken into parts, one below the other."""
     return any(begins_at(word, lines[index:], column) for index, line in enumerate(lines) for column in starts(line))
 
 
@@ -130,7 +130,7 @@ def starts(line: str) -> Iterator[int]:
 
 
 def begins_at(text: str, lines: list[str], column: int) -> bool:
-    """Whether the lines, read from one column on and from top to bottom, begin with a text."""
+    """Tell if the lines, read from one column on and from top to bottom, begin with a text."""
     rest = text.replace(" ", "")
     for line in lines:
         before = rest
