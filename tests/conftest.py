@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from pytest_httpserver import HTTPServer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -47,6 +49,7 @@ TinyConfig = Callable[..., Config]
 MakeModel = Callable[..., MRQM]
 MakeTarget = Callable[..., dict[str, Tensor]]
 MakeGrid = Callable[..., TokenGrid]
+ANY_PATH = re.compile(".*")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -63,6 +66,19 @@ def shared_data(name: str) -> Path:
     if not folder.exists():
         pytest.skip(f"the real data set {name} is not at hand; it is not part of the project")
     return folder
+
+
+@pytest.fixture(scope="session")
+def httpserver_listen_address() -> tuple[str, int]:
+    """Where pytest-httpserver's server listens: a number, as no test is about how names are resolved."""
+    return ("127.0.0.1", 0)
+
+
+@pytest.fixture
+def website(httpserver: HTTPServer) -> HTTPServer:
+    """A server of something else, with a page at every path."""
+    httpserver.expect_request(ANY_PATH).respond_with_data("<html>Welcome</html>")
+    return httpserver
 
 
 @pytest.fixture(scope="session")

@@ -7,33 +7,22 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+
+import pytest
+from pytest_httpserver import HTTPServer
+
+from ..conftest import ANY_PATH
 
 ROOT = Path(__file__).parents[2]
 
 
-@contextmanager
-def server(status: int, body: bytes) -> Iterator[str]:
-    """A web server with one answer to everything."""
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Answer) as answering:
-        threading.Thread(target=answering.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{answering.server_port}"
-        answering.shutdown()
+def answer(server: HTTPServer, body: str, status: int = 200) -> str:
+    """Make a server answer everything with a body; return its address."""
+    server.expect_request(ANY_PATH).respond_with_data(body, status)
+    return server.url_for("").rstrip("/")
 
 
 @contextmanager
@@ -83,26 +72,27 @@ def test_an_address_that_is_none(tmp_path: Path) -> None:
     assert "--address=ray://head:10001: not the address" in submit(tmp_path, "--address", "ray://head:10001")
 
 
-def test_something_else_answers(tmp_path: Path) -> None:
-    with server(200, b"<html>hello</html>") as address:
-        assert f"{address}: no Ray dashboard answers there" in submit(tmp_path, "--address", address)
-    with server(404, b"nothing here") as address:
-        assert f"{address}: HTTP 404: no Ray dashboard" in submit(tmp_path, "--address", address)
+@pytest.mark.parametrize(
+    ("status", "said"), [(200, "no Ray dashboard answers there"), (404, "HTTP 404: no Ray dashboard")]
+)
+def test_something_else_answers(httpserver: HTTPServer, tmp_path: Path, status: int, said: str) -> None:
+    address = answer(httpserver, "hello", status)
+    assert f"{address}: {said}" in submit(tmp_path, "--address", address)
 
 
-def test_an_old_ray(tmp_path: Path) -> None:
-    with server(200, json.dumps({"ray_version": "2.9.3"}).encode()) as address:
-        assert f"{address} runs Ray 2.9.3, and mrqm needs 2.60 or newer" in submit(tmp_path, "--address", address)
+def test_an_old_ray(httpserver: HTTPServer, tmp_path: Path) -> None:
+    address = answer(httpserver, json.dumps({"ray_version": "2.9.3"}))
+    assert f"{address} runs Ray 2.9.3, and mrqm needs 2.60 or newer" in submit(tmp_path, "--address", address)
 
 
-def test_a_token_is_missing_or_refused(tmp_path: Path) -> None:
-    with server(401, b"Unauthorized: Missing authentication token") as address:
-        assert f"{address} requires a token, and none was found" in submit(tmp_path, "--address", address)
-        message = submit(tmp_path, "--address", address, RAY_AUTH_TOKEN="secret-of-another")
-        assert f"{address} refused the token of RAY_AUTH_TOKEN" in message
-        assert "secret-of-another" not in message
-        gone = submit(tmp_path, "--address", address, RAY_AUTH_TOKEN_PATH=f"{tmp_path}/gone")
-        assert f"{tmp_path}/gone: the token cannot be read" in gone
+def test_a_token_is_missing_or_refused(httpserver: HTTPServer, tmp_path: Path) -> None:
+    address = answer(httpserver, "Unauthorized: Missing authentication token", 401)
+    assert f"{address} requires a token, and none was found" in submit(tmp_path, "--address", address)
+    message = submit(tmp_path, "--address", address, RAY_AUTH_TOKEN="secret-of-another")
+    assert f"{address} refused the token of RAY_AUTH_TOKEN" in message
+    assert "secret-of-another" not in message
+    gone = submit(tmp_path, "--address", address, RAY_AUTH_TOKEN_PATH=f"{tmp_path}/gone")
+    assert f"{tmp_path}/gone: the token cannot be read" in gone
 
 
 def test_a_working_directory_that_is_too_large_is_refused_first(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -84,13 +85,22 @@ def spotter_checkpoint(tiny_config: TinyConfig, make_model: Any, tmp_path_factor
 
 
 @pytest.fixture(scope="session")
-def registry_store(spotter_checkpoint: Path, tiny_config: TinyConfig, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """URI of a database with the model `spotter`, which has one version."""
+def registry_database(
+    spotter_checkpoint: Path, tiny_config: TinyConfig, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Database with the model `spotter`, which has one version."""
     folder = tmp_path_factory.mktemp("store")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         register_run(tiny_config(f"output_dir={folder}/runs", "name=flight-7"), spotter_checkpoint)
-    return f"sqlite:///{folder}/mlflow.db"
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def registry_store(registry_database: Path) -> str:
+    """URI of a copy of the database with `spotter`, which the tests of a file may change; the run is beside it."""
+    copy = shutil.copy(registry_database, registry_database.with_name(f"{next(NUMBERS)}.db"))
+    return f"sqlite:///{copy}"
 
 
 @pytest.fixture

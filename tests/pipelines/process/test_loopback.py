@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import os
-import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from http.client import HTTPResponse
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import requests
+from pytest_httpserver import HTTPServer
 
 from pipelines.process.loopback import HOSTS, bypass_proxies
-
-
-class Answer(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *arguments: object) -> None: ...
-
-
-@pytest.fixture
-def address() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 @pytest.fixture(autouse=True)
@@ -46,14 +28,13 @@ def open_anew(url: str) -> HTTPResponse:
     return response
 
 
-def test_loopback_needs_no_proxy(address: str) -> None:
+def test_loopback_needs_no_proxy(website: HTTPServer) -> None:
     with pytest.raises(urllib.error.URLError):
-        open_anew(f"http://{address}")
+        open_anew(f"http://127.0.0.1:{website.port}")
     bypass_proxies()
-    port = address.rpartition(":")[2]
     for host in ("127.0.0.1", "localhost"):
-        assert open_anew(f"http://{host}:{port}").status == 204
-        assert requests.get(f"http://{host}:{port}", timeout=10).status_code == 204
+        assert open_anew(f"http://{host}:{website.port}").status == 200
+        assert requests.get(f"http://{host}:{website.port}", timeout=10).status_code == 200
 
 
 def test_other_addresses_go_through_the_proxy() -> None:

@@ -15,7 +15,7 @@ from pipelines.registry.register import register
 from pipelines.storage.run_dir import RunFolder
 from pipelines.tracking.tracker import Tracker
 
-from ..registered import METRICS, STAMP, free_port, refuse, registry, succeed
+from ..registered import METRICS, STAMP, free_port, refuse, register_run, registry, succeed
 
 AddVersion = Callable[..., str]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("away_from_the_run")]
@@ -47,16 +47,13 @@ def test_more_versions_than_a_page_are_all_found(add_version: AddVersion, monkey
 
 
 def test_a_run_registers_its_model_once_whatever_that_is_called_now(
-    client: MlflowClient, registry_store: str, spotter_checkpoint: Path, tiny_config: Callable[..., Config]
+    client: MlflowClient, spotter_checkpoint: Path, tiny_config: Callable[..., Config], tmp_path: Path
 ) -> None:
-    runs = Path(registry_store.removeprefix("sqlite:///")).with_name("runs")
-    config = tiny_config(f"output_dir={runs}", "name=flight-7")
-    client.rename_registered_model("spotter", "watcher")
-    try:
-        with Tracker(config, RunFolder(config)) as tracker:
-            again = register(tracker, spotter_checkpoint, METRICS, "spotter", STAMP)
-    finally:
-        client.rename_registered_model("watcher", "spotter")
+    config = tiny_config(f"output_dir={tmp_path}", "name=flight-8")
+    register_run(config, spotter_checkpoint, "patrol")
+    client.rename_registered_model("patrol", "watcher")
+    with Tracker(config, RunFolder(config)) as tracker:
+        again = register(tracker, spotter_checkpoint, METRICS, "patrol", STAMP)
     assert (again.name, again.version) == ("watcher", "1")
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import http.server
 import os
 import socket
 import ssl
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from pytest_httpserver import HTTPServer
 
 from mrqm.config import TrackingConfig, make_config
 from pipelines.registry.client import open_registry
@@ -27,6 +27,7 @@ from pipelines.tracking.client import Client
 from pipelines.tracking.errors import TrackingError, UnreachableError
 from pipelines.tracking.store import find_experiment, first_contact, require_experiment, resolve_experiment, resolve_uri
 
+from ...conftest import ANY_PATH
 from ..registered import free_port
 from ..servers.mlflow_server import MlflowServer
 
@@ -36,32 +37,15 @@ def contact(uri: str) -> None:
         find_experiment(Client(uri), "mrqm", uri)
 
 
-class _Website(http.server.BaseHTTPRequestHandler):
-    """Handler that answers every request with one status and a page."""
-
-    status = 200
-    asked = 0
-
-    def do_GET(self) -> None:
-        type(self).asked += 1
-        self.send_response(self.status)
-        self.end_headers()
-        self.wfile.write(b"<html>Welcome</html>")
-
-    do_POST = do_GET
-
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
-
-
 @pytest.fixture
-def website() -> Iterator[str]:
-    """The address of a server that is no MLflow server."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Website)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+def answering(httpserver: HTTPServer) -> Callable[[int], str]:
+    """Function that makes a server answer everything with a status; returns its address."""
+
+    def answer(status: int) -> str:
+        httpserver.expect_request(ANY_PATH).respond_with_data("<html>Welcome</html>", status)
+        return httpserver.url_for("").rstrip("/")
+
+    return answer
 
 
 def test_nothing_that_listens_is_unreachable_and_may_come_back() -> None:
@@ -71,10 +55,9 @@ def test_nothing_that_listens_is_unreachable_and_may_come_back() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 404])
-def test_a_server_of_something_else_is_named_so(website: str, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_Website, "status", status)
+def test_a_server_of_something_else_is_named_so(answering: Callable[[int], str], status: int) -> None:
     with pytest.raises(TrackingError, match="the server there is no MLflow server; correct the address"):
-        contact(website)
+        contact(answering(status))
 
 
 @pytest.mark.parametrize("command", ["training", "registry"])
@@ -83,37 +66,42 @@ def test_a_server_of_something_else_is_named_so(website: str, status: int, monke
     [(401, "it asks for a user and a password"), (403, "it permits this to nobody without credentials")],
 )
 def test_missing_credentials_are_asked_for_after_a_single_request(
-    website: str, command: str, status: int, said: str, tiny_config: Any, monkeypatch: pytest.MonkeyPatch
+    httpserver: HTTPServer,
+    answering: Callable[[int], str],
+    command: str,
+    status: int,
+    said: str,
+    tiny_config: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A refusal is no fault that passes: nothing is tried again."""
-    monkeypatch.setattr(_Website, "status", status)
-    monkeypatch.setattr(_Website, "asked", 0)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", website)
+    uri = answering(status)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-    with pytest.raises(TrackingError, match=f"^MLflow at {website} cannot be used: {said}; {remedy}$") as raised:
+    with pytest.raises(TrackingError, match=f"^MLflow at {uri} cannot be used: {said}; {remedy}$") as raised:
         if command == "training":
             require_experiment(tiny_config().tracking)
         with open_registry(tiny_config().tracking):
             pass
     assert not isinstance(raised.value, UnreachableError)
-    assert _Website.asked == 1
+    assert len(httpserver.log) == 1
 
 
-def test_an_account_without_the_right_is_told_whom_to_ask(website: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_Website, "status", 403)
+def test_an_account_without_the_right_is_told_whom_to_ask(
+    answering: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "t")
     with pytest.raises(TrackingError, match="it does not permit this; ask its administrator for edit permission"):
-        contact(website)
+        contact(answering(403))
 
 
-def test_wrong_credentials_are_called_so(website: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_Website, "status", 401)
+def test_wrong_credentials_are_called_so(answering: Callable[[int], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "u")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "p")
     with pytest.raises(TrackingError, match="does not accept these credentials"):
-        contact(website)
+        contact(answering(401))
 
 
 @pytest.mark.slow
@@ -183,12 +171,9 @@ def secure_website(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     _sign(certificate, key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Website)
-    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"https://127.0.0.1:{server.server_port}", certificate
-    server.shutdown()
-    server.server_close()
+    with HTTPServer("127.0.0.1", ssl_context=context) as server:
+        server.expect_request(ANY_PATH).respond_with_data("<html>Welcome</html>")
+        yield server.url_for("").rstrip("/"), certificate
 
 
 def _sign(certificate: Path, key: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_store_that_refuses_is_not_waited_for(
     client.delete_run(run_id)
     note_losses(journal, 1, 2)
     assert delivery.flush(1e5) == 2
-    assert "MLflow does not take them" in caplog.text
+    assert "MLflow does not accept reports" in caplog.text
     client.restore_run(run_id)
     assert delivery.close(1e5) == 0
     assert losses(client, run_id) == [(1, 1.0), (2, 0.5)]

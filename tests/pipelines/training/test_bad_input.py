@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import ray
 import torch
+from pytest_httpserver import HTTPServer
 from typer.testing import CliRunner
 
 from mrqm.__main__ import app
@@ -62,33 +61,14 @@ def checkpoint(workplace: Workplace) -> Path:
     return workplace.folder / "checkpoint"
 
 
-@pytest.fixture
-def no_mlflow() -> Iterator[str]:
-    """Address of a server that is no MLflow server."""
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"<html>hello</html>")
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
 def test_a_store_that_does_not_answer(refused: Refused, inside: Workplace) -> None:
     uri = f"http://127.0.0.1:{free_port()}"
     said = refused("name=unreachable", f"tracking.uri={uri}")
     assert f"MLflow at {uri} cannot be used: nothing listens there; start the server, or set tracking.uri" in said
 
 
-def test_a_store_that_is_none(refused: Refused, no_mlflow: str) -> None:
-    assert "the server there is no MLflow server; correct the address" in refused(f"tracking.uri={no_mlflow}")
+def test_a_store_that_is_none(refused: Refused, website: HTTPServer) -> None:
+    assert "the server there is no MLflow server; correct the address" in refused(f"tracking.uri={website.url_for('')}")
     assert "MLflow at nonsense://here cannot be used: " in refused("tracking.uri=nonsense://here")
     assert "MLflow at http://no.such.host.invalid cannot be used: no host has that name" in refused(
         "tracking.uri=http://no.such.host.invalid"
