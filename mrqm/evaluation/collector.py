@@ -12,7 +12,7 @@ from torch import distributed as dist
 
 from mrqm.evaluation.protocols.protocol import Protocol
 from mrqm.structures.annotations import ImageRecord
-from mrqm.structures.detections import ImageDetections, to_image_detections
+from mrqm.structures.detections import ImageDetections
 
 
 class Evaluator:
@@ -44,7 +44,7 @@ class Evaluator:
             index = int(target["image_id"])
             if index in self._found:
                 raise _repeated(index)
-            self._found[index] = to_image_detections(detection)
+            self._found[index] = ImageDetections.from_tensors(detection)
 
     def compute(self) -> dict[str, float]:
         """Score the items of all ranks; with torch.distributed, every rank calls this and gets the same metrics.

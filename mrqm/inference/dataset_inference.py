@@ -19,7 +19,7 @@ from mrqm.data.images.windows import Item, black_out_regions
 from mrqm.inference.detector import Detector, OpenImage
 from mrqm.inference.postprocess import detect
 from mrqm.structures.annotations import ImageRecord
-from mrqm.structures.detections import ImageDetections, to_image_detections
+from mrqm.structures.detections import ImageDetections
 from mrqm.structures.window import Window
 
 View = Literal["tiles", "sliced", "full"]
@@ -86,7 +86,7 @@ def _predict_tiles(
     for batch in build_loader(config, dataset, training=False):
         for found, target in zip(detect(model, batch, config, device), batch[2], strict=True):
             indices.append(int(target["image_id"]))
-            detections.append(to_image_detections(found))
+            detections.append(ImageDetections.from_tensors(found))
             on_image()
 
     def read_image(index: int) -> Tensor:
@@ -122,7 +122,7 @@ def _predict_images(
 
     detections = []
     for found in detector.detect_open(readable()):
-        detections.append(to_image_detections(found))
+        detections.append(ImageDetections.from_tensors(found))
         on_image()
 
     def read_image(index: int) -> Tensor:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mrqm.structures.annotations import xyxy_to_xywh
+from mrqm.structures.annotations import xywh_to_xyxy, xyxy_to_xywh
 from mrqm.structures.window import Window
 
 
@@ -28,22 +29,34 @@ class ImageDetections:
     scores: NDArray[np.float64]
     labels: NDArray[np.int64]
 
-    def take(self, chosen: NDArray[np.int64]) -> ImageDetections:
-        """Select the detections with the given indices, in their order."""
-        return ImageDetections(self.boxes_xywh[chosen], self.scores[chosen], self.labels[chosen])
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """Convert a model's detections to the form that is scored and written.
 
+        Args:
+            tensors: `boxes` (K, 4) xyxy in native px, `scores` (K,) in descending order, `labels` (K,).
 
-def to_image_detections(detections: Mapping[str, Tensor]) -> ImageDetections:
-    """Convert a model's detections to the form that is scored and written.
+        Returns:
+            The detections in host memory.
+        """
+        boxes, scores, labels = (tensors[key].detach().cpu() for key in ("boxes", "scores", "labels"))
+        return cls(xyxy_to_xywh(boxes.numpy()), scores.double().numpy(), labels.numpy())
 
-    Args:
-        detections: `boxes` (K, 4) xyxy in native px, `scores` (K,) in descending order, `labels` (K,).
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Convert to `boxes` (K, 4) float32 xyxy in native px, `scores` (K,) float64, `labels` (K,)."""
+        boxes = torch.from_numpy(xywh_to_xyxy(self.boxes_xywh)).float()
+        return {"boxes": boxes, "scores": torch.from_numpy(self.scores), "labels": torch.from_numpy(self.labels)}
 
-    Returns:
-        The detections in host memory.
-    """
-    boxes, scores, labels = (detections[key].detach().cpu() for key in ("boxes", "scores", "labels"))
-    return ImageDetections(xyxy_to_xywh(boxes.numpy()), scores.double().numpy(), labels.numpy())
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def take(self, chosen: NDArray[np.int64] | NDArray[np.bool_]) -> Self:
+        """Select the detections with the given indices, in their order, or those of a mask."""
+        return type(self)(self.boxes_xywh[chosen], self.scores[chosen], self.labels[chosen])
+
+    def by_falling_score(self) -> Self:
+        """Sort the detections in descending order of score; equal ones keep their order."""
+        return self.take(np.argsort(-self.scores, kind="stable"))
 
 
 Detections = dict[str, Tensor]

@@ -26,7 +26,6 @@ from mrqm.evaluation.analysis.diagnosis import Diagnosis
 from mrqm.evaluation.analysis.errors import ERRORS, SIZE_BINS, ErrorAnalysis, decompose
 from mrqm.evaluation.analysis.outcomes import RIGHT, Outcomes, find_outcomes
 from mrqm.ops.boxes import to_cxcywh
-from mrqm.structures.annotations import xywh_to_xyxy
 from mrqm.structures.metric import group_by_protocol
 from mrqm.visualization.detections import draw_comparison
 from pipelines.console.format import number
@@ -139,13 +138,7 @@ def draw_worst(assessment: EvaluationResult) -> Image.Image:
     for index in chosen:
         image, record, detections = found.read_image(index), found.records[index], found.detections[index]
         images.append(image)
-        shown.append(
-            {
-                "boxes": torch.from_numpy(xywh_to_xyxy(detections.boxes_xywh)).float(),
-                "scores": torch.from_numpy(detections.scores),
-                "labels": torch.from_numpy(detections.labels),
-            }
-        )
+        shown.append(detections.to_tensors())
         targets.append(
             {
                 "boxes": _normalised(record.boxes, record.size),

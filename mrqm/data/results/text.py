@@ -73,7 +73,7 @@ def read_visdrone_results(
     missing = [path for path in paths if not path.is_file()]
     require_none(missing, f"{folder}: images without result file (an empty file would mean no detections)")
     written = tuple(_read_visdrone_text(path, classes) for path in paths)
-    found = tuple(map(_by_falling_score, written))
+    found = tuple(detections.by_falling_score() for detections in written)
     is_sorted = all((np.diff(detections.scores) <= 0).all() for detections in written)
     return Results(found, None if is_sorted else written)
 
@@ -95,7 +95,7 @@ def read_yolo_results(folder: Path, records: Sequence[ImageRecord], classes: Seq
     """
     paths = _pair(folder, records)
     found = tuple(
-        _by_falling_score(_read_yolo_text(path, record.size, classes))
+        _read_yolo_text(path, record.size, classes).by_falling_score()
         for path, record in zip(paths, records, strict=True)
     )
     covered = {index for index, path in enumerate(paths) if path.is_file()}
@@ -114,10 +114,6 @@ def _pair(folder: Path, records: Sequence[ImageRecord]) -> list[Path]:
     if not any(path.is_file() for path in paths):
         raise DataError(f"{folder}: holds no text of any image, such as {paths[0].name}")
     return paths
-
-
-def _by_falling_score(found: ImageDetections) -> ImageDetections:
-    return found.take(np.argsort(-found.scores, kind="stable"))
 
 
 def _read_visdrone_text(path: Path, classes: Sequence[str]) -> ImageDetections:

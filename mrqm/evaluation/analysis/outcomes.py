@@ -95,8 +95,8 @@ def find_outcomes(
 
 def _find_image_outcomes(image: ScoredImage, limit: DetectionLimit | None) -> tuple[Array, ...]:
     """Compute the columns of `Outcomes` for one image."""
-    kept = np.ones(len(image.labels), dtype=bool) if limit is None else limit.keep(image.labels)
-    boxes, scores, labels = (column[kept] for column in image[:3])
+    detections = image.found if limit is None else image.found.take(limit.keep(image.found.labels))
+    boxes, scores, labels = detections.boxes_xywh, detections.scores, detections.labels
     objects = image.truth.take(image.truth.is_object)
     ious = overlaps(boxes, objects.boxes_xywh, np.zeros(len(objects), dtype=bool))
     same = labels[:, None] == objects.labels

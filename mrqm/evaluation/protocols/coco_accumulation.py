@@ -149,7 +149,7 @@ def _coco(images: int, classes: Sequence[str], annotations: list[dict[str, Any]]
 def _objects(images: Sequence[ScoredImage], num_classes: int) -> list[dict[str, Any]]:
     """Convert annotations for pycocotools; it overwrites their key `ignore`, hence `passed_over`."""
     annotations = []
-    for image_id, (*_, truth) in enumerate(images):
+    for image_id, (_, truth) in enumerate(images):
         columns = (truth.boxes_xywh, truth.labels, truth.areas, truth.crowd.astype(int), ~truth.is_object)
         for box, label, area, crowd, passed_over in zip(*(column.tolist() for column in columns), strict=True):
             for category in [label] if label >= 0 else range(num_classes):
@@ -163,8 +163,10 @@ def _objects(images: Sequence[ScoredImage], num_classes: int) -> list[dict[str, 
 def _detections(images: Sequence[ScoredImage]) -> list[dict[str, Any]]:
     return [
         {"image_id": image_id, "category_id": label, "bbox": box, "area": box[2] * box[3], "score": score}
-        for image_id, image in enumerate(images)
-        for box, score, label in zip(*(column.tolist() for column in image[:3]), strict=True)
+        for image_id, (found, _) in enumerate(images)
+        for box, score, label in zip(
+            found.boxes_xywh.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
+        )
     ]
 
 

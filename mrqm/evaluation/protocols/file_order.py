@@ -40,4 +40,4 @@ def _take_first(record: ImageRecord, found: ImageDetections, limit: int) -> Imag
     """Take the first rows of an image, not counting those in ignored regions."""
     regions = record.truth.boxes_xywh[record.truth.labels == IGNORED_REGION]
     rows = outside(found.boxes_xywh, regions, record.size).nonzero()[0][:limit]
-    return ImageDetections(found.boxes_xywh[rows], found.scores[rows], found.labels[rows])
+    return found.take(rows)

@@ -18,11 +18,9 @@ IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
 
 class ScoredImage(NamedTuple):
-    """One image's detections and ground truth; boxes are float64 xywh in native px."""
+    """One image's detections, in descending order of score, and its ground truth."""
 
-    boxes_xywh: Array  # (K, 4), in descending order of score
-    scores: Array  # (K,)
-    labels: Array  # (K,)
+    found: ImageDetections
     truth: GroundTruth
 
 
@@ -36,8 +34,7 @@ def pair(record: ImageRecord, detections: ImageDetections) -> ScoredImage:
     Returns:
         The image with detections in descending order of score.
     """
-    order = np.argsort(-detections.scores, kind="stable")
-    return ScoredImage(detections.boxes_xywh[order], detections.scores[order], detections.labels[order], record.truth)
+    return ScoredImage(detections.by_falling_score(), record.truth)
 
 
 def overlaps(found: Array, objects: Array, crowd: Array) -> Array:

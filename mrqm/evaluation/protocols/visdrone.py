@@ -59,7 +59,7 @@ class VisDroneProtocol(Protocol):
         images = zip(records, detections, strict=True)
         for record, found in sorted(images, key=lambda image: image[0].path.name):  # as the toolkit lists files
             image = _reduce(pair(record, found), record.size)
-            for label in np.union1d(image.truth.labels[image.truth.labels >= 0], image.labels).tolist():
+            for label in np.union1d(image.truth.labels[image.truth.labels >= 0], image.found.labels).tolist():
                 parts[label].append(_match_class(image, label))
         ap = np.array([_average_precision(part) for part in parts])  # (class, IoU)
         recall = {k: np.array([_recall(part, k) for part in parts]).mean(axis=1) for k in LIMITS}
@@ -83,22 +83,23 @@ class _Part(NamedTuple):
 
 def _reduce(image: ScoredImage, size: tuple[int, int]) -> ScoredImage:
     """Remove the ignored regions of an image with the boxes inside, then apply the limit."""
-    truth = image.truth
+    found, truth = image
     regions = truth.boxes_xywh[truth.labels == IGNORED_REGION]
-    found = np.flatnonzero(outside(image.boxes_xywh, regions, size))[: LIMITS[-1]]
+    counted = np.flatnonzero(outside(found.boxes_xywh, regions, size))[: LIMITS[-1]]
     kept = (truth.labels != IGNORED_REGION) & outside(truth.boxes_xywh, regions, size)
-    return ScoredImage(image.boxes_xywh[found], image.scores[found], image.labels[found], truth.take(kept))
+    return ScoredImage(found.take(counted), truth.take(kept))
 
 
 def _match_class(image: ScoredImage, label: int) -> _Part:
-    ranks = np.flatnonzero(image.labels == label)
+    ranks = np.flatnonzero(image.found.labels == label)
+    found = image.found.take(ranks)
     truth = image.truth.take(image.truth.labels == label)
     truth = truth.take(np.argsort(~truth.is_object, kind="stable"))  # objects that count come first
     unevaluated = ~truth.is_object
-    ious = overlaps(image.boxes_xywh[ranks], truth.boxes_xywh, crowd=unevaluated)
+    ious = overlaps(found.boxes_xywh, truth.boxes_xywh, crowd=unevaluated)
     matches = match(ious, IOU_THRESHOLDS, ignored=unevaluated, crowd=unevaluated)
     right = (matches >= 0) & (matches < truth.is_object.sum())
-    return _Part(image.scores[ranks], ranks, right, matches < 0, int((~truth.crowd).sum()))
+    return _Part(found.scores, ranks, right, matches < 0, int((~truth.crowd).sum()))
 
 
 def _average_precision(parts: Sequence[_Part]) -> Array:
