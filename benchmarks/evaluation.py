@@ -34,16 +34,16 @@ from mrqm.evaluation import CocoProtocol, Protocol, SodaProtocol, VisDroneProtoc
 from mrqm.evaluation.analysis.errors import decompose
 from mrqm.evaluation.analysis.outcomes import find_outcomes
 from mrqm.structures.annotations import ImageRecord
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 from mrqm.structures.ground_truth import IGNORED_REGION, make_ground_truth
 
 SIZE = (765, 1360)
 OBJECTS, REGIONS, DETECTIONS = 70, 3, 500
 PROTOCOLS: tuple[Protocol, ...] = (CocoProtocol(dense_limit=500), VisDroneProtocol(), SodaProtocol())
-Data = tuple[list[ImageRecord], list[ImageDetections]]
+Data = tuple[list[ImageRecord], list[Detections]]
 
 
-def make_image(image_id: int) -> tuple[ImageRecord, ImageDetections]:
+def make_image(image_id: int) -> tuple[ImageRecord, Detections]:
     """Make an image with objects of 6 to 60 px, about five detections for each, and half as many false positives."""
     rng = np.random.default_rng(image_id)
     boxes, labels = make_boxes(rng, OBJECTS, 6, 60), rng.integers(0, len(VISDRONE_CLASSES), OBJECTS)
@@ -60,7 +60,7 @@ def make_image(image_id: int) -> tuple[ImageRecord, ImageDetections]:
     found_labels = np.concatenate([labels[chosen], rng.integers(0, len(VISDRONE_CLASSES), strays)])
     scores = rng.random(DETECTIONS)
     order = np.argsort(-scores)
-    return record, ImageDetections(found[order], scores[order], found_labels[order])
+    return record, Detections(found[order], scores[order], found_labels[order])
 
 
 def make_boxes(rng: np.random.Generator, count: int, least: int, most: int) -> np.ndarray:
@@ -68,7 +68,7 @@ def make_boxes(rng: np.random.Generator, count: int, least: int, most: int) -> n
     return np.concatenate([left_top, rng.integers(least, most, (count, 2))], axis=1).astype(np.float64)
 
 
-def plain_pycocotools(records: Sequence[ImageRecord], detections: Sequence[ImageDetections]) -> float:
+def plain_pycocotools(records: Sequence[ImageRecord], detections: Sequence[Detections]) -> float:
     """Score with pycocotools alone, with ignored regions as crowds of every class.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from mrqm.structures.detections import Detections
+from mrqm.structures.detections import DetectionTensors
 from mrqm.structures.window import Window
 
 LEFT, RIGHT = Window(0, 0, 100, 100), Window(70, 0, 100, 100)  # of an image of 170 × 100 px
@@ -14,7 +14,7 @@ LEFT, RIGHT = Window(0, 0, 100, 100), Window(70, 0, 100, 100)  # of an image of 
 
 def found(
     *boxes: Sequence[float], scores: Sequence[float] | None = None, labels: Sequence[int] | None = None
-) -> Detections:
+) -> DetectionTensors:
     count = len(boxes)
     return {
         "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),

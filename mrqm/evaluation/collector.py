@@ -12,7 +12,7 @@ from torch import distributed as dist
 
 from mrqm.evaluation.protocols.protocol import Protocol
 from mrqm.structures.annotations import ImageRecord
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 
 
 class Evaluator:
@@ -28,7 +28,7 @@ class Evaluator:
         self._protocol = protocol
         self._classes = tuple(classes)
         self._ground_truth = ground_truth
-        self._found: dict[int, ImageDetections] = {}
+        self._found: dict[int, Detections] = {}
 
     def update(self, detections: Sequence[Mapping[str, Tensor]], targets: Sequence[Mapping[str, Tensor]]) -> None:
         """Add a batch of items.
@@ -44,7 +44,7 @@ class Evaluator:
             index = int(target["image_id"])
             if index in self._found:
                 raise _repeated(index)
-            self._found[index] = ImageDetections.from_tensors(detection)
+            self._found[index] = Detections.from_tensors(detection)
 
     def compute(self) -> dict[str, float]:
         """Score the items of all ranks; with torch.distributed, every rank calls this and gets the same metrics.
@@ -72,7 +72,7 @@ class Evaluator:
             if times > 1:
                 raise _repeated(index)
 
-    def _score(self, found: Mapping[int, ImageDetections]) -> dict[str, float]:
+    def _score(self, found: Mapping[int, Detections]) -> dict[str, float]:
         order = sorted(found)
         records = [self._ground_truth(index) for index in order]
         return self._protocol.score(records, [found[index] for index in order], self._classes)

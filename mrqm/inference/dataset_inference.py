@@ -19,7 +19,7 @@ from mrqm.data.images.windows import Item, black_out_regions
 from mrqm.inference.detector import Detector, OpenImage
 from mrqm.inference.postprocess import detect
 from mrqm.structures.annotations import ImageRecord
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 from mrqm.structures.window import Window
 
 View = Literal["tiles", "sliced", "full"]
@@ -41,7 +41,7 @@ class DatasetPredictions:
 
     classes: tuple[str, ...]
     records: tuple[ImageRecord, ...]
-    detections: tuple[ImageDetections, ...]
+    detections: tuple[Detections, ...]
     read_image: Callable[[int], Tensor]
 
 
@@ -86,7 +86,7 @@ def _predict_tiles(
     for batch in build_loader(config, dataset, training=False):
         for found, target in zip(detect(model, batch, config, device), batch[2], strict=True):
             indices.append(int(target["image_id"]))
-            detections.append(ImageDetections.from_tensors(found))
+            detections.append(Detections.from_tensors(found))
             on_image()
 
     def read_image(index: int) -> Tensor:
@@ -122,7 +122,7 @@ def _predict_images(
 
     detections = []
     for found in detector.detect_open(readable()):
-        detections.append(ImageDetections.from_tensors(found))
+        detections.append(Detections.from_tensors(found))
         on_image()
 
     def read_image(index: int) -> Tensor:

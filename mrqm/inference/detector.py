@@ -29,7 +29,7 @@ from mrqm.data.images.tiling import grid
 from mrqm.inference.postprocess import detect
 from mrqm.inference.tile_merging import merge
 from mrqm.models.mrqm import MRQM
-from mrqm.structures.detections import Detections, WindowDetections
+from mrqm.structures.detections import DetectionTensors, WindowDetections
 from mrqm.structures.window import Window
 
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8] | Tensor
@@ -96,7 +96,7 @@ class Detector:
         self.model, self.config, self.device = model.to(device).eval(), config, device
         self.classes = config.data.classes
 
-    def __call__(self, image: Picture) -> Detections:
+    def __call__(self, image: Picture) -> DetectionTensors:
         """Detect objects in one image.
 
         Args:
@@ -111,7 +111,7 @@ class Detector:
         """
         return next(self.detect_many([image]))
 
-    def detect_many(self, images: Iterable[Picture]) -> Iterator[Detections]:
+    def detect_many(self, images: Iterable[Picture]) -> Iterator[DetectionTensors]:
         """Yield the detections of each image, as by calling the detector, with small images sharing batches."""
         return self.detect_open(map(self.open, images))
 
@@ -120,7 +120,7 @@ class Detector:
         images: Iterable[OpenImage],
         on_share: Callable[[float], None] = lambda _: None,
         on_cut: Callable[[int], None] = _warn_of_cut,
-    ) -> Iterator[Detections]:
+    ) -> Iterator[DetectionTensors]:
         """Yield the detections of images opened by `open`, with one image and one batch of windows in memory at most.
 
         Args:
@@ -182,7 +182,9 @@ class Detector:
             placed = detections | {"boxes": detections["boxes"] + offset}
             unmerged[number].found.append(WindowDetections(window, placed))
 
-    def _merge_complete(self, unmerged: dict[int, _Unmerged], on_cut: Callable[[int], None]) -> Iterator[Detections]:
+    def _merge_complete(
+        self, unmerged: dict[int, _Unmerged], on_cut: Callable[[int], None]
+    ) -> Iterator[DetectionTensors]:
         """Remove the images whose windows are all done and yield their merged detections, in order."""
         settings = self.config.evaluation
         for number in [number for number, image in unmerged.items() if len(image.found) == image.windows]:

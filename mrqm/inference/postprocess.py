@@ -16,6 +16,7 @@ from mrqm.ops.boxes import to_xyxy
 from mrqm.ops.distributed import autocast, to_device, uncompiled
 from mrqm.ops.nms import suppress
 from mrqm.structures.batch import Batch
+from mrqm.structures.detections import DetectionTensors
 
 
 class Ranked(NamedTuple):
@@ -37,7 +38,7 @@ class Ranked(NamedTuple):
 @torch.no_grad()
 def postprocess(
     outputs: Mapping[str, Any], orig_sizes: Tensor, max_detections: int, nms_iou: float | None = None
-) -> list[dict[str, Tensor]]:
+) -> list[DetectionTensors]:
     """Select the pairs of query and class with the highest scores.
 
     Args:
@@ -84,7 +85,7 @@ def rank(logits: Tensor, boxes: Tensor, orig_sizes: Tensor, max_detections: int,
 
 
 @torch.inference_mode()
-def detect(model: nn.Module, batch: Batch, config: Config, device: torch.device) -> list[dict[str, Tensor]]:
+def detect(model: nn.Module, batch: Batch, config: Config, device: torch.device) -> list[DetectionTensors]:
     """Detect objects in one batch.
 
     Args:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mrqm.inference.tile_stitching import drop_fragments, join_views
-from mrqm.structures.detections import Detections, WindowDetections
+from mrqm.structures.detections import DetectionTensors, WindowDetections
 
 MergeMethod = Literal["window_nms", "nms", "wbf", "soft_nms", "plain_nms"]
 
@@ -28,7 +28,7 @@ LEAST_SCORE = 1e-3
 _CHUNK = 2**21  # candidate pairs per chunk, to bound memory
 
 
-def merge(found: Sequence[WindowDetections], method: MergeMethod = "window_nms", iou: float = 0.5) -> Detections:
+def merge(found: Sequence[WindowDetections], method: MergeMethod = "window_nms", iou: float = 0.5) -> DetectionTensors:
     """Merge the detections in the windows of one image; the order of the windows does not matter.
 
     Args:
@@ -62,7 +62,7 @@ def merge(found: Sequence[WindowDetections], method: MergeMethod = "window_nms",
             return suppress_softly(together, iou)
 
 
-def suppress(detections: Detections, iou: float, frames: Tensor | None = None) -> Detections:
+def suppress(detections: DetectionTensors, iou: float, frames: Tensor | None = None) -> DetectionTensors:
     """Suppress overlapping detections of one class, with the result of torchvision's NMS but over close pairs only.
 
     Each round keeps all detections without a better rival left and removes those that they overlap by more than `iou`.
@@ -94,7 +94,7 @@ def suppress(detections: Detections, iou: float, frames: Tensor | None = None) -
     return {name: values[torch.from_numpy(kept)] for name, values in detections.items()}
 
 
-def suppress_softly(detections: Detections, iou: float) -> Detections:
+def suppress_softly(detections: DetectionTensors, iou: float) -> DetectionTensors:
     """Apply soft-NMS with linear decay (Bodla et al., 2017), class by class.
 
     From the best down, every detection multiplies the scores of the remaining ones that overlap it by at least `iou`
@@ -128,7 +128,7 @@ def suppress_softly(detections: Detections, iou: float) -> Detections:
     return _in_order({name: values[kept] for name, values in decayed.items()})
 
 
-def fuse(detections: Detections, iou: float) -> Detections:
+def fuse(detections: DetectionTensors, iou: float) -> DetectionTensors:
     """Apply weighted boxes fusion (Solovyev et al., 2021), class by class.
 
     From the best down, a detection joins the cluster whose fused box it overlaps most, by more than `iou`, or begins a
@@ -164,7 +164,7 @@ def fuse(detections: Detections, iou: float) -> Detections:
 
 
 def overlapping_pairs(
-    detections: Detections, iou: float
+    detections: DetectionTensors, iou: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Find the overlapping pairs of detections of one class by a sweep from left to right.
 
@@ -233,11 +233,11 @@ def _nested(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.asarray((beyond <= 0).all(1) | (beyond >= 0).all(1))
 
 
-def _concatenate(parts: Sequence[Detections]) -> Detections:
+def _concatenate(parts: Sequence[DetectionTensors]) -> DetectionTensors:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def _in_order(detections: Detections) -> Detections:
+def _in_order(detections: DetectionTensors) -> DetectionTensors:
     """Sort by descending score, ties by label and box, so that the order of the windows has no effect."""
     keys = [*detections["boxes"].numpy().T[::-1], detections["labels"].numpy(), -detections["scores"].numpy()]
     order = torch.from_numpy(np.lexsort(keys))

@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from mrqm.structures.detections import Detections, WindowDetections
+from mrqm.structures.detections import DetectionTensors, WindowDetections
 from mrqm.structures.window import Window
 
 BORDER = 2.0
@@ -132,7 +132,7 @@ def _join_groups(
     """Join each group of views into the box around them, with the best score, by the rectangle around their windows."""
     corners = np.concatenate([_corners([w]).repeat(len(d["scores"]), 0) for w, d in found])
     together = {name: torch.cat([part.detections[name] for part in found]) for name in found[0].detections}
-    by_window: dict[Window, list[Detections]] = defaultdict(list)
+    by_window: dict[Window, list[DetectionTensors]] = defaultdict(list)
     for group in np.unique(groups[joined]):
         members = np.flatnonzero(groups == group)
         views = _take(together, members)
@@ -146,7 +146,7 @@ def _join_groups(
     ]
 
 
-def _is_fragment(detections: Detections, others: Sequence[Detections], frame: Tensor, iou: float) -> Tensor:
+def _is_fragment(detections: DetectionTensors, others: Sequence[DetectionTensors], frame: Tensor, iou: float) -> Tensor:
     """Mark the detections of a window with corners `frame` (4,) that are fragments of the others, (n,) bool."""
     outside = torch.tensor([-1.0, -1.0, 1.0, 1.0])  # the direction in which each side leaves the window
     cut = (frame - detections["boxes"]) * outside <= BORDER  # (n, 4)
@@ -165,7 +165,7 @@ def _is_fragment(detections: Detections, others: Sequence[Detections], frame: Te
     return fragment
 
 
-def _take(detections: Detections, which: NDArray[np.bool_] | NDArray[np.int64]) -> Detections:
+def _take(detections: DetectionTensors, which: NDArray[np.bool_] | NDArray[np.int64]) -> DetectionTensors:
     return {name: values[torch.from_numpy(which)] for name, values in detections.items()}
 
 

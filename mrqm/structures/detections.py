@@ -1,4 +1,8 @@
-"""Detections of an image and of a window."""
+"""Detections of an image: tensors as a model returns them, and arrays as they are scored and written.
+
+Result files and benchmarks state boxes as left, top, width, height. Half of the boxes with decimals do not survive the
+conversion to corners and back in float64, which decides overlaps that lie on a threshold; hence the two box formats.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +18,13 @@ from torch import Tensor
 from mrqm.structures.annotations import xywh_to_xyxy, xyxy_to_xywh
 from mrqm.structures.window import Window
 
+DetectionTensors = dict[str, Tensor]
+"""Detections as torchvision's detectors return them: `boxes` (K, 4) xyxy px, `scores` (K,), `labels` (K,)."""
+
 
 @dataclass(frozen=True)
-class ImageDetections:
-    """Detections of one image.
+class Detections:
+    """Detections of one image as they are scored and written.
 
     Attributes:
         boxes_xywh: (K, 4) float64 boxes: left, top, width, height in native px, as in result files.
@@ -42,7 +49,7 @@ class ImageDetections:
         boxes, scores, labels = (tensors[key].detach().cpu() for key in ("boxes", "scores", "labels"))
         return cls(xyxy_to_xywh(boxes.numpy()), scores.double().numpy(), labels.numpy())
 
-    def to_tensors(self) -> dict[str, Tensor]:
+    def to_tensors(self) -> DetectionTensors:
         """Convert to `boxes` (K, 4) float32 xyxy in native px, `scores` (K,) float64, `labels` (K,)."""
         boxes = torch.from_numpy(xywh_to_xyxy(self.boxes_xywh)).float()
         return {"boxes": boxes, "scores": torch.from_numpy(self.scores), "labels": torch.from_numpy(self.labels)}
@@ -59,11 +66,8 @@ class ImageDetections:
         return self.take(np.argsort(-self.scores, kind="stable"))
 
 
-Detections = dict[str, Tensor]
-
-
 class WindowDetections(NamedTuple):
     """Detections of one window; boxes in px of the image, not of the window."""
 
     window: Window
-    detections: Detections
+    detections: DetectionTensors

@@ -20,7 +20,7 @@ from mrqm.errors import UserError
 from mrqm.inference.detector import Detector
 from mrqm.inference.postprocess import detect
 from mrqm.structures.batch import Batch
-from mrqm.structures.detections import Detections
+from mrqm.structures.detections import DetectionTensors
 
 BATCH_SIZES = (1, 3)
 SCORE_TOLERANCE = 1e-3
@@ -58,7 +58,7 @@ class Agreement:
         near = self.scores <= SCORE_TOLERANCE and self.boxes <= BOX_TOLERANCE
         return self.detections > 0 and not self.unmatched and near
 
-    def add(self, expected: Detections, found: Detections) -> None:
+    def add(self, expected: DetectionTensors, found: DetectionTensors) -> None:
         """Compare the detections of one image.
 
         Detections with no higher score than the last of PyTorch's are skipped, since their selection among equals is
@@ -80,7 +80,7 @@ class Agreement:
                 self.boxes = max(self.boxes, float((expected["boxes"][a] - found["boxes"][b]).abs().max()))
 
 
-def _pairs(expected: Detections, found: Detections) -> Iterator[tuple[int, int]]:
+def _pairs(expected: DetectionTensors, found: DetectionTensors) -> Iterator[tuple[int, int]]:
     """Yield pairs of indices of equal detections: of the same class, nearest first, each in one pair."""
     apart = (expected["boxes"].unsqueeze(1) - found["boxes"]).abs().amax(-1)
     apart = apart + 100 * (expected["scores"].unsqueeze(1) - found["scores"]).abs()
@@ -114,7 +114,7 @@ class OnnxDetector:
             raise OnnxError(f"{path}: the exported graph is not valid: {error}") from error
         self._size = size
 
-    def __call__(self, batch: Batch) -> list[Detections]:
+    def __call__(self, batch: Batch) -> list[DetectionTensors]:
         """Detect the objects of each image of a batch, with boxes in px of the image.
 
         Raises:

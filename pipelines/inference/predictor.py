@@ -12,7 +12,7 @@ import torch
 
 from mrqm.data.images.decoding import UnreadableImageError, decode
 from mrqm.inference.detector import Detector, OpenImage
-from mrqm.structures.detections import Detections, ImageDetections
+from mrqm.structures.detections import Detections, DetectionTensors
 from mrqm.visualization.detections import draw_detections
 from pipelines.inference.results_dir import Result, pack
 
@@ -54,7 +54,7 @@ def predict_images(
     for detections in detector.detect_open(readable(), on_share, left_out.append):
         image = opened.popleft()
         picture = b"" if draw_from is None else _draw(image, detections, detector.classes, draw_from)
-        part = pack(ImageDetections.from_tensors(detections), image.size)
+        part = pack(Detections.from_tensors(detections), image.size)
         yield Result(image.number, part, picture, left_out=left_out.pop() if left_out else 0)
         yield from faults
         faults.clear()
@@ -69,7 +69,7 @@ class _Opened(NamedTuple):
     size: tuple[int, int]
 
 
-def _draw(image: _Opened, detections: Detections, classes: Sequence[str], draw_from: float) -> bytes:
+def _draw(image: _Opened, detections: DetectionTensors, classes: Sequence[str], draw_from: float) -> bytes:
     """Draw the detections on the image at its native size, limited to `LARGEST_PICTURE`, as JPEG."""
     zoom = min(1.0, LARGEST_PICTURE / max(image.size))
     height, width = (round(side * zoom) for side in image.size)

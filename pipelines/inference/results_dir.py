@@ -23,7 +23,7 @@ import numpy as np
 from mrqm.data.results.writer import write_coco_results, write_visdrone_results
 from mrqm.errors import UserError
 from mrqm.files import write_whole
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 
 
 class PredictionFolderError(UserError):
@@ -122,7 +122,7 @@ class PredictionFolder:
         return self.path / ".parts" / f"{name}.npz"
 
 
-def pack(found: ImageDetections, size: tuple[int, int]) -> bytes:
+def pack(found: Detections, size: tuple[int, int]) -> bytes:
     """Encode detections and size of an image as a .npz file.
 
     Args:
@@ -137,11 +137,11 @@ def pack(found: ImageDetections, size: tuple[int, int]) -> bytes:
     return buffer.getvalue()
 
 
-def unpack(part: bytes) -> tuple[ImageDetections, tuple[int, int]]:
+def unpack(part: bytes) -> tuple[Detections, tuple[int, int]]:
     """Decode detections and size of an image from the output of `pack`."""
     with np.load(io.BytesIO(part), allow_pickle=False) as arrays:
         height, width = arrays["size"].tolist()
-        return ImageDetections(arrays["boxes_xywh"], arrays["scores"], arrays["labels"]), (height, width)
+        return Detections(arrays["boxes_xywh"], arrays["scores"], arrays["labels"]), (height, width)
 
 
 def _shown(value: Any) -> str:

@@ -19,7 +19,7 @@ from typing_extensions import TypedDict  # pydantic takes typing's own from Pyth
 from mrqm.data.formats.coco_schema import Id
 from mrqm.data.results.writer import Results, note_uncovered
 from mrqm.structures.annotations import DataError, ImageRecord
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 
 
 class _Entry(TypedDict):
@@ -76,7 +76,7 @@ def read_coco_results(
     boxes, scores, label = xywh[chosen][order], scores[order], label[chosen][order]
     ends = np.searchsorted(image[order], np.arange(len(records) + 1))
     found = [
-        ImageDetections(boxes[begin:end], scores[begin:end], label[begin:end])
+        Detections(boxes[begin:end], scores[begin:end], label[begin:end])
         for begin, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
     ]
     uncovered = () if covers_all else note_uncovered(path, records, set(images))

@@ -20,7 +20,7 @@ from mrqm.data.formats.text import read_lines
 from mrqm.data.formats.visdrone import VISDRONE_CLASSES, parse_row, visdrone_numbers
 from mrqm.data.results.writer import Results, note_uncovered
 from mrqm.structures.annotations import DataError, ImageRecord, require_none
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 
 _FIELDS = "left,top,width,height,score,category,-1,-1"
 _YOLO_FIELDS = "class cx cy width height confidence"
@@ -116,14 +116,14 @@ def _pair(folder: Path, records: Sequence[ImageRecord]) -> list[Path]:
     return paths
 
 
-def _read_visdrone_text(path: Path, classes: Sequence[str]) -> ImageDetections:
+def _read_visdrone_text(path: Path, classes: Sequence[str]) -> Detections:
     """Read detections in the order of the rows."""
     names = dict(zip(visdrone_numbers(classes), classes, strict=True))
     numbered = enumerate(read_lines(path), start=1)
     parsed = [_parse_visdrone_line(path, number, line, names) for number, line in numbered if line.strip()]
     rows = np.array(parsed, dtype=np.float64).reshape(-1, 8)
     labels = np.array([classes.index(names[number]) for number in rows[:, 5]], dtype=np.int64)
-    return ImageDetections(rows[:, :4], rows[:, 4], labels)
+    return Detections(rows[:, :4], rows[:, 4], labels)
 
 
 def _parse_visdrone_line(path: Path, number: int, line: str, names: Mapping[int, str]) -> list[float]:
@@ -137,7 +137,7 @@ def _parse_visdrone_line(path: Path, number: int, line: str, names: Mapping[int,
     return row
 
 
-def _read_yolo_text(path: Path, size: tuple[int, int], classes: Sequence[str]) -> ImageDetections:
+def _read_yolo_text(path: Path, size: tuple[int, int], classes: Sequence[str]) -> Detections:
     """Read detections in the order of the rows; none if there is no text."""
     lines = read_lines(path) if path.is_file() else []
     parsed = [_parse_yolo_line(f"{path}:{i}", line, classes) for i, line in enumerate(lines, start=1) if line.strip()]
@@ -145,7 +145,7 @@ def _read_yolo_text(path: Path, size: tuple[int, int], classes: Sequence[str]) -
     scores = np.array([score for _, _, score in parsed], dtype=np.float64)
     shares = np.array([box for _, box, _ in parsed], dtype=np.float64).reshape(-1, 4)
     height, width = size
-    return ImageDetections(shares * [width, height, width, height], scores, labels)
+    return Detections(shares * [width, height, width, height], scores, labels)
 
 
 def _parse_yolo_line(place: str, line: str, classes: Sequence[str]) -> tuple[int, NDArray[np.float64], float]:

@@ -19,7 +19,7 @@ from mrqm.data.formats.class_names import relabel
 from mrqm.data.formats.visdrone import visdrone_numbers
 from mrqm.files import write_whole
 from mrqm.structures.annotations import ImageRecord
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 
 DECIMALS = 4  # of px in result files
 
@@ -36,14 +36,14 @@ class Results:
         notes: sentences on the interpretation of the scores.
     """
 
-    detections: tuple[ImageDetections, ...]
-    as_written: tuple[ImageDetections, ...] | None = None
+    detections: tuple[Detections, ...]
+    as_written: tuple[Detections, ...] | None = None
     notes: tuple[str, ...] = ()
 
     def relabelled(self, mapping: Sequence[int]) -> Results:
         """Replace labels by those of a mapping, which has the new label of each."""
 
-        def change(found: tuple[ImageDetections, ...]) -> tuple[ImageDetections, ...]:
+        def change(found: tuple[Detections, ...]) -> tuple[Detections, ...]:
             return tuple(replace(each, labels=relabel(each.labels, mapping)) for each in found)
 
         written = None if self.as_written is None else change(self.as_written)
@@ -71,7 +71,7 @@ def note_uncovered(source: Path, records: Sequence[ImageRecord], covered: Contai
     )
 
 
-def write_coco_results(path: Path, detections: Mapping[int, ImageDetections], category_ids: Sequence[int]) -> None:
+def write_coco_results(path: Path, detections: Mapping[int, Detections], category_ids: Sequence[int]) -> None:
     """Write a COCO result file.
 
     Args:
@@ -87,7 +87,7 @@ def write_coco_results(path: Path, detections: Mapping[int, ImageDetections], ca
     write_whole(path, json.dumps(results))
 
 
-def write_visdrone_results(folder: Path, detections: Mapping[str, ImageDetections], classes: Sequence[str]) -> None:
+def write_visdrone_results(folder: Path, detections: Mapping[str, Detections], classes: Sequence[str]) -> None:
     """Write VisDrone result texts, with rows in descending order of score as the toolkit requires.
 
     Args:
@@ -103,7 +103,7 @@ def write_visdrone_results(folder: Path, detections: Mapping[str, ImageDetection
         (folder / f"{stem}.txt").write_text("".join(lines))
 
 
-def _rows(found: ImageDetections) -> Iterator[tuple[list[float], float, int]]:
+def _rows(found: Detections) -> Iterator[tuple[list[float], float, int]]:
     """Yield box, score and label of each detection."""
     return zip(found.boxes_xywh.round(DECIMALS).tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
 

@@ -15,7 +15,7 @@ import numpy as np
 from mrqm.evaluation.analysis.readings import BoxReading, box_readings, class_readings, image_readings
 from mrqm.evaluation.protocols.matching import Array, overlaps
 from mrqm.structures.annotations import ImageRecord
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 
 SAMPLE = 2000
 """Number of objects in the sample, in images spread evenly over all."""
@@ -49,9 +49,7 @@ class Diagnosis:
     advice: str
 
 
-def diagnose(
-    records: Sequence[ImageRecord], detections: Sequence[ImageDetections], classes: Sequence[str]
-) -> Diagnosis:
+def diagnose(records: Sequence[ImageRecord], detections: Sequence[Detections], classes: Sequence[str]) -> Diagnosis:
     """Try other readings of results.
 
     Args:
@@ -114,7 +112,7 @@ def _is_better(fit: Fit, than: Fit) -> bool:
 class _Sample:
     """Sample of the images, with all objects in them that a detector has to detect."""
 
-    def __init__(self, records: Sequence[ImageRecord], detections: Sequence[ImageDetections]) -> None:
+    def __init__(self, records: Sequence[ImageRecord], detections: Sequence[Detections]) -> None:
         self._records, self._detections = records, detections
         self._chosen = list(_choose(records))
 
@@ -146,7 +144,7 @@ class _Sample:
 
     def _compare(self, form: BoxReading, images: Sequence[int | None]) -> Iterator[tuple[Array, Array, Array]]:
         """Yield IoUs (K, N), labels of detections (K,) and of objects (N,), of each image."""
-        nothing = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=np.int64))
+        nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=np.int64))
         for index in self._chosen:
             source, record = images[index], self._records[index]
             found = nothing if source is None else self._detections[source]

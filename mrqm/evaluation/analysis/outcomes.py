@@ -10,7 +10,7 @@ import numpy as np
 from mrqm.evaluation.protocols.matching import Array, ScoredImage, match, overlaps, pair
 from mrqm.evaluation.protocols.protocol import DetectionLimit
 from mrqm.structures.annotations import ImageRecord
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 from mrqm.structures.ground_truth import GroundTruth
 
 FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1
@@ -68,7 +68,7 @@ class Outcomes:
 
 def find_outcomes(
     records: Sequence[ImageRecord],
-    detections: Sequence[ImageDetections],
+    detections: Sequence[Detections],
     num_classes: int,
     limit: DetectionLimit | None = None,
 ) -> Outcomes:

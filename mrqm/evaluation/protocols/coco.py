@@ -12,7 +12,7 @@ from mrqm.evaluation.protocols.coco_accumulation import AreaRange, accumulate
 from mrqm.evaluation.protocols.matching import ScoredImage
 from mrqm.evaluation.protocols.protocol import DetectionLimit, Protocol, pair_all
 from mrqm.structures.annotations import ImageRecord
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 
 ALL_AREAS: AreaRange = (0.0, 1e10)  # px², the range of the headline figures
 COCO_AREAS: Mapping[str, AreaRange] = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}
@@ -71,7 +71,7 @@ class CocoProtocol(Protocol):
 
     @override
     def score(
-        self, records: Sequence[ImageRecord], detections: Sequence[ImageDetections], classes: Sequence[str]
+        self, records: Sequence[ImageRecord], detections: Sequence[Detections], classes: Sequence[str]
     ) -> dict[str, float]:
         """Compute `AP`, `AP50`, `AP75`, `AP_<bin>`, `AP@<dense limit>`, `AR@<limit>`, `AR_<bin>`, `AP/<class>`."""
         images = pair_all(records, detections)

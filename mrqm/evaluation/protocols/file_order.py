@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from mrqm.evaluation.protocols.ignored_regions import outside
 from mrqm.evaluation.protocols.visdrone import LIMITS, VisDroneProtocol
 from mrqm.structures.annotations import IGNORED_REGION, ImageRecord
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 
 
 def score_as_written(
-    records: Sequence[ImageRecord], as_written: Sequence[ImageDetections], classes: Sequence[str]
+    records: Sequence[ImageRecord], as_written: Sequence[Detections], classes: Sequence[str]
 ) -> dict[str, float]:
     """Score result texts as the toolkit does, by the first rows of an image in file order.
 
@@ -36,7 +36,7 @@ def score_as_written(
     return scores[LIMITS[-1]] | recalls
 
 
-def _take_first(record: ImageRecord, found: ImageDetections, limit: int) -> ImageDetections:
+def _take_first(record: ImageRecord, found: Detections, limit: int) -> Detections:
     """Take the first rows of an image, not counting those in ignored regions."""
     regions = record.truth.boxes_xywh[record.truth.labels == IGNORED_REGION]
     rows = outside(found.boxes_xywh, regions, record.size).nonzero()[0][:limit]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pycocotools import mask
 
 from mrqm.structures.annotations import ImageRecord
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 from mrqm.structures.ground_truth import GroundTruth
 
 Array = NDArray[Any]
@@ -20,11 +20,11 @@ IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 class ScoredImage(NamedTuple):
     """One image's detections, in descending order of score, and its ground truth."""
 
-    found: ImageDetections
+    found: Detections
     truth: GroundTruth
 
 
-def pair(record: ImageRecord, detections: ImageDetections) -> ScoredImage:
+def pair(record: ImageRecord, detections: Detections) -> ScoredImage:
     """Combine an image's annotations and detections for scoring.
 
     Args:

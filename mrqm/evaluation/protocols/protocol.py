@@ -11,7 +11,7 @@ import numpy as np
 from mrqm.data.formats.coco_schema import id_order
 from mrqm.evaluation.protocols.matching import Array, ScoredImage, pair
 from mrqm.structures.annotations import ImageRecord
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 from mrqm.structures.metric import with_protocol
 
 
@@ -72,7 +72,7 @@ class Protocol(ABC):
 
     @abstractmethod
     def score(
-        self, records: Sequence[ImageRecord], detections: Sequence[ImageDetections], classes: Sequence[str]
+        self, records: Sequence[ImageRecord], detections: Sequence[Detections], classes: Sequence[str]
     ) -> dict[str, float]:
         """Score detections.
 
@@ -89,7 +89,7 @@ class Protocol(ABC):
         """
 
 
-def pair_all(records: Sequence[ImageRecord], detections: Sequence[ImageDetections]) -> list[ScoredImage]:
+def pair_all(records: Sequence[ImageRecord], detections: Sequence[Detections]) -> list[ScoredImage]:
     """Combine annotations and detections of all images, in the order of image ids as in COCO's tools.
 
     Args:
@@ -106,7 +106,7 @@ def pair_all(records: Sequence[ImageRecord], detections: Sequence[ImageDetection
 def score_under(
     protocols: Iterable[Protocol],
     records: Sequence[ImageRecord],
-    detections: Sequence[ImageDetections],
+    detections: Sequence[Detections],
     classes: Sequence[str],
 ) -> dict[str, float]:
     """Score one set of detections under several protocols.

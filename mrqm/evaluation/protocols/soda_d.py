@@ -12,7 +12,7 @@ from mrqm.evaluation.protocols.coco_accumulation import AreaRange, accumulate
 from mrqm.evaluation.protocols.matching import ScoredImage
 from mrqm.evaluation.protocols.protocol import DetectionLimit, Protocol, pair_all
 from mrqm.structures.annotations import ImageRecord
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 
 AREAS: dict[str, AreaRange] = {
     "Small": (0, 1024),
@@ -56,7 +56,7 @@ class SodaProtocol(Protocol):
 
     @override
     def score(
-        self, records: Sequence[ImageRecord], detections: Sequence[ImageDetections], classes: Sequence[str]
+        self, records: Sequence[ImageRecord], detections: Sequence[Detections], classes: Sequence[str]
     ) -> dict[str, float]:
         """Compute `AP`, `AP50`, `AP75`, `AP_<bin>`, `AR@<limit>`, `AR_<bin>`, `AP/<class>`."""
         images = [_as_in_the_tool(image) for image in pair_all(records, detections)]

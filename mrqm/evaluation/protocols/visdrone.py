@@ -12,7 +12,7 @@ from mrqm.evaluation.protocols.ignored_regions import outside
 from mrqm.evaluation.protocols.matching import IOU_THRESHOLDS, Array, ScoredImage, match, overlaps, pair
 from mrqm.evaluation.protocols.protocol import DetectionLimit, Protocol
 from mrqm.structures.annotations import IGNORED_REGION, ImageRecord
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 
 LIMITS = (1, 10, 100, 500)
 
@@ -52,7 +52,7 @@ class VisDroneProtocol(Protocol):
 
     @override
     def score(
-        self, records: Sequence[ImageRecord], detections: Sequence[ImageDetections], classes: Sequence[str]
+        self, records: Sequence[ImageRecord], detections: Sequence[Detections], classes: Sequence[str]
     ) -> dict[str, float]:
         """Compute `AP`, `AP50`, `AP75` and `AR@<limit>`, each also with `_plain`, and `AP/<class>`."""
         parts: list[list[_Part]] = [[] for _ in classes]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mrqm.structures.annotations import IGNORED_REGION, OTHER_OBJECT, ImageRecord
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 from mrqm.structures.ground_truth import make_ground_truth
 
 Box = Sequence[float]  # x, y, w, h
@@ -30,22 +30,22 @@ def truth(
     return ImageRecord(Path(f"{image_id:06}.jpg"), image_id, size, ground_truth)
 
 
-def found(*rows: tuple[Box, int, float]) -> ImageDetections:
+def found(*rows: tuple[Box, int, float]) -> Detections:
     """Make detections from (xywh, label, score), in the order of the rows."""
     boxes, labels = _arrays([(box, label) for box, label, _ in rows])
-    return ImageDetections(boxes, np.array([score for *_, score in rows], dtype=np.float64), labels)
+    return Detections(boxes, np.array([score for *_, score in rows], dtype=np.float64), labels)
 
 
-def perfect(record: ImageRecord, *, seed: int = 0, shuffled: bool = False) -> ImageDetections:
+def perfect(record: ImageRecord, *, seed: int = 0, shuffled: bool = False) -> Detections:
     """Detect every object exactly, with random scores."""
     rng = np.random.default_rng(seed + record.image_id)
     scores = np.sort(rng.random(len(record.labels)))[::-1]
     order = rng.permutation(len(scores)) if shuffled else np.arange(len(scores))
     objects = record.truth.take(record.truth.is_object)
-    return ImageDetections(objects.boxes_xywh[order], scores[order], objects.labels[order])
+    return Detections(objects.boxes_xywh[order], scores[order], objects.labels[order])
 
 
-def random_images(seed: int, images: int = 8) -> tuple[list[ImageRecord], list[ImageDetections]]:
+def random_images(seed: int, images: int = 8) -> tuple[list[ImageRecord], list[Detections]]:
     """Draw integer boxes, many on the border of an area range, crowds, regions, tied scores and an empty image."""
     rng = np.random.default_rng(seed)
     records, detections = [], []

@@ -14,7 +14,7 @@ from torch import distributed as dist
 
 from mrqm.evaluation import CocoProtocol, Evaluator, Protocol, SodaProtocol, VisDroneProtocol
 from mrqm.structures.annotations import ImageRecord, xywh_to_xyxy
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 
 from ...ranks import run_ranks
 from .scenes import CLASSES, random_images
@@ -22,7 +22,7 @@ from .scenes import CLASSES, random_images
 Item = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 
-def scene() -> tuple[list[ImageRecord], list[ImageDetections], list[Item]]:
+def scene() -> tuple[list[ImageRecord], list[Detections], list[Item]]:
     """Random images, whose coordinates float32 holds exactly, and the same as a model returns them."""
     records, detections = random_images(3)
     items = []

@@ -20,7 +20,7 @@ from mrqm.inference.dataset_inference import DatasetPredictions, count_views, pr
 from mrqm.inference.detector import Detector
 from mrqm.inference.tile_merging import merge
 from mrqm.structures.annotations import ImageRecord, xyxy_to_xywh
-from mrqm.structures.detections import ImageDetections, WindowDetections
+from mrqm.structures.detections import Detections, WindowDetections
 from mrqm.structures.ground_truth import make_ground_truth
 from mrqm.structures.metric import PROTOCOLS
 
@@ -125,7 +125,7 @@ def test_perfect_detections_split_over_windows_score_one_under_every_protocol() 
         inside = torch.from_numpy(clip_to_window(boxes[seen].astype(np.float64), window)).float()
         detections = {"boxes": inside, "scores": torch.from_numpy(0.5 + 0.4 * share[seen]).float()}
         found.append(WindowDetections(window, detections | {"labels": torch.from_numpy(record.labels[seen])}))
-    merged = ImageDetections.from_tensors(merge(found))
+    merged = Detections.from_tensors(merge(found))
     assert sum(len(part.detections["scores"]) for part in found) > len(merged.scores) == 60
     protocols = [build_protocol(name, Config().evaluation) for name in PROTOCOLS]
     scores = score_under(protocols, [record], [merged], ("a", "b"))

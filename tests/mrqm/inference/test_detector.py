@@ -17,7 +17,7 @@ from mrqm.config import Config
 from mrqm.data.images.decoding import decode
 from mrqm.inference.detector import Detector
 from mrqm.structures.annotations import xywh_to_xyxy
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 
 CPU = torch.device("cpu")
 
@@ -181,7 +181,7 @@ def test_the_way_of_merging_is_the_configurations(make_detector: Any) -> None:
 
 def test_detections_turn_into_those_that_are_scored(make_detector: Any) -> None:
     found = make_detector()(picture((50, 70), (10, 20, 30, 28)))
-    numpy = ImageDetections.from_tensors(found)
+    numpy = Detections.from_tensors(found)
     assert numpy.boxes_xywh.dtype == numpy.scores.dtype == np.float64 and numpy.labels.dtype == np.int64
     np.testing.assert_allclose(xywh_to_xyxy(numpy.boxes_xywh), found["boxes"].numpy())
 

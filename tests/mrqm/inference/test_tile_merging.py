@@ -13,7 +13,7 @@ from torchvision.ops import batched_nms, box_iou
 from mrqm.data.formats.readers import read_annotations
 from mrqm.data.images.tiling import clip_to_window, grid, visible_share
 from mrqm.inference.tile_merging import LEAST_SCORE, fuse, merge, overlapping_pairs, suppress, suppress_softly
-from mrqm.structures.detections import Detections, WindowDetections
+from mrqm.structures.detections import DetectionTensors, WindowDetections
 
 from ...detections import LEFT, RIGHT, found
 
@@ -21,7 +21,7 @@ JOINING = ("window_nms", "nms", "wbf", "soft_nms")
 METHODS = (*JOINING, "plain_nms")
 
 
-def crowd(seed: int, count: int = 120, classes: int = 2, side: float = 60) -> Detections:
+def crowd(seed: int, count: int = 120, classes: int = 2, side: float = 60) -> DetectionTensors:
     """Draw boxes in clusters, by descending score."""
     rng = np.random.default_rng(seed)
     corner = rng.uniform(0, side, (count // 4, 2)).repeat(4, 0) + rng.normal(0, 1.5, (count, 2))
@@ -34,11 +34,11 @@ def crowd(seed: int, count: int = 120, classes: int = 2, side: float = 60) -> De
     }
 
 
-def rows(detections: Detections) -> list[list[float]]:
+def rows(detections: DetectionTensors) -> list[list[float]]:
     return torch.cat([detections["boxes"], detections["scores"][:, None], detections["labels"][:, None]], 1).tolist()
 
 
-def same_class_iou(detections: Detections) -> Tensor:
+def same_class_iou(detections: DetectionTensors) -> Tensor:
     overlap = box_iou(detections["boxes"].double(), detections["boxes"].double())
     return overlap * (detections["labels"][:, None] == detections["labels"])
 

@@ -9,7 +9,7 @@ import pytest
 from mrqm.data.images.tiling import grid
 from mrqm.inference.tile_merging import merge
 from mrqm.inference.tile_stitching import drop_fragments, join_views
-from mrqm.structures.detections import Detections, WindowDetections
+from mrqm.structures.detections import DetectionTensors, WindowDetections
 from mrqm.structures.window import Window
 
 from ...detections import LEFT, RIGHT, found
@@ -49,7 +49,7 @@ def test_a_fragment_goes_when_another_window_shows_the_whole() -> None:
         (found([10, 40, 100, 60]), found([70, 40, 110, 60]), "it shows more of the object"),
     ],
 )
-def test_what_is_no_fragment_stays(fragment: Detections, whole: Detections, why: str) -> None:
+def test_what_is_no_fragment_stays(fragment: DetectionTensors, whole: DetectionTensors, why: str) -> None:
     left, _ = drop_fragments([WindowDetections(LEFT, fragment), WindowDetections(RIGHT, whole)])
     assert boxes_of(left) == fragment["boxes"].tolist(), why
 
@@ -112,7 +112,7 @@ def test_what_is_joined_has_the_best_score_and_stands_for_a_window_around_both()
         (found([30, 40, 100, 60]), found([70, 54, 120, 74]), "they do not look alike in the strip"),
     ],
 )
-def test_what_are_no_views_of_one_object_stays_apart(left: Detections, right: Detections, why: str) -> None:
+def test_what_are_no_views_of_one_object_stays_apart(left: DetectionTensors, right: DetectionTensors, why: str) -> None:
     parts = join_views([WindowDetections(LEFT, left), WindowDetections(RIGHT, right)])
     assert [boxes_of(part) for part in parts] == [left["boxes"].tolist(), right["boxes"].tolist()], why
 

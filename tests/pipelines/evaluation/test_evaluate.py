@@ -22,7 +22,7 @@ from mrqm.config import ConfigError
 from mrqm.data.formats.visdrone import read_visdrone
 from mrqm.data.results.writer import write_coco_results, write_visdrone_results
 from mrqm.structures.annotations import DataError, ImageRecord
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 from pipelines.console.progress import ImageProgress
 from pipelines.evaluation.evaluate import EvaluationError, EvaluationResult, Request, evaluate
 from pipelines.evaluation.report import analyse, print_evaluation, write_report
@@ -62,9 +62,9 @@ def checkpoint(tiny_config: Any, make_model: Any, root: Path, tmp_path: Path) ->
     return folder
 
 
-def perfect(record: ImageRecord) -> ImageDetections:
+def perfect(record: ImageRecord) -> Detections:
     truth = record.truth.take(record.truth.is_object)
-    return ImageDetections(truth.boxes_xywh, np.linspace(0.9, 0.5, len(truth)), truth.labels)
+    return Detections(truth.boxes_xywh, np.linspace(0.9, 0.5, len(truth)), truth.labels)
 
 
 def write_results(kind: str, root: Path) -> Path:

@@ -11,7 +11,7 @@ from mrqm.data.formats.visdrone import VISDRONE_CLASSES
 from mrqm.data.results.text import read_text_results, read_visdrone_results, read_yolo_results
 from mrqm.data.results.writer import write_visdrone_results
 from mrqm.structures.annotations import DataError
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 
 from .result_files import CLASSES, FOUND, RECORDS, assert_same, make_record
 
@@ -156,7 +156,7 @@ def test_a_folder_without_any_text_is_named(tmp_path: Path) -> None:
 
 def test_visdrones_numbers_are_those_of_the_names_whatever_the_order_of_the_classes(tmp_path: Path) -> None:
     classes = ("bus", *(name for name in VISDRONE_CLASSES[::-1] if name != "bus"))
-    found = ImageDetections(np.array([[1.0, 2, 4, 6], [1, 2, 8, 9]]), np.array([0.9, 0.5]), np.array([0, 9]))
+    found = Detections(np.array([[1.0, 2, 4, 6], [1, 2, 8, 9]]), np.array([0.9, 0.5]), np.array([0, 9]))
     write_visdrone_results(tmp_path, {"a": found}, classes)
     assert [line.split(",")[5] for line in (tmp_path / "a.txt").read_text().splitlines()] == ["9", "1"]
     read = read_visdrone_results(tmp_path, [make_record(1, "a")], classes).detections[0]

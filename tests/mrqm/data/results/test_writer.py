@@ -9,7 +9,7 @@ from pycocotools.coco import COCO
 
 from mrqm.data.formats.visdrone import VISDRONE_CLASSES
 from mrqm.data.results.writer import write_coco_results, write_visdrone_results
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 
 from .result_files import FOUND
 
@@ -30,6 +30,6 @@ def test_coco_results_are_what_pycocotools_reads(tmp_path: Path) -> None:
 
 def test_visdrone_rows_are_written_by_falling_score(tmp_path: Path) -> None:
     boxes = np.array([[10, 20, 3.5, 4], [1, 2, 2, 3]])
-    found = ImageDetections(boxes, np.array([0.25, 0.75]), np.array([0, 9]))
+    found = Detections(boxes, np.array([0.25, 0.75]), np.array([0, 9]))
     write_visdrone_results(tmp_path, {"a": found}, VISDRONE_CLASSES)
     assert (tmp_path / "a.txt").read_text() == "1,2,2,3,0.75,10,-1,-1\n10,20,3.5,4,0.25,1,-1,-1\n"

@@ -11,14 +11,14 @@ import pytest
 
 from mrqm.evaluation.analysis.diagnosis import diagnose
 from mrqm.structures.annotations import ImageRecord
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 
 from ..scenes import CLASSES, truth
 
 SIZES = [(480, 640), (540, 960), (1000, 750), (600, 600), (720, 1280), (333, 500)]
 
 
-def crowded(seed: int = 0) -> tuple[list[ImageRecord], list[ImageDetections]]:
+def crowded(seed: int = 0) -> tuple[list[ImageRecord], list[Detections]]:
     """Make images of several sizes, with most objects nearly detected, some not, and stray detections."""
     rng = np.random.default_rng(seed)
     records, detections = [], []
@@ -31,7 +31,7 @@ def crowded(seed: int = 0) -> tuple[list[ImageRecord], list[ImageDetections]]:
         )
         found = np.concatenate([boxes[:28] + rng.normal(0, 0.8, (28, 4)), boxes[rng.permutation(40)[:12]] + 60])
         of = np.concatenate([labels[:28], rng.integers(0, 3, 12)])
-        detections.append(ImageDetections(found, np.sort(rng.random(40))[::-1], of))
+        detections.append(Detections(found, np.sort(rng.random(40))[::-1], of))
     return records, detections
 
 
@@ -69,7 +69,7 @@ def test_boxes_in_another_form_are_recognised(rewrite: Rewrite, said: str) -> No
 
 def test_the_fit_is_the_mean_of_the_best_iou_of_each_object() -> None:
     record = truth([((0, 0, 10, 10), 0), ((50, 50, 10, 10), 1), ((90, 90, 10, 10), 0)])
-    found = ImageDetections(
+    found = Detections(
         np.array([[0, 0, 10, 5], [0, 0, 10, 8], [50, 50, 10, 10]], dtype=np.float64), np.ones(3), np.array([0, 1, 1])
     )
     fits = {fit.what: fit.iou for fit in diagnose([record], [found], CLASSES).fits}
@@ -80,7 +80,7 @@ def test_the_fit_is_the_mean_of_the_best_iou_of_each_object() -> None:
 @pytest.mark.parametrize(("shift", "said"), [(1, "image ids are 1 too high"), (-1, "image ids are 1 too low")])
 def test_images_shifted_by_one_are_recognised(shift: int, said: str) -> None:
     records, right = crowded()
-    nothing = ImageDetections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=np.int64))
+    nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=np.int64))
     wrong = [nothing, *right[:-1]] if shift > 0 else [*right[1:], nothing]
     assert diagnose(records, wrong, CLASSES).advice == f"they fit if read as follows: {said}"
 
@@ -107,7 +107,7 @@ def test_classes_that_mean_others_are_recognised(meant: tuple[int, ...], said: s
     wrong = []
     for found in right:
         labels = np.array(meant)[found.labels]
-        wrong.append(ImageDetections(found.boxes_xywh[labels >= 0], found.scores[labels >= 0], labels[labels >= 0]))
+        wrong.append(Detections(found.boxes_xywh[labels >= 0], found.scores[labels >= 0], labels[labels >= 0]))
     advice = diagnose(records, wrong, CLASSES).advice
     if meant == (2, 1, 0):
         assert advice == "they fit if read as follows: classes are others (car is person, person is car)"
@@ -118,7 +118,7 @@ def test_classes_that_mean_others_are_recognised(meant: tuple[int, ...], said: s
 def test_two_faults_are_told_together() -> None:
     records, right = crowded()
     corners = [np.hstack([f.boxes_xywh[:, :2], f.boxes_xywh[:, :2] + f.boxes_xywh[:, 2:]]) for f in right]
-    wrong = [ImageDetections(b, f.scores, (f.labels + 1) % 3) for b, f in zip(corners, right, strict=True)]
+    wrong = [Detections(b, f.scores, (f.labels + 1) % 3) for b, f in zip(corners, right, strict=True)]
     advice = diagnose(records, wrong, CLASSES).advice
     assert "[left, top, right, bottom] in px and " in advice
     assert "car is person" in advice and "bus is car" in advice

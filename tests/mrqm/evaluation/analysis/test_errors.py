@@ -11,7 +11,7 @@ from mrqm.evaluation.analysis.errors import ERRORS, SIZE_BINS, ErrorAnalysis, de
 from mrqm.evaluation.analysis.outcomes import find_outcomes
 from mrqm.evaluation.protocols.protocol import DetectionLimit
 from mrqm.structures.annotations import IGNORED_REGION, ImageRecord
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 
 from ..scenes import CLASSES, found, perfect, random_images, truth
 
@@ -19,17 +19,17 @@ PLACE, BESIDE, NOWHERE = (100, 100, 20, 20), (110, 100, 20, 20), (700, 700, 20, 
 CAR, BUS = 0, 1
 
 
-def analyse(record: ImageRecord, detections: ImageDetections) -> ErrorAnalysis:
+def analyse(record: ImageRecord, detections: Detections) -> ErrorAnalysis:
     return decompose(find_outcomes([record], [detections], len(CLASSES)))
 
 
-def counts(record: ImageRecord, detections: ImageDetections, label: int = CAR) -> dict[str, int]:
+def counts(record: ImageRecord, detections: Detections, label: int = CAR) -> dict[str, int]:
     """Count the errors in one class."""
     numbers = analyse(record, detections).counts[0, label]
     return {name: int(number) for name, number in zip(ERRORS, numbers, strict=True) if number}
 
 
-def lost(record: ImageRecord, detections: ImageDetections) -> dict[str, float]:
+def lost(record: ImageRecord, detections: Detections) -> dict[str, float]:
     """Return the cost of each error for the class of cars."""
     return dict(zip(ERRORS, analyse(record, detections).lost[0, CAR].tolist(), strict=True))
 

@@ -18,7 +18,7 @@ from mrqm.config import EvaluationConfig
 from mrqm.data.results.writer import write_coco_results
 from mrqm.evaluation import CocoProtocol, SodaProtocol, VisDroneProtocol, build_protocol, score_under
 from mrqm.structures.annotations import IGNORED_REGION, OTHER_OBJECT, ImageRecord
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 
 from ..scenes import CLASSES, found, perfect, random_images, truth
 
@@ -27,7 +27,7 @@ BINS = ("small", "medium", "large")
 
 
 def plain_pycocotools(
-    folder: Path, records: Sequence[ImageRecord], detections: Sequence[ImageDetections]
+    folder: Path, records: Sequence[ImageRecord], detections: Sequence[Detections]
 ) -> dict[str, float]:
     annotations: list[dict[str, Any]] = []
     for record in records:

@@ -8,14 +8,14 @@ import pytest
 
 from mrqm.evaluation import SodaProtocol
 from mrqm.structures.annotations import IGNORED_REGION, ImageRecord
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 
 from ..scenes import CLASSES, found, perfect, random_images, truth
 
 TINY = ((10, 10, 10, 10), 0)
 
 
-def score(record: ImageRecord, detections: ImageDetections) -> dict[str, float]:
+def score(record: ImageRecord, detections: Detections) -> dict[str, float]:
     return SodaProtocol().score([record], [detections], CLASSES)
 
 

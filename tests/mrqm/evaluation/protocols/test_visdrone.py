@@ -11,7 +11,7 @@ import pytest
 from mrqm.evaluation import VisDroneProtocol
 from mrqm.evaluation.protocols.ignored_regions import outside
 from mrqm.structures.annotations import IGNORED_REGION, OTHER_OBJECT, ImageRecord, xywh_to_xyxy
-from mrqm.structures.detections import ImageDetections
+from mrqm.structures.detections import Detections
 
 from ..scenes import CLASSES, found, perfect, random_images, truth
 
@@ -20,7 +20,7 @@ HIT = ((10, 10, 20, 20), 0)
 REGION = ((500, 500, 100, 100), IGNORED_REGION)
 
 
-def score(record: ImageRecord, detections: ImageDetections) -> dict[str, float]:
+def score(record: ImageRecord, detections: Detections) -> dict[str, float]:
     return VisDroneProtocol().score([record], [detections], CLASSES)
 
 
@@ -210,7 +210,7 @@ def test_unequal_numbers_of_images_are_refused() -> None:
         VisDroneProtocol().score([truth([CAR])], [], CLASSES)
 
 
-def naive_average_precision(records: list[ImageRecord], detections: list[ImageDetections], label: int) -> float:
+def naive_average_precision(records: list[ImageRecord], detections: list[Detections], label: int) -> float:
     """Compute one class at IoU 0.5 without any region, by loops."""
     rows: list[tuple[float, bool]] = []
     images = sorted(zip(records, detections, strict=True), key=lambda image: image[0].path)
