@@ -43,7 +43,7 @@ def ray_session() -> Iterator[None]:
         with _defaults(TRAIN_SETTINGS):
             yield
         return
-    address = os.environ.get("RAY_ADDRESS")
+    address = os.environ.get("RAY_ADDRESS") or None  # empty counts as unset, as for Ray
     with _defaults(TRAIN_SETTINGS if address else TRAIN_SETTINGS | OWN_SESSION):
         try:
             with kept_handlers():

@@ -30,8 +30,9 @@ def test_what_ray_says_of_an_address_is_passed_on(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.ray
 def test_a_session_of_its_own_leaves_no_setting_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RAY_ADDRESS", *OWN_SESSION, *TRAIN_SETTINGS):
+    for name in (*OWN_SESSION, *TRAIN_SETTINGS):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_ADDRESS", "")  # counts as unset
     with ray_session():
         assert os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] == "0"
     assert os.environ.keys().isdisjoint({*OWN_SESSION, *TRAIN_SETTINGS})
