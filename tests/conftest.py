@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from hypothesis import HealthCheck, settings
 from PIL import Image
 from pytest_httpserver import HTTPServer
 from safetensors.torch import save_file
@@ -24,6 +25,9 @@ from mrqm.structures.annotations import IGNORED_REGION
 from pipelines.process.configure import configure_process
 
 configure_process()  # before a test module imports Ray or MLflow
+# Hypothesis would fail a test that a busy machine makes slow.
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")
 
 CLASSES = 3
 

@@ -58,7 +58,7 @@ def test_listings_are_whole_whatever_a_page_holds(client: Client, size: int, mon
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(name=st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/:"), min_size=1, max_size=30))
 def test_a_model_is_found_by_any_name(store: Path, name: str) -> None:
     client = Client(f"sqlite:///{store}")
