@@ -24,11 +24,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mrqm.config import ModelConfig
 from mrqm.models.backbone import STRIDES
-from mrqm.models.encoder import FullEncoder, ScaleAwareEncoder
+from mrqm.models.encoder import build_encoder
 from mrqm.models.tokens import TokenGrid, flatten_levels, token_grid
 
 FULL_LAYERS = 6
-REFINEMENTS = ((2, 3), (6, 1))  # (high_level_updates, blocks), written (2+1)x3 and (6+1)x1
+VARIANTS: dict[str, dict[str, Any]] = {
+    f"full, {FULL_LAYERS} layers": {"encoder": "full", "full_encoder_layers": FULL_LAYERS},
+    "scale-aware (2+1)x3": {"refinement": {"high_level_updates": 2, "blocks": 3}},
+    "scale-aware (6+1)x1": {"refinement": {"high_level_updates": 6, "blocks": 1}},
+    "(2+1)x3, F2 width 512": {"refinement": {"low_level_ffn_dim": 512}},
+    "(2+1)x3, 30 % of F2": {"refinement": {"low_level_share": 0.3}},
+    "(2+1)x3, 30 %, 512": {"refinement": {"low_level_share": 0.3, "low_level_ffn_dim": 512}},
+}
+"""Settings of `model` that differ from the defaults, by name; ratios are those to the first."""
 
 
 def sample_flops(_input: Sequence[int], _grid: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
@@ -51,16 +59,6 @@ SAMPLING = {
     torch.ops.aten.grid_sampler_2d: sample_flops,
     torch.ops.aten.grid_sampler_2d_backward: sample_backward_flops,
 }
-
-
-def build_encoders(model: ModelConfig) -> dict[str, nn.Module]:
-    """Build the encoders by name, the full one first."""
-    sizes = (model.hidden_dim, model.num_heads, len(STRIDES), model.num_points, model.ffn_dim)
-    encoders: dict[str, nn.Module] = {f"full, {FULL_LAYERS} layers": FullEncoder(*sizes, num_layers=FULL_LAYERS)}
-    for updates, blocks in REFINEMENTS:
-        name = f"scale-aware ({updates}+1)x{blocks}"
-        encoders[name] = ScaleAwareEncoder(*sizes, blocks=blocks, high_level_updates=updates)
-    return encoders
 
 
 def make_tokens(dim: int, size: int, device: str) -> tuple[Tensor, TokenGrid]:
@@ -136,17 +134,18 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1, help="timed runs, of which the fastest counts")
     args = parser.parse_args()
 
-    model = ModelConfig()
-    warm_up, tokens = (make_tokens(model.hidden_dim, size, args.device) for size in (128, args.size))
+    dim = ModelConfig().hidden_dim
+    warm_up, tokens = (make_tokens(dim, size, args.device) for size in (128, args.size))
     console, table = Console(), Table(box=SIMPLE)
     for column in ("encoder", "pass", "GFLOPs", "ratio", "seconds", "ratio"):
         table.add_column(column, justify="left" if column in ("encoder", "pass") else "right")
     for label, run in (("forward", run_forward), ("forward + backward", run_backward)):
         reference: tuple[float, float] | None = None
-        for name, encoder in build_encoders(model).items():
+        for name, settings in VARIANTS.items():
+            encoder = build_encoder(ModelConfig.model_validate(settings))
             with console.status(f"{name}, {label}"):
                 seconds = measure_seconds(run, encoder.to(args.device), warm_up, tokens, args.repeats)
-            flops = count_flops(run, encoder, model.hidden_dim, args.size)
+            flops = count_flops(run, encoder, dim, args.size)
             reference = reference or (flops, seconds)
             ratios = f"{flops / reference[0]:.3f}", f"{seconds / reference[1]:.3f}"
             table.add_row(name, label, f"{flops / 1e9:.1f}", ratios[0], f"{seconds:.3f}", ratios[1])

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import sigmoid_focal_loss
 
 from mrqm.config import LossConfig
 from mrqm.losses.classification import CLASSIFICATION_LOSSES, ClassificationLoss
@@ -54,7 +55,8 @@ class Criterion(nn.Module):
 
         Returns:
             `loss_class`, `loss_bbox`, `loss_giou` of the last layer, with suffix `_{layer}` of the others, `_enc`,
-            `_dn`, `_mined` and `_dense`; each is a sum over predictions divided by the positives of all ranks.
+            `_dn`, `_mined` and `_dense`, and `loss_salience` where the model has salience scores; each is a sum over
+            predictions divided by the positives of all ranks.
         """
         truth = batch_targets(targets)
         branches = self._branches(outputs, truth)
@@ -75,6 +77,8 @@ class Criterion(nn.Module):
             if self.mined_encoder:
                 terms = self._token_terms(outputs, dense["predictions"], dense["positives"], truth)
                 losses |= {f"loss_{kind}_enc": value / positives[-1] for kind, value in terms.items()}
+            if (salience := outputs.get("salience_logits")) is not None:
+                losses["loss_salience"] = self._salience_term(salience, dense, outputs["grid"], truth) / positives[-1]
         return losses
 
     def _branches(self, outputs: Mapping[str, Any], truth: BatchTargets) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
@@ -136,6 +140,16 @@ class Criterion(nn.Module):
             encoder["token_logits"], counted, boxes, positives.image, token, positives.object, truth
         )
 
+    def _salience_term(self, logits: Tensor, dense: Mapping[str, Any], grid: TokenGrid, truth: BatchTargets) -> Tensor:
+        """Sum the focal loss of F2's salience (B, H_2·W_2): the tokens with mined anchors against all others."""
+        positives, counted = dense["positives"], ~ignored_tokens(grid, truth)[:, : logits.shape[1]]
+        token = positives.anchor // dense["predictions"].num_shapes
+        low = token < logits.shape[1]
+        salient = torch.zeros_like(logits)
+        salient[positives.image[low], token[low]] = 1
+        costs = sigmoid_focal_loss(_full_precision(logits), salient)
+        return (costs * (counted | salient.bool())).sum()
+
     def _positive_terms(
         self,
         logits: Tensor,
@@ -184,7 +198,7 @@ def total_loss(losses: Mapping[str, Tensor], config: LossConfig) -> Tensor:
         The scalar loss to minimise.
     """
     own = config.loss_weights
-    weights = {"class": own.classification, "bbox": own.bbox, "giou": own.giou}
+    weights = {"class": own.classification, "bbox": own.bbox, "giou": own.giou, "salience": own.salience}
     branches = {"mined": config.one_to_many.mined_loss_weight, "dense": config.one_to_many.dense_loss_weight}
     terms = []
     for name, value in losses.items():

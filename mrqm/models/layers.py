@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 PRIOR_PROBABILITY = 0.01  # every class starts as rare, so that the many negatives do not drown the first steps
+PRIOR_LOGIT = -math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY)
 
 
 class MLP(nn.Sequential):
@@ -49,7 +50,7 @@ def classification_head(dim: int, num_outputs: int) -> nn.Linear:
         The layer.
     """
     head = nn.Linear(dim, num_outputs)
-    nn.init.constant_(head.bias, -math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY))
+    nn.init.constant_(head.bias, PRIOR_LOGIT)
     return head
 
 

@@ -20,7 +20,7 @@ from mrqm.models.backbone import STRIDES, Backbone, build_backbone
 from mrqm.models.bifpn import BiFPN
 from mrqm.models.decoder import Decoder, QuerySelection
 from mrqm.models.denoising import Denoising
-from mrqm.models.encoder import FullEncoder, ScaleAwareEncoder
+from mrqm.models.encoder import FullEncoder, ScaleAwareEncoder, build_encoder
 from mrqm.models.iou_aware_head import IoUAwareHead
 from mrqm.models.mining import AnchorMiner
 from mrqm.models.tokens import flatten_levels, token_grid
@@ -34,7 +34,7 @@ class MRQM(nn.Module):
         self,
         backbone: Backbone,
         bifpn: BiFPN,
-        encoder: nn.Module,
+        encoder: ScaleAwareEncoder | FullEncoder,
         query_selection: QuerySelection,
         decoder: Decoder,
         denoising: Denoising | None,
@@ -64,15 +64,19 @@ class MRQM(nn.Module):
             (N, B, Q, ·), `encoder_outputs` (see `QuerySelection`) and `grid`. With targets also `denoising_outputs` and
             `mined_outputs`, which are as `aux_outputs` with an `assignment` (B, Q), and `dense_outputs`, `predictions`
             and `positives` of the IoU-aware head; the encoder's own boxes at those positives are its `mined_boxes`.
+            `salience_logits` (B, H_2·W_2) where only salient tokens of F2 are refined.
         """
         images, masks = _pad_to_stride(images, masks)
         features = self.bifpn(self.backbone(images, masks), masks)
         grid = token_grid(features, masks)
-        memory = self.encoder(flatten_levels(features), grid)
+        tokens = flatten_levels(features)
+        memory = self.encoder(tokens, grid)
         main, encoder_outputs = self.query_selection(memory, grid)
         branches, assignments, outputs = [main], {}, {"grid": grid, "encoder_outputs": encoder_outputs}
         if targets is not None:
             truth = batch_targets(targets)
+            if self.encoder.salience is not None:
+                outputs["salience_logits"] = self.encoder.salience.logits(tokens, grid)
             if self.denoising is not None:
                 branch, assignments["denoising_outputs"] = self.denoising(truth)
                 branches.append(branch)
@@ -110,7 +114,7 @@ def build_model(config: Config, num_classes: int) -> MRQM:
     return MRQM(
         backbone=backbone,
         bifpn=BiFPN(backbone.channels, dim, model.bifpn.repeats),
-        encoder=_build_encoder(model, attention),
+        encoder=build_encoder(model),
         query_selection=QuerySelection(dim, num_classes, model.num_queries, model.proposal_scale, model.query_nms_iou),
         decoder=Decoder(*attention, num_layers=model.decoder_layers, num_classes=num_classes),
         denoising=_build_denoising(model, num_classes),
@@ -125,14 +129,6 @@ def compile_parts(model: MRQM) -> None:
     """
     for part in (model.backbone, model.encoder, model.decoder):
         part.compile()
-
-
-def _build_encoder(model: ModelConfig, attention: tuple[int, int, int, int, int]) -> nn.Module:
-    if model.encoder == "full":
-        return FullEncoder(*attention, num_layers=model.full_encoder_layers)
-    return ScaleAwareEncoder(
-        *attention, blocks=model.refinement.blocks, high_level_updates=model.refinement.high_level_updates
-    )
 
 
 def _build_denoising(model: ModelConfig, num_classes: int) -> Denoising | None:

@@ -32,6 +32,8 @@ class WeightConfig(Section):
     """Weight of the L1 loss of normalised boxes."""
     giou: NonNegative = 2.0
     """Weight of the generalised IoU loss."""
+    salience: NonNegative = 1.0
+    """Weight of the focal loss of F2's salience scores, where model.refinement.low_level_share is below 1."""
 
 
 class MiningConfig(Section):

@@ -51,6 +51,10 @@ class RefinementConfig(Section):
     """Number of encoder blocks."""
     high_level_updates: Count = 2
     """Number of updates of F3..F5 in each block before its one update of F2."""
+    low_level_ffn_dim: Count | None = None
+    """Hidden width of the feed-forward block in updates of F2, which has most of the tokens; null takes ffn_dim."""
+    low_level_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of F2's tokens that are updated, the most salient ones; their score is trained by the mined anchors."""
 
 
 class DenoisingConfig(Section):
@@ -105,6 +109,16 @@ class ModelConfig(Section):
     """Channels-last memory format of the backbone; faster convolutions on most CPUs and GPUs."""
     compile: Annotated[bool, Roles()] = False
     """Compile backbone, encoder and decoder with torch.compile for training; all images are padded to one size."""
+
+    @model_validator(mode="after")
+    def _salience_is_trained(self) -> Self:
+        share = self.refinement.low_level_share
+        if share < 1 and (self.encoder != "sae" or not self.iou_aware_head.enabled):
+            raise ValueError(
+                f"refinement.low_level_share={share:g} needs encoder=sae and iou_aware_head.enabled=true, whose mined "
+                "anchors train the score; set model.refinement.low_level_share=1 or those keys"
+            )
+        return self
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:

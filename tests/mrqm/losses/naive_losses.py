@@ -19,6 +19,12 @@ def quality_focal(logit: Tensor, quality: float | None) -> Tensor:
     return torch.abs(target - torch.sigmoid(logit)) ** 2 * cross_entropy(logit, target)
 
 
+def focal(logit: Tensor, positive: bool) -> Tensor:
+    """Focal loss with alpha 0.25 and gamma 2 (Lin et al., 2017, eq. 5)."""
+    p = torch.sigmoid(logit)
+    return -0.25 * (1 - p) ** 2 * p.log() if positive else -0.75 * p**2 * (1 - p).log()
+
+
 def matchability_aware(logit: Tensor, quality: float | None) -> Tensor:
     """Compute Huang et al. (2025), eq. 2.
 

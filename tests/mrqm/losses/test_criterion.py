@@ -16,7 +16,7 @@ from mrqm.models.iou_aware_head import DensePredictions
 from mrqm.models.mining import MinedPositives
 from mrqm.structures.targets import BACKGROUND, IGNORE, batch_targets
 
-from .naive_losses import NAIVE_CLASSIFICATION, box_losses, iou_and_giou, refined_box
+from .naive_losses import NAIVE_CLASSIFICATION, box_losses, focal, iou_and_giou, refined_box
 
 BATCH, QUERIES, CLASSES, LAYERS, ANCHORS = 2, 8, 3, 2, 2
 FAR = (48, 48, 64, 64)
@@ -221,6 +221,27 @@ def test_dense_and_token_losses_have_values_and_gradients_of_their_formulas(
     assert_same_losses_and_gradients({key: found[key] for key in named}, named, leaves)
 
 
+def test_the_salience_loss_has_the_value_and_gradient_of_its_formula(
+    make_grid: Any, double_targets: list[dict[str, Tensor]]
+) -> None:
+    """Focal loss of F2's tokens; a token is salient if one of its anchors was mined."""
+    grid = make_grid(size=(32, 32), batch=BATCH)
+    low = grid.level_start_index[1]
+    outputs = random_outputs(grid)
+    outputs["dense_outputs"] = random_dense(grid, [(0, 10, 0), (0, 11, 1), (1, 5, 0), (1, (low + 1) * ANCHORS, 0)])
+    logits = torch.randn(BATCH, low, dtype=torch.float64).requires_grad_()
+    outputs["salience_logits"] = logits
+    salient = {(0, 5), (1, 2)}
+    expected = sum(
+        (focal(logits[image, token], (image, token) in salient) for image in range(BATCH) for token in range(low)),
+        start=torch.zeros(()),
+    )
+    found = make_criterion()(outputs, double_targets)
+    assert_same_losses_and_gradients(
+        {"loss_salience": found["loss_salience"]}, {"loss_salience": expected / 4}, [logits]
+    )
+
+
 def with_ignored(targets: list[dict[str, Tensor]], regions: list[tuple[float, ...]]) -> list[dict[str, Tensor]]:
     left, top, right, bottom = torch.tensor(regions).float().unbind(1)
     boxes = torch.stack([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top], 1) / 64
@@ -315,13 +336,13 @@ def test_a_batch_without_objects_has_finite_losses(grid: Any, make_target: Any) 
 
 
 def test_total_weighs_each_loss_by_kind_and_branch() -> None:
-    weights = {"classification": 2, "bbox": 3, "giou": 5}
+    weights = {"classification": 2, "bbox": 3, "giou": 5, "salience": 13}
     config = LossConfig.model_validate(
         {"loss_weights": weights, "one_to_many": {"dense_loss_weight": 7, "mined_loss_weight": 11}}
     )
     one = torch.tensor(1.0)
     for name, weight in [("loss_class", 2), ("loss_bbox_0", 3), ("loss_giou_enc", 5), ("loss_giou_dn", 5),
-                         ("loss_class_dense", 14), ("loss_bbox_mined", 33)]:  # fmt: skip
+                         ("loss_class_dense", 14), ("loss_bbox_mined", 33), ("loss_salience", 13)]:  # fmt: skip
         assert total_loss({name: one}, config) == weight
 
 

@@ -45,7 +45,10 @@ def assert_same(actual: list[tuple[Tensor, Tensor]], expected: list[tuple[Tensor
 
 
 @pytest.mark.parametrize("backbone", [pytest.param("resnet18", marks=pytest.mark.slow), "tf_efficientnet_lite0"])
-@pytest.mark.parametrize("override", ["model.encoder=sae", "model.encoder=full", "model.query_nms_iou=0.5"])
+@pytest.mark.parametrize(
+    "override",
+    ["model.encoder=sae", "model.encoder=full", "model.query_nms_iou=0.5", "model.refinement.low_level_share=0.3"],
+)
 def test_padding_a_batch_changes_no_prediction(backbone: str, override: str, tiny_config: Any, make_model: Any) -> None:
     model = make_model(tiny_config(f"model.backbone.name={backbone}", override, *RANDOM_BACKBONE))
     images = random_images(SIZES)
@@ -133,6 +136,7 @@ def test_every_parameter_gets_a_gradient(
 SWITCHES: list[tuple[tuple[str, ...], Any]] = [
     (("model.encoder=full",), lambda model, losses: isinstance(model.encoder, FullEncoder)),
     (("model.encoder=sae",), lambda model, losses: isinstance(model.encoder, ScaleAwareEncoder)),
+    (("model.refinement.low_level_share=0.3",), lambda model, losses: "loss_salience" in losses),
     (("model.query_nms_iou=0.7",), lambda model, losses: model.query_selection.query_nms_iou == 0.7),
     (("model.bifpn.repeats=0",), lambda model, losses: len(model.bifpn.layers) == 0),
     (("model.bifpn.repeats=2",), lambda model, losses: len(model.bifpn.layers) == 2),
