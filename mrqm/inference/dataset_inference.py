@@ -16,7 +16,8 @@ from torch import Tensor
 from mrqm.data import DetectionDataset, build_loader
 from mrqm.data.images.decoding import UnreadableImageError
 from mrqm.data.images.windows import Item, black_out_regions
-from mrqm.inference.detector import Detector, OpenImage
+from mrqm.inference.detector import Detector
+from mrqm.inference.open_image import OpenImage
 from mrqm.inference.postprocess import detect
 from mrqm.structures.annotations import ImageRecord
 from mrqm.structures.detections import Detections

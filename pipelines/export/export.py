@@ -22,8 +22,9 @@ from mrqm.data.synthetic.scene import make_scene
 from mrqm.errors import UserError
 from mrqm.evaluation import build_protocol
 from mrqm.files import part_of
-from mrqm.inference.detector import Detector, Picture
+from mrqm.inference.detector import Detector
 from mrqm.inference.export_module import ExportModule
+from mrqm.inference.open_image import Picture
 from mrqm.structures.annotations import DataError
 from mrqm.structures.metric import PROTOCOLS, group_by_protocol, protocol_tag
 from pipelines.inference.inputs import find_images

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import torch
 
 from mrqm.data.images.decoding import UnreadableImageError, decode
-from mrqm.inference.detector import Detector, OpenImage
+from mrqm.inference.detector import Detector
+from mrqm.inference.open_image import OpenImage
 from mrqm.structures.detections import Detections, DetectionTensors
 from mrqm.visualization.detections import draw_detections
 from pipelines.inference.results_dir import Result, pack

@@ -19,7 +19,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from numpy.typing import NDArray
 
 import mrqm
-from mrqm.inference.detector import OpenImage
+from mrqm.inference.open_image import OpenImage
 
 EXPECTED = "the content of an image file as bytes or base64 text, a pathlib.Path, or a uint8 array (height, width, 3)"
 

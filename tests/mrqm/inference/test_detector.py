@@ -162,7 +162,7 @@ def test_images_are_opened_no_earlier_than_a_batch_needs(make_detector: Any) -> 
     assert opened == [0, 1]
 
 
-def test_it_is_told_how_much_of_an_image_was_looked_at(make_detector: Any) -> None:
+def test_it_is_told_how_much_of_an_image_was_predicted(make_detector: Any) -> None:
     detector = make_detector("data.tile={size: 64, overlap: 0}", "evaluation.batch_size=3")
     shares: list[float] = []
     images = [detector.open(picture((128, 256), (10, 10, 20, 20)))]  # 8 windows

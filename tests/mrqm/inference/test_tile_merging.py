@@ -57,7 +57,7 @@ def test_overlapping_pairs_are_those_of_the_full_matrix(iou: float) -> None:
     np.testing.assert_allclose(overlap, matrix[pairs[:, 0], pairs[:, 1]], rtol=1e-9)
 
 
-def test_pairs_are_the_same_whatever_is_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_are_the_same_whatever_is_compared_together(monkeypatch: pytest.MonkeyPatch) -> None:
     detections = crowd(0)
     before = {tuple(sorted(pair)) for pair in zip(*overlapping_pairs(detections, 0.2)[:2], strict=True)}
     monkeypatch.setattr("mrqm.inference.tile_merging._CHUNK", 7)
