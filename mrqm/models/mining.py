@@ -51,26 +51,30 @@ class MinedPositives:
     rank: Tensor
 
 
-def iou_threshold(
-    sides: Tensor, *, base_iou: float, growth: float, exponent: float, min_area: float, dynamic: bool = True
-) -> Tensor:
-    """T_I of eq. 8.
+@dataclass(frozen=True)
+class IoUThreshold:
+    """T_I of eq. 8, the IoU above which an anchor is assigned to an object.
 
-    Args:
-        sides: (…, 2), width and height of objects in px of the network input.
+    Attributes:
         base_iou: T_b.
         growth: k.
         exponent: p.
         min_area: A_s in px².
         dynamic: False for base_iou at every size.
-
-    Returns:
-        (…) IoU thresholds.
     """
-    if not dynamic:
-        return torch.full_like(sides[..., 0], base_iou)
-    threshold = base_iou + growth * (sides.prod(-1).sqrt() / min_area) ** exponent
-    return threshold.clamp(min=base_iou)
+
+    base_iou: float
+    growth: float
+    exponent: float
+    min_area: float
+    dynamic: bool = True
+
+    def __call__(self, sides: Tensor) -> Tensor:
+        """Thresholds (…) of objects with sides (…, 2), width and height in px of the network input."""
+        if not self.dynamic:
+            return torch.full_like(sides[..., 0], self.base_iou)
+        threshold = self.base_iou + self.growth * (sides.prod(-1).sqrt() / self.min_area) ** self.exponent
+        return threshold.clamp(min=self.base_iou)
 
 
 class AnchorMiner:
@@ -78,7 +82,7 @@ class AnchorMiner:
 
     Args:
         scales, ratios: anchor sides in strides of their level, and heights divided by widths.
-        base_iou, growth, exponent, min_area, dynamic: see `iou_threshold`.
+        threshold: IoU above which an anchor is assigned to an object.
         refined: comparison of the objects with the head's boxes instead of the static anchors.
         max_positives: greatest number of positives per object.
         min_positives: number of positives that an object gets by anchor IoU when fewer pass the threshold.
@@ -88,29 +92,19 @@ class AnchorMiner:
         self,
         scales: Sequence[float],
         ratios: Sequence[float],
+        threshold: IoUThreshold,
         *,
-        base_iou: float,
-        growth: float,
-        exponent: float,
-        min_area: float,
-        dynamic: bool,
         refined: bool,
         max_positives: int,
         min_positives: int,
     ) -> None:
         shapes = [(scale / math.sqrt(ratio), scale * math.sqrt(ratio)) for scale in scales for ratio in ratios]
         self.shapes = torch.tensor(shapes)  # (A, 2), width and height in strides
-        self.threshold = {
-            "base_iou": base_iou,
-            "growth": growth,
-            "exponent": exponent,
-            "min_area": min_area,
-            "dynamic": dynamic,
-        }
-        self.refined, self.max_positives, self.min_positives = refined, max_positives, min_positives
+        self.threshold, self.refined = threshold, refined
+        self.max_positives, self.min_positives = max_positives, min_positives
         # A box whose center lies further from the anchor's than this share of the anchor's longest side has an IoU
         # below base_iou, whatever its size: an enclosing box of the least allowed IoU is 1 / base_iou times as long.
-        self.reach = math.ceil(self.shapes.max().item() * (1 / base_iou - 1) / 2)
+        self.reach = math.ceil(self.shapes.max().item() * (1 / threshold.base_iou - 1) / 2)
 
     @property
     def num_anchors(self) -> int:
@@ -150,7 +144,7 @@ class AnchorMiner:
             candidates = refined_boxes(image.unsqueeze(1).expand_as(anchor), anchor)
             iou = paired_iou(candidates, boxes.unsqueeze(1))[0].masked_fill(~inside, -1)
         sides = boxes[:, 2:] * targets.sizes[image].flip(-1)
-        threshold = iou_threshold(sides, **self.threshold).unsqueeze(1)  # type: ignore[arg-type]
+        threshold = self.threshold(sides).unsqueeze(1)
         anchors_per_image = grid.centers.shape[1] * self.num_anchors
         slots = image.unsqueeze(1) * anchors_per_image + anchor  # one number for each anchor of the batch
         positive, rank = self._assign(slots, iou, anchor_iou, iou > threshold)

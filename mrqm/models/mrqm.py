@@ -22,7 +22,7 @@ from mrqm.models.decoder import Decoder, QuerySelection
 from mrqm.models.denoising import Denoising
 from mrqm.models.encoder import FullEncoder, ScaleAwareEncoder, build_encoder
 from mrqm.models.iou_aware_head import IoUAwareHead
-from mrqm.models.mining import AnchorMiner
+from mrqm.models.mining import AnchorMiner, IoUThreshold
 from mrqm.models.tokens import flatten_levels, token_grid
 from mrqm.structures.targets import batch_targets
 
@@ -142,14 +142,13 @@ def _build_iou_aware_head(model: ModelConfig, loss: LossConfig, num_classes: int
     if not model.iou_aware_head.enabled:
         return None
     mining = loss.mining
+    threshold = IoUThreshold(
+        mining.base_iou, mining.growth, mining.exponent, mining.min_area, dynamic=mining.threshold == "dynamic"
+    )
     miner = AnchorMiner(
         mining.anchor_scales,
         mining.anchor_ratios,
-        base_iou=mining.base_iou,
-        growth=mining.growth,
-        exponent=mining.exponent,
-        min_area=mining.min_area,
-        dynamic=mining.threshold == "dynamic",
+        threshold,
         refined=mining.candidates == "refined",
         max_positives=loss.one_to_many.ratio,
         min_positives=loss.one_to_many.min_positives,

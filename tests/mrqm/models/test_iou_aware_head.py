@@ -9,7 +9,7 @@ import torch
 
 from mrqm.models.iou_aware_head import IoUAwareHead
 from mrqm.models.layers import sine_embedding
-from mrqm.models.mining import AnchorMiner
+from mrqm.models.mining import AnchorMiner, IoUThreshold
 from mrqm.ops.boxes import apply_deltas
 from mrqm.structures.targets import IGNORE, batch_targets
 
@@ -19,9 +19,8 @@ DIM, CLASSES, TOKENS = 16, 3, 340
 def make_head(max_queries: int = 20, refined: bool = False) -> IoUAwareHead:
     torch.manual_seed(0)
     miner = AnchorMiner(
-        (2, 4), (1,), base_iou=0.3, growth=0.15, exponent=0.2, min_area=144, dynamic=True, refined=refined,
-        max_positives=6, min_positives=1,
-    )  # fmt: skip
+        (2, 4), (1,), IoUThreshold(0.3, 0.15, 0.2, 144), refined=refined, max_positives=6, min_positives=1
+    )
     return IoUAwareHead(DIM, CLASSES, miner, max_queries)
 
 

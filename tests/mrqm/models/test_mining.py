@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -10,25 +11,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrqm.models.mining import CLAIMED_DISCOUNT, AnchorMiner, MinedPositives, iou_threshold, query_positives
+from mrqm.models.mining import CLAIMED_DISCOUNT, AnchorMiner, IoUThreshold, MinedPositives, query_positives
 from mrqm.models.tokens import TokenGrid
 from mrqm.ops.boxes import apply_deltas, paired_iou
 from mrqm.structures.targets import IGNORE, batch_targets
 
-EQUATION_8 = {"base_iou": 0.55, "growth": 0.15, "exponent": 0.2, "min_area": 144.0}
-SETTINGS: dict[str, Any] = {
-    **EQUATION_8,
-    "dynamic": True,
-    "refined": False,
-    "max_positives": 6,
-    "min_positives": 1,
-}
+EQUATION_8 = IoUThreshold(base_iou=0.55, growth=0.15, exponent=0.2, min_area=144.0)
+LOW = replace(EQUATION_8, base_iou=0.3)
 
 
 def make_miner(
-    scales: tuple[float, ...] = (2, 4), ratios: tuple[float, ...] = (0.5, 1, 2), **changes: Any
+    scales: tuple[float, ...] = (2, 4),
+    ratios: tuple[float, ...] = (0.5, 1, 2),
+    threshold: IoUThreshold = EQUATION_8,
+    **changes: Any,
 ) -> AnchorMiner:
-    return AnchorMiner(scales, ratios, **{**SETTINGS, **changes})
+    counts = {"refined": False, "max_positives": 6, "min_positives": 1}
+    return AnchorMiner(scales, ratios, threshold, **{**counts, **changes})
 
 
 def no_refinement(image: Tensor, anchor: Tensor) -> Tensor:
@@ -62,7 +61,7 @@ def naive_mine(
         near = (offset.abs() <= miner.reach).all(1) & alive
         anchor_ious.append(torch.where(near, paired_iou(anchors, box)[0], -1))
         iou = torch.where(near if miner.refined else alive, paired_iou(boxes, box)[0], -1)
-        threshold = iou_threshold(box[2:] * target["size"].flip(0), **miner.threshold)
+        threshold = miner.threshold(box[2:] * target["size"].flip(0))
         wishes += [(-iou[a].item(), number, a) for a in (iou > threshold).nonzero().flatten().tolist()]
     owner: dict[int, tuple[float, int]] = {}
     for quality, number, anchor in sorted(wishes):
@@ -87,24 +86,24 @@ def pairs(mined: MinedPositives, image: int) -> set[tuple[int, int]]:
 
 @pytest.mark.parametrize(("side", "expected"), [(8, 0.634), (16, 0.647), (32, 0.661), (96, 0.688)])
 def test_dynamic_threshold_has_the_documented_values(side: int, expected: float) -> None:
-    assert iou_threshold(torch.tensor([side, side]), **EQUATION_8).item() == pytest.approx(expected, abs=5e-4)
+    assert EQUATION_8(torch.tensor([side, side])).item() == pytest.approx(expected, abs=5e-4)
 
 
 def test_dynamic_threshold_is_equation_8_for_boxes_that_are_not_square() -> None:
     by_hand = 0.55 + 0.15 * ((10 * 40) ** 0.5 / 144) ** 0.2
-    assert iou_threshold(torch.tensor([10.0, 40.0]), **EQUATION_8).item() == pytest.approx(by_hand, abs=1e-6)
+    assert EQUATION_8(torch.tensor([10.0, 40.0])).item() == pytest.approx(by_hand, abs=1e-6)
 
 
 def test_fixed_threshold_is_the_base_for_every_size() -> None:
     sides = torch.tensor([[3.0, 3.0], [300.0, 300.0]])
-    assert torch.equal(iou_threshold(sides, **EQUATION_8, dynamic=False), torch.tensor([0.55, 0.55]))
+    assert torch.equal(replace(EQUATION_8, dynamic=False)(sides), torch.tensor([0.55, 0.55]))
 
 
 @pytest.mark.parametrize(("refined", "dynamic", "seed"), [*product([False, True], [False, True], range(4))])
 def test_mining_equals_all_anchors_times_all_objects(
     refined: bool, dynamic: bool, seed: int, random_target: Any, make_grid: Any
 ) -> None:
-    miner = make_miner(refined=refined, dynamic=dynamic, min_positives=2)
+    miner = make_miner(refined=refined, threshold=replace(EQUATION_8, dynamic=dynamic), min_positives=2)
     sizes = [(128, 160), (100, 77)]
     masks = torch.ones(2, 128, 160, dtype=torch.bool)
     for mask, (height, width) in zip(masks, sizes, strict=True):
@@ -119,14 +118,17 @@ def test_mining_equals_all_anchors_times_all_objects(
 
 def test_fixed_threshold_finds_more_than_the_dynamic_one(random_target: Any, make_grid: Any) -> None:
     targets, grid = batch_targets([random_target(20, size=(128, 128))]), make_grid((128, 128))
-    fixed, dynamic = (make_miner(dynamic=d, max_positives=50).mine(targets, grid, no_refinement) for d in (False, True))
+    fixed, dynamic = (
+        make_miner(threshold=replace(EQUATION_8, dynamic=d), max_positives=50).mine(targets, grid, no_refinement)
+        for d in (False, True)
+    )
     assert len(fixed.anchor) > len(dynamic.anchor)
 
 
 def test_positives_of_an_object_are_at_most_the_ratio_and_the_best_come_first(make_target: Any, make_grid: Any) -> None:
     targets, grid = batch_targets([make_target([(20, 20, 36, 36)])]), make_grid()
-    many = make_miner(base_iou=0.3, max_positives=100).mine(targets, grid, no_refinement)
-    few = make_miner(base_iou=0.3, max_positives=3).mine(targets, grid, no_refinement)
+    many = make_miner(threshold=LOW, max_positives=100).mine(targets, grid, no_refinement)
+    few = make_miner(threshold=LOW, max_positives=3).mine(targets, grid, no_refinement)
     assert len(many.iou) > 3
     assert sorted(few.iou.tolist()) == sorted(many.iou.tolist())[-3:]
     assert few.iou[few.rank.argsort()].tolist() == sorted(few.iou.tolist(), reverse=True)
@@ -159,13 +161,13 @@ def test_an_anchor_answers_above_the_threshold_for_the_object_it_overlaps_most(
     make_target: Any, make_grid: Any
 ) -> None:
     target = make_target([(20, 20, 36, 36), (21, 21, 37, 37)])
-    mined = make_miner(base_iou=0.3).mine(batch_targets([target]), make_grid(), no_refinement)
+    mined = make_miner(threshold=LOW).mine(batch_targets([target]), make_grid(), no_refinement)
     assert len(mined.anchor.unique()) == len(mined.anchor)
 
 
-def test_the_furthest_anchor_that_can_pass_is_looked_at(make_target: Any, make_grid: Any) -> None:
+def test_the_furthest_anchor_that_can_pass_is_considered(make_target: Any, make_grid: Any) -> None:
     """A long object, as wide as the anchor: its ends lie as far from its center as the least IoU allows."""
-    miner = make_miner(scales=(4,), ratios=(1,), base_iou=0.3, dynamic=False, max_positives=100)
+    miner = make_miner(scales=(4,), ratios=(1,), threshold=replace(LOW, dynamic=False), max_positives=100)
     x, y, length = 12.9 * 4, 8.5 * 4, 16 / 0.303
     target = make_target([(x - length / 2, y - 8, x + length / 2, y + 8)], size=(128, 128))
     grid = make_grid((128, 128))
@@ -208,7 +210,7 @@ def test_mined_queries_are_balanced_over_objects(random_target: Any, make_grid: 
 
 def test_mined_queries_keep_each_objects_best(make_target: Any, make_grid: Any) -> None:
     targets = batch_targets([make_target([(10, 10, 26, 26), (40, 40, 56, 56)])])
-    mined = make_miner(base_iou=0.3).mine(targets, make_grid(), no_refinement)
+    mined = make_miner(threshold=LOW).mine(targets, make_grid(), no_refinement)
     anchor, assignment = query_positives(mined, 1, 2)
     best = {int(o): int(a) for o, a in zip(mined.object[mined.rank == 0], mined.anchor[mined.rank == 0], strict=True)}
     assert dict(zip(assignment[0].tolist(), anchor[0].tolist(), strict=True)) == best

@@ -145,7 +145,7 @@ SWITCHES: list[tuple[tuple[str, ...], Any]] = [
         lambda model, losses: not any(name.endswith(("_mined", "_dense")) for name in losses),
     ),
     (("model.denoising.enabled=false",), lambda model, losses: not any(name.endswith("_dn") for name in losses)),
-    (("loss.mining.threshold=fixed",), lambda model, losses: not model.iou_aware_head.miner.threshold["dynamic"]),
+    (("loss.mining.threshold=fixed",), lambda model, losses: not model.iou_aware_head.miner.threshold.dynamic),
     (("loss.mining.candidates=anchors",), lambda model, losses: not model.iou_aware_head.miner.refined),
     (("loss.encoder_supervision=mined",), lambda model, losses: "loss_class_enc" in losses),
     (("loss.classification=matchability_aware",), lambda model, losses: "loss_class" in losses),
