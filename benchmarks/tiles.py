@@ -30,6 +30,7 @@ from mrqm.data.images.decoding import decode
 from mrqm.data.images.resizing import scaled_size
 from mrqm.data.images.tiling import cut
 from mrqm.data.images.windows import Item, drop_empty, tile_items, whole_items, window_truth
+from mrqm.data.loading.dataset import IgnoreRules
 from mrqm.structures.annotations import AnnotationSet, ImageRecord
 
 EPOCHS = 8
@@ -57,7 +58,7 @@ def main() -> None:
             written = write(items, Path(folder), suffix, args.tile)
             sides[f"on disk, {suffix}"] = (classes, written, whole_items(written, partial(scaled_size, scale=1.0)))
         datasets = {
-            name: DetectionDataset(AnnotationSet(names, side), views, min_area_ratio=0.4, cache_mb=args.cache_mb)
+            name: DetectionDataset(AnnotationSet(names, side), views, ignore=IgnoreRules(0.4), cache_mb=args.cache_mb)
             for name, (names, side, views) in sides.items()
         }
         first = {name: read_epoch(config, dataset, 0) for name, dataset in datasets.items()}
@@ -103,6 +104,9 @@ def read_epoch(config: Config, dataset: DetectionDataset, epoch: int) -> list[fl
         config: configuration of the loader.
         dataset: data to read.
         epoch: number of the epoch, which seeds the order.
+
+    Returns:
+        Seconds of each batch.
     """
     loader = build_loader(config, dataset, training=True)
     loader.set_epoch(epoch)

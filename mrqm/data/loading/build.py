@@ -10,7 +10,7 @@ from mrqm.data.formats.class_names import order_classes
 from mrqm.data.formats.readers import read_annotations, read_own_classes
 from mrqm.data.images.resizing import build_resize
 from mrqm.data.images.windows import Item, drop_empty, tile_items, whole_items
-from mrqm.data.loading.dataset import DetectionDataset
+from mrqm.data.loading.dataset import DetectionDataset, IgnoreRules
 from mrqm.data.loading.transforms import Augmentation
 from mrqm.structures.annotations import AnnotationSet, DataError
 
@@ -50,8 +50,7 @@ def build_dataset(
     dataset = DetectionDataset(
         annotations,
         _make_items(config, annotations, training),
-        min_area_ratio=data.tile.min_area_ratio if data.tile else 0.0,
-        blackout_ignored=data.tile is not None and data.tile.blackout_ignored,
+        ignore=IgnoreRules(data.tile.min_area_ratio, data.tile.blackout_ignored) if data.tile else IgnoreRules(),
         augmentation=_make_augmentation(config) if training else None,
         seed=config.train.seed,
         cache_mb=data.cache_mb,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -32,14 +33,26 @@ logger = logging.getLogger(__name__)
 Sample = tuple[Tensor, Target]
 
 
+@dataclass(frozen=True)
+class IgnoreRules:
+    """Rules for objects that a window cuts off, and for ignored regions.
+
+    Attributes:
+        min_area_ratio: objects of which at most this fraction is visible become ignored regions.
+        blackout: true to paint ignored regions black except where an object lies over them.
+    """
+
+    min_area_ratio: float = 0.0
+    blackout: bool = False
+
+
 class DetectionDataset(Dataset[Sample | None]):
     """Images with their boxes as tensors; see the tensor vocabulary in `mrqm`.
 
     Args:
         annotations: annotations from a reader.
         items: whole images or windows of them, see `whole_items` and `tile_items`.
-        min_area_ratio: objects of which at most this fraction is visible become ignored regions.
-        blackout_ignored: paint ignored regions black except where an object lies over them.
+        ignore: rules for objects that a window cuts off, and for ignored regions.
         augmentation: random views for training; None for no augmentation.
         seed: seed of the augmentation.
         cache_mb: memory for decoded images in MiB.
@@ -54,8 +67,7 @@ class DetectionDataset(Dataset[Sample | None]):
         annotations: AnnotationSet,
         items: Sequence[Item],
         *,
-        min_area_ratio: float = 0.0,
-        blackout_ignored: bool = False,
+        ignore: IgnoreRules = IgnoreRules(),
         augmentation: Augmentation | None = None,
         seed: int = 0,
         cache_mb: int = 512,
@@ -64,8 +76,8 @@ class DetectionDataset(Dataset[Sample | None]):
         self.annotations = annotations
         self.classes = annotations.classes
         self.items = items
-        self._min_visible = min_area_ratio
-        self._blackout_ignored = blackout_ignored
+        self._min_visible = ignore.min_area_ratio
+        self._blackout_ignored = ignore.blackout
         self._augmentation = augmentation
         self._seed = seed
         self._cache, self._cache_mb = ImageCache(cache_mb), cache_mb
