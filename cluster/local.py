@@ -11,14 +11,12 @@ import contextlib
 import os
 import secrets
 import shutil
-import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -26,15 +24,13 @@ import psutil
 from cluster.address import Address
 from cluster.dashboard import open_dashboard
 from cluster.errors import ClusterError
+from cluster.services import MARK, Say, end_of_log, free_port, launch_mlflow, launch_ray
 from cluster.state import FOLDER, State, forget_state, read_state, write_state
 
-MARK = "MRQM_CLUSTER"
 SECONDS_TO_START = 180.0
 SECONDS_TO_STOP = 10.0
 SHORT = Path("/tmp")
 """Parent of the folder of Ray's sockets, whose paths the system limits to about a hundred characters."""
-
-Say = Callable[[str], None]
 
 
 def start(dashboard_port: int, mlflow_port: int, num_cpus: int | None, say: Say) -> State:
@@ -59,7 +55,7 @@ def start(dashboard_port: int, mlflow_port: int, num_cpus: int | None, say: Say)
             return before
         say("removing the remains of a cluster that ended")
         end(lambda text: None)
-    ports = [_free_port(wanted, say) for wanted in (dashboard_port, mlflow_port)]
+    ports = [free_port(wanted, say) for wanted in (dashboard_port, mlflow_port)]
     dashboard, mlflow = (f"http://127.0.0.1:{port}" for port in ports)
     state = State(secrets.token_hex(8), str(Path.cwd()), dashboard, mlflow, tempfile.mkdtemp(prefix="mrqm-", dir=SHORT))
     _write_token(state.token_file)
@@ -67,8 +63,8 @@ def start(dashboard_port: int, mlflow_port: int, num_cpus: int | None, say: Say)
     say("starting Ray and MLflow, which takes half a minute")
     try:
         logs = {
-            "mlflow": _launch(_mlflow_command(state, ports[1]), "mlflow", _mlflow_environment(state)),
-            "ray": _launch(_ray_command(state, ports[0], num_cpus), "ray", _ray_environment(state)),
+            "mlflow": launch_mlflow(state, ports[1]),
+            "ray": launch_ray(state, ports[0], num_cpus),
         }
         _wait_until_whole(state, logs)
     except BaseException:
@@ -140,79 +136,10 @@ def describe(state: State) -> list[str]:
     ]
 
 
-def _free_port(wanted: int, say: Say) -> int:
-    """Return the wanted port, or a free one if that is in use."""
-    for port in (wanted, 0):
-        with socket.socket() as attempt:
-            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                attempt.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            free = int(attempt.getsockname()[1])
-            if free != wanted:
-                say(f"port {wanted} is in use, using {free}")
-            return free
-    raise ClusterError("no port of 127.0.0.1 is free")
-
-
 def _write_token(path: Path) -> None:
     if not path.exists():
         path.touch(mode=0o600)
         path.write_text(secrets.token_hex(32))
-
-
-def _ray_command(state: State, port: int, num_cpus: int | None) -> list[str]:
-    return [
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
-        *("--dashboard-host=127.0.0.1", f"--dashboard-port={port}", f"--temp-dir={state.ray_files}"),
-        # Ports that no other Ray on this machine uses.
-        f"--port={_free_port(0, lambda text: None)}",
-        f"--ray-client-server-port={_free_port(0, lambda text: None)}",
-        *("--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0"),
-        *([f"--num-cpus={num_cpus}"] if num_cpus else []),
-    ]
-
-
-def _ray_environment(state: State) -> dict[str, str]:
-    """Return the environment of the head, and so of every job."""
-    return _clean_environment() | {
-        MARK: state.name,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # a job's `python`
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(state.token_file),
-        "RAY_JOB_STOP_WAIT_TIME_S": "30",
-        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # there is no other node to drain to
-        "MRQM_ROOT": state.folder,
-        "MLFLOW_TRACKING_URI": state.mlflow,
-        "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "true",
-    }
-
-
-def _mlflow_command(state: State, port: int) -> list[str]:
-    return [
-        *(sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"),
-        f"--backend-store-uri=sqlite:///{state.folder}/mlflow.db",
-        f"--artifacts-destination={state.folder}/mlruns",
-    ]
-
-
-def _mlflow_environment(state: State) -> dict[str, str]:
-    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    return _clean_environment() | settings | {MARK: state.name}
-
-
-def _clean_environment() -> dict[str, str]:
-    """Return this process's environment without the variables of other clusters and stores."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_", "MRQM_"))}
-
-
-def _launch(command: list[str], name: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start a process that continues when this one ends."""
-    with (FOLDER / f"{name}.log").open("w") as log:
-        return subprocess.Popen(
-            command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
 
 
 def _wait_until_whole(state: State, processes: Mapping[str, subprocess.Popen[bytes]]) -> None:
@@ -220,15 +147,10 @@ def _wait_until_whole(state: State, processes: Mapping[str, subprocess.Popen[byt
     while not is_whole(state):
         for name, process in processes.items():
             if process.poll() is not None:
-                raise ClusterError(f"{name} did not start; {_end_of_log(name)}")
+                raise ClusterError(f"{name} did not start; {end_of_log(name)}")
         if time.monotonic() > deadline:
-            raise ClusterError(f"no answer after {SECONDS_TO_START:.0f} s; {_end_of_log('ray')}")
+            raise ClusterError(f"no answer after {SECONDS_TO_START:.0f} s; {end_of_log('ray')}")
         time.sleep(0.2)
-
-
-def _end_of_log(name: str) -> str:
-    log = FOLDER / f"{name}.log"
-    return "\n".join([f"the end of {log}:", *log.read_text().splitlines()[-8:]])
 
 
 def _mlflow_answers(state: State) -> bool:
