@@ -21,10 +21,13 @@ def evaluate(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option("--config", "-c", help="Its data and evaluation replace the model's own."),
+        typer.Option("--config", "-c", help="YAML file whose data and evaluation sections replace the model's."),
     ] = None,
     predictions: Annotated[
-        Path | None, typer.Option(help="Instead of a model: COCO json, VisDrone or YOLO texts, predict's folder.")
+        Path | None,
+        typer.Option(
+            help="Results to evaluate instead of a model: COCO json, VisDrone or YOLO texts, folder of mrqm predict."
+        ),
     ] = None,
     protocol: Annotated[
         list[str] | None,
@@ -51,31 +54,31 @@ def evaluate(
         raise typer.BadParameter(f"expected one model, got {', '.join(models)}")
     overrides = [argument for argument in arguments or () if "=" in argument]
     console = Console(highlight=False)
-    with stoppable_command(typer.echo, "the same command evaluates anew"), ExitStack() as temporary:
+    with stoppable_command(typer.echo, "the same command evaluates again"), ExitStack() as temporary:
         with console.status("loading PyTorch"):
             from pipelines.console.progress import ImageProgress
-            from pipelines.evaluation.evaluate import Request
             from pipelines.evaluation.evaluate import evaluate as run
             from pipelines.evaluation.report import analyse, print_evaluation, write_report
+            from pipelines.evaluation.request import Request
 
         request = Request(
             model=models[0] if models else None, predictions=predictions, config=config, overrides=overrides,
             view=view, protocols=tuple(protocol or ("coco",)), device=device, track=track,
             sizes=sizes,
         )  # fmt: skip
-        assessment = run(request, ImageProgress(console))
-        analysis = analyse(assessment)
-        print_evaluation(assessment, analysis, console)
+        result = run(request, ImageProgress(console))
+        analysis = analyse(result)
+        print_evaluation(result, analysis, console)
         if report is None and not track:
             return
         folder = report or Path(temporary.enter_context(TemporaryDirectory()))
-        files = write_report(assessment, analysis, folder)
+        files = write_report(result, analysis, folder)
         if report is not None:
             console.print(f"report {report / 'report.md'}")
         if track:
             from pipelines.evaluation.tracking import track_evaluation
 
-            console.print(track_evaluation(assessment, files))
+            console.print(track_evaluation(result, files))
 
 
 def predict(
@@ -108,8 +111,8 @@ def predict(
         options = Options(overrides, device, workers, score_threshold if draw else None)
         summary = run(model, words, out, options, ImageProgress(console))
     skipped = f", {len(summary.faults)} unreadable images skipped" if summary.faults else ""
-    looked_at = summary.images - len(summary.faults)
-    typer.echo(f"{summary.folder}: {summary.detections} detections in {looked_at} images{skipped}")
+    predicted = summary.images - len(summary.faults)
+    typer.echo(f"{summary.folder}: {summary.detections} detections in {predicted} images{skipped}")
     if summary.faults:
         raise typer.Exit(1)
 

@@ -1,6 +1,6 @@
 """Evaluation of a model, or of result files, under one or several protocols.
 
-assessment = evaluate(Request(model="runs/demo/epoch_0012", protocols=("coco", "visdrone")), ImageProgress(console))
+result = evaluate(Request(model="runs/demo/epoch_0012", protocols=("coco", "visdrone")), ImageProgress(console))
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 
@@ -20,52 +20,19 @@ from mrqm.config import Config, load_config
 from mrqm.data import AnnotationSet, build_dataset
 from mrqm.data.formats.digest import data_digest, file_digest
 from mrqm.data.results.writer import Results
-from mrqm.errors import UserError
 from mrqm.evaluation import build_protocol, score_under
 from mrqm.evaluation.analysis.diagnosis import Diagnosis
 from mrqm.evaluation.analysis.ground_truth_notes import describe_ground_truth
 from mrqm.evaluation.protocols.protocol import DetectionLimit
 from mrqm.inference.dataset_inference import DatasetPredictions, View, count_views, predict_dataset
 from mrqm.inference.detector import Detector
-from mrqm.structures.metric import PROTOCOLS, ProtocolName
 from pipelines.console.progress import ImageProgress
+from pipelines.evaluation.request import EvaluationError, Request, check_protocol, check_view
 from pipelines.evaluation.result_files import listed_sizes, read_or_blank, read_result_files, read_scored
 from pipelines.evaluation.result_notes import diagnose_near_zero, note_doubts, note_order
 from pipelines.process.device import pick_device
 from pipelines.registry.model_uri import SCHEMES, checkpoint_folder, describe_model, read_tracking
 from pipelines.storage.data_cache import data_cache
-
-
-class EvaluationError(UserError):
-    """A request for an evaluation that cannot be carried out."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """Request for an evaluation of a model or of predictions.
-
-    Attributes:
-        model: a checkpoint's folder or an MLflow model's URI; None to evaluate predictions.
-        predictions: a COCO result file, a folder of VisDrone or YOLO texts, or the folder that `mrqm predict` wrote;
-            None to evaluate a model.
-        config: YAML file whose `data` and `evaluation` replace the checkpoint's; required for predictions.
-        overrides: `key=value` settings that take precedence over both.
-        view: view of the images for a model; None for that of training.
-        protocols: names of the evaluation protocols.
-        device: device, such as `cuda:1`; None for the GPU if there is one.
-        track: true to log the result to MLflow, which must then answer before the evaluation begins.
-        sizes: list of the images' sizes, for predictions where neither annotations nor images have them.
-    """
-
-    model: str | None = None
-    predictions: Path | None = None
-    config: Path | None = None
-    overrides: Sequence[str] = ()
-    view: str | None = None
-    protocols: Sequence[str] = ("coco",)
-    device: str | None = None
-    track: bool = False
-    sizes: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +100,7 @@ def evaluate(request: Request, progress: ImageProgress) -> EvaluationResult:
     if (request.model is None) == (request.predictions is None):
         raise EvaluationError("give either a model or --predictions")
     for name in request.protocols:
-        _checked_protocol(name)
+        check_protocol(name)
     with ExitStack() as data:
         if request.predictions is not None:
             subject = _read_predictions(request, request.predictions, data)
@@ -144,9 +111,9 @@ def evaluate(request: Request, progress: ImageProgress) -> EvaluationResult:
 
 def _score(subject: _Source, names: Sequence[str]) -> EvaluationResult:
     found, annotations = subject.found, subject.annotations
-    protocols = [build_protocol(_checked_protocol(name), subject.config.evaluation) for name in names]
+    protocols = [build_protocol(check_protocol(name), subject.config.evaluation) for name in names]
     digest, digest_notes = _digest(annotations)
-    assessment = EvaluationResult(
+    result = EvaluationResult(
         subject.name, subject.view, found,
         score_under(protocols, found.records, found.detections, found.classes),
         versions={protocol.name: protocol.version for protocol in protocols},
@@ -157,16 +124,16 @@ def _score(subject: _Source, names: Sequence[str]) -> EvaluationResult:
         weights=subject.weights,
         notes=(*annotations.repairs.scored, *describe_ground_truth(found.records), *digest_notes),
     )  # fmt: skip
-    return assessment if subject.results is None else _explain(assessment, subject.results, annotations)
+    return result if subject.results is None else _explain(result, subject.results, annotations)
 
 
-def _explain(assessment: EvaluationResult, results: Results, annotations: AnnotationSet) -> EvaluationResult:
+def _explain(result: EvaluationResult, results: Results, annotations: AnnotationSet) -> EvaluationResult:
     """Add notes and a diagnosis to the result of predictions."""
-    path, metrics = Path(assessment.subject), assessment.metrics
+    path, metrics = Path(result.subject), result.metrics
     doubts = (*note_doubts(path, results), *note_order(path, results, annotations, metrics))
     return replace(
-        assessment,
-        notes=(*results.notes, *assessment.notes, *doubts),
+        result,
+        notes=(*results.notes, *result.notes, *doubts),
         diagnosis=diagnose_near_zero(results, annotations, metrics),
     )
 
@@ -191,7 +158,7 @@ def _predict(request: Request, progress: ImageProgress, data: ExitStack) -> _Sou
         if request.model.startswith(SCHEMES):  # the result is logged to the store that has the model
             config = config.model_copy(update={"tracking": tracking})
         _require_store(request, config)
-        view = _checked_view(request.view, config)
+        view = check_view(request.view, config)
         data.enter_context(data_cache(config.data))
         dataset = build_dataset(data_config, "val", classes=config.data.classes)
         device = pick_device(request.device)
@@ -243,20 +210,3 @@ def _read_predictions(request: Request, path: Path, data: ExitStack) -> _Source:
 
     found = DatasetPredictions(annotations.classes, annotations.records, results.detections, read_image)
     return _Source(str(path), config, annotations, found, results=results)
-
-
-def _checked_protocol(name: str) -> ProtocolName:
-    if name not in PROTOCOLS:
-        raise EvaluationError(f"--protocol {name}: choose one of {', '.join(PROTOCOLS)}")
-    return name
-
-
-def _checked_view(view: str | None, config: Config) -> View:
-    """Return the requested view, by default that of training; raise `EvaluationError` if it is impossible."""
-    if view is None:
-        return "tiles" if config.data.tile else "full"
-    if view not in get_args(View):
-        raise EvaluationError(f"--view {view}: choose one of {', '.join(get_args(View))}")
-    if view != "full" and config.data.tile is None:
-        raise EvaluationError(f"--view {view}: needs tiles, but data.tile is null; set data.tile.size")
-    return view  # type: ignore[return-value]

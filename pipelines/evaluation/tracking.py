@@ -59,13 +59,13 @@ class _Origin:
         return {key: value for key, value in known.items() if value}
 
 
-def track_evaluation(assessment: EvaluationResult, report: Sequence[Path]) -> str:
+def track_evaluation(result: EvaluationResult, report: Sequence[Path]) -> str:
     """Log metrics, parameters, data, model and the report's files as an MLflow run.
 
     The model is found in MLflow by its weights, whatever the path or name by which it was evaluated.
 
     Args:
-        assessment: result of the evaluation.
+        result: result of the evaluation.
         report: files of the report.
 
     Returns:
@@ -74,15 +74,15 @@ def track_evaluation(assessment: EvaluationResult, report: Sequence[Path]) -> st
     Raises:
         TrackingError: the store cannot be used, or accepted only a part.
     """
-    settings = assessment.config.tracking
+    settings = result.config.tracking
     uri = resolve_uri(settings)
     with first_contact(uri):
         client = Client(uri)
         experiment = find_experiment(client, resolve_experiment(settings), uri)
     try:
-        origin = _find_origin(client, assessment, redact(uri))
-        run_id = client.create_run(experiment, f"evaluate {assessment.subject}", _tags(assessment, origin)).info.run_id
-        _log(client, run_id, assessment, origin, report)
+        origin = _find_origin(client, result, redact(uri))
+        run_id = client.create_run(experiment, f"evaluate {result.subject}", _tags(result, origin)).info.run_id
+        _log(client, run_id, result, origin, report)
         client.set_terminated(run_id)
     except STORE_ERRORS as error:
         reason, remedy = explain(error)
@@ -90,33 +90,33 @@ def track_evaluation(assessment: EvaluationResult, report: Sequence[Path]) -> st
     return "\n".join(f"{name:<17}{text}" for name, text in ui_lines(redact(uri), run_id).items())
 
 
-def _find_origin(client: Client, assessment: EvaluationResult, shown_uri: str) -> _Origin:
+def _find_origin(client: Client, result: EvaluationResult, shown_uri: str) -> _Origin:
     """Find the registered version with the same weights; for others, the MLflow run that the run's folder names."""
-    if assessment.weights is None:
+    if result.weights is None:
         return _Origin()
-    versions = client.versions(equals("tags.`checkpoint.sha256`", assessment.weights))
+    versions = client.versions(equals("tags.`checkpoint.sha256`", result.weights))
     if version := next(versions, None):
         return _Origin(version.run_id or None, version)
-    for folder in (Path(assessment.subject), Path(assessment.subject).parent):  # a run's folder, or a checkpoint in it
+    for folder in (Path(result.subject), Path(result.subject).parent):  # a run's folder, or a checkpoint in it
         if (known := folder / "mlflow.json").is_file():
             return _Origin(json.loads(known.read_text()).get(shown_uri))
     return _Origin()
 
 
-def _tags(assessment: EvaluationResult, origin: _Origin) -> dict[str, str]:
-    tags = {protocol_tag(name): version for name, version in assessment.versions.items()}
-    view = {VIEW: assessment.view} if assessment.view else {}
-    weights = {"checkpoint.sha256": assessment.weights} if assessment.weights else {}
-    named = {MLFLOW_SOURCE_NAME: SOURCE, DATA: assessment.data_digest}
+def _tags(result: EvaluationResult, origin: _Origin) -> dict[str, str]:
+    tags = {protocol_tag(name): version for name, version in result.versions.items()}
+    view = {VIEW: result.view} if result.view else {}
+    weights = {"checkpoint.sha256": result.weights} if result.weights else {}
+    named = {MLFLOW_SOURCE_NAME: SOURCE, DATA: result.data_digest}
     return {**origin_tags(), **named, **view, **weights, **tags, **origin.tags()}
 
 
-def _data_used(assessment: EvaluationResult) -> DatasetUsed:
-    data, records = assessment.config.data, assessment.found.records
+def _data_used(result: EvaluationResult) -> DatasetUsed:
+    data, records = result.config.data, result.found.records
     return DatasetUsed(
         context="validation",
         name=f"{data.name}/{PurePosixPath(data.val).name}",
-        digest=assessment.data_digest,
+        digest=result.data_digest,
         source=f"{data.root}/{data.val}",
         counts={
             "images": len({record.path for record in records}),
@@ -126,9 +126,9 @@ def _data_used(assessment: EvaluationResult) -> DatasetUsed:
     )
 
 
-def _log(client: Client, run_id: str, assessment: EvaluationResult, origin: _Origin, report: Sequence[Path]) -> None:
-    log_config(client, run_id, assessment.config, OF_PREDICTIONS if assessment.weights is None else ("",))
-    data = dataset_input(_data_used(assessment))
+def _log(client: Client, run_id: str, result: EvaluationResult, origin: _Origin, report: Sequence[Path]) -> None:
+    log_config(client, run_id, result.config, OF_PREDICTIONS if result.weights is None else ("",))
+    data = dataset_input(_data_used(result))
     client.log_inputs(run_id, [data], [LoggedModelInput(origin.model_id)] if origin.model_id else [])
     now = int(time.time() * 1000)
     metrics = [
@@ -141,7 +141,7 @@ def _log(client: Client, run_id: str, assessment: EvaluationResult, origin: _Ori
             dataset_name=data.dataset.name,
             dataset_digest=data.dataset.digest,
         )
-        for name, value in assessment.metrics.items()
+        for name, value in result.metrics.items()
         if math.isfinite(value)
     ]
     client.log_batch(run_id, metrics=metrics)

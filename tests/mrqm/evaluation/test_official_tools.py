@@ -21,7 +21,8 @@ from pycocotools.cocoeval import COCOeval
 from rich.console import Console
 
 from pipelines.console.progress import ImageProgress
-from pipelines.evaluation.evaluate import Request, evaluate
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.evaluation.request import Request
 
 from . import naive
 

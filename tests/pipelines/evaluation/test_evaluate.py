@@ -24,8 +24,9 @@ from mrqm.data.results.writer import write_coco_results, write_visdrone_results
 from mrqm.structures.annotations import DataError, ImageRecord
 from mrqm.structures.detections import Detections
 from pipelines.console.progress import ImageProgress
-from pipelines.evaluation.evaluate import EvaluationError, EvaluationResult, Request, evaluate
+from pipelines.evaluation.evaluate import EvaluationResult, evaluate
 from pipelines.evaluation.report import analyse, print_evaluation, write_report
+from pipelines.evaluation.request import EvaluationError, Request
 from pipelines.tracking.errors import UnreachableError
 
 from ..registered import free_port
@@ -411,7 +412,7 @@ def test_predictions_are_tracked_where_the_settings_say(
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_a_store_that_is_away_is_named_before_anything_is_looked_at(
+def test_a_store_that_is_away_is_named_before_anything_is_predicted(
     checkpoint: Path, progress: ImageProgress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -19,8 +19,9 @@ from rich.console import Console
 
 from mrqm.structures.annotations import DataError
 from pipelines.console.progress import ImageProgress
-from pipelines.evaluation.evaluate import EvaluationResult, Request, evaluate
+from pipelines.evaluation.evaluate import EvaluationResult, evaluate
 from pipelines.evaluation.report import analyse, print_evaluation, write_report
+from pipelines.evaluation.request import Request
 
 WIDTH, HEIGHT = 320, 240
 NAMES = ("boat", "buoy", "kite")
