@@ -10,33 +10,19 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 from humanize import naturalsize
 from pyarrow import ArrowInvalid, ArrowNotImplementedError
-from pyarrow.fs import FileSelector, FileSystem
+from pyarrow.fs import FileSystem
 
 from mrqm.config import DataConfig, make_config
-from mrqm.files import part_of
 from mrqm.structures.annotations import DataError
+from pipelines.storage.downloads import download, list_folder, list_store, total_size
 from pipelines.storage.filesystem import is_uri
-
-DOWNLOADS = 16
-"""Number of parallel downloads."""
-CHUNK = 2**20
-
-
-class Version(NamedTuple):
-    """Size of a file in bytes and its modification time in seconds since 1970, which identify its content."""
-
-    size: int
-    time: int
 
 
 @contextmanager
@@ -121,10 +107,10 @@ def measure_data(data: DataConfig) -> tuple[int, int]:
         return len(files), sum(file.stat().st_size for file in files)
     with _reachable(data):
         filesystem, source = FileSystem.from_uri(data.root)
-        there, here = _list_source(filesystem, source), _list_copy(data.folder)
-    whole = _size_of(there)
+        there, here = list_store(filesystem, source), list_folder(data.folder)
+    whole = total_size(there)
     _require_bound(data, whole, 0)
-    _require_disk(data, _size_of({name: version for name, version in there.items() if here.get(name) != version}))
+    _require_disk(data, total_size({name: version for name, version in there.items() if here.get(name) != version}))
     return len(there), whole
 
 
@@ -144,7 +130,7 @@ def _reachable(data: DataConfig) -> Iterator[None]:
 def _fetch(data: DataConfig, reading: int, say: Callable[[str], None]) -> None:
     """Synchronise the copy with the URI."""
     filesystem, source = FileSystem.from_uri(data.root)
-    there, here = _list_source(filesystem, source), _list_copy(data.folder)
+    there, here = list_store(filesystem, source), list_folder(data.folder)
     if not there:
         raise DataError(f"data.root={data.root}: no files there")
     wanted = [name for name, version in there.items() if here.get(name) != version]
@@ -155,54 +141,17 @@ def _fetch(data: DataConfig, reading: int, say: Callable[[str], None]) -> None:
         raise DataError(f"data.root={data.root} has changed while another training on this node reads {data.folder}")
     for name in obsolete:
         (data.folder / name).unlink()
-    missing = _size_of({name: there[name] for name in wanted})
-    _make_room(data, _size_of(there), missing)
+    missing = total_size({name: there[name] for name in wanted})
+    _make_room(data, total_size(there), missing)
     say(f"copying {naturalsize(missing)} of {data.root} to this node")
-
-    ended = threading.Event()
-
-    def download(name: str) -> None:
-        _download(filesystem, f"{source}/{name}", data.folder / name, there[name], ended)
-
-    with ThreadPoolExecutor(DOWNLOADS) as pool:
-        try:
-            list(pool.map(download, wanted))
-        finally:
-            ended.set()  # else the pool would wait for complete downloads, also after Ctrl-C
-
-
-def _list_source(filesystem: FileSystem, folder: str) -> dict[str, Version]:
-    found = filesystem.get_file_info(FileSelector(folder, recursive=True))
-    return {
-        info.path.removeprefix(folder).lstrip("/"): Version(info.size, int(info.mtime.timestamp()))
-        for info in found
-        if info.is_file
-    }
-
-
-def _list_copy(folder: Path) -> dict[str, Version]:
-    files = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
-    return {path.relative_to(folder).as_posix(): Version(at.st_size, int(at.st_mtime)) for path, at in files.items()}
-
-
-def _download(filesystem: FileSystem, source: str, target: Path, version: Version, ended: threading.Event) -> None:
-    """Copy a file; stop early once `ended` is set."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = part_of(target)
-    with filesystem.open_input_stream(source) as remote, part.open("wb") as local:
-        while chunk := remote.read(CHUNK):
-            if ended.is_set():
-                return
-            local.write(chunk)
-    os.utime(part, (version.time, version.time))
-    part.replace(target)
+    download(filesystem, source, data.folder, {name: there[name] for name in wanted})
 
 
 def _make_room(data: DataConfig, whole: int, missing: int) -> None:
     """Remove unused copies, the least recently used first, until the new one fits into `data.cache_max_gb`."""
     copies, most = data.cache_dir.expanduser(), data.cache_max_gb * 1e9
     locks = sorted(copies.glob("*.lock"), key=lambda lock: lock.stat().st_mtime)
-    sizes = {lock: _size_of(_list_copy(lock.with_suffix(""))) for lock in locks if lock != _lock_of(data.folder)}
+    sizes = {lock: total_size(list_folder(lock.with_suffix(""))) for lock in locks if lock != _lock_of(data.folder)}
     for lock, size in list(sizes.items()):
         if whole + sum(sizes.values()) > most and size and _remove(lock.with_suffix(""), lock):
             del sizes[lock]
@@ -244,10 +193,6 @@ def _take(lock: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _size_of(files: Mapping[str, Version]) -> int:
-    return sum(version.size for version in files.values())
 
 
 def _lock_of(copy: Path) -> Path:
