@@ -44,11 +44,11 @@ def measure(config: Config, device: torch.device, objects: int, size: int) -> di
         Peak and predicted memory in MB, seconds, and loss.
     """
     before = _resident_bytes()
-    learner, batch = build_train_state(config, CLASSES, device), make_batch(objects, (size, size), CLASSES)
+    state, batch = build_train_state(config, CLASSES, device), make_batch(objects, (size, size), CLASSES)
     for step in range(2):
         start = time.perf_counter()
-        losses = learner.backward([batch])
-        learner.update(step, progress=0.5)
+        losses = state.backward([batch])
+        state.update(step, progress=0.5)
         loss = losses["loss"].item()  # waits for the device
         seconds = time.perf_counter() - start
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident_bytes() - before

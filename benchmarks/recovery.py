@@ -32,14 +32,16 @@ def main() -> None:
         command = [sys.executable, "-m", "mrqm", "train", "-c", arguments.config, *arguments.overrides, *own]
         driver = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
-            incidents = [kill_and_wait(driver, Path(folder) / "recovery", number) for number in range(arguments.kills)]
+            interruptions = [
+                kill_and_wait(driver, Path(folder) / "recovery", number) for number in range(arguments.kills)
+            ]
         finally:
             driver.send_signal(signal.SIGTERM)
             driver.wait()
     print(f"{'kill':>5}{'to the next step':>18}{'lost in all':>13}")
-    for number, incident in enumerate(incidents, 1):
-        print(f"{number:>5}{incident['seconds_stopped']:>16.1f} s{incident['seconds_lost']:>11.1f} s")
-    print(f"{'':>5}{statistics.median(i['seconds_stopped'] for i in incidents):>16.1f} s in the median")
+    for number, interruption in enumerate(interruptions, 1):
+        print(f"{number:>5}{interruption['seconds_stopped']:>16.1f} s{interruption['seconds_lost']:>11.1f} s")
+    print(f"{'':>5}{statistics.median(i['seconds_stopped'] for i in interruptions):>16.1f} s in the median")
 
 
 def kill_and_wait(driver: subprocess.Popen[bytes], run: Path, before: int) -> dict[str, float]:
@@ -57,7 +59,7 @@ def kill_and_wait(driver: subprocess.Popen[bytes], run: Path, before: int) -> di
     while not set(run.glob("epoch_*")) - seen:
         pause(driver)
     os.kill(find_worker(driver.pid), signal.SIGKILL)
-    while len(lines := read_lines(run / "incidents.jsonl")) <= before:
+    while len(lines := read_lines(run / "interruptions.jsonl")) <= before:
         pause(driver)
     return json.loads(lines[before])
 

@@ -29,11 +29,13 @@ def train(
 
 def tune(
     config: Annotated[Path, typer.Option("--config", "-c", help="A YAML file such as configs/demo.yaml.")],
-    space: Annotated[Path, typer.Option("--space", "-s", help="What is searched, such as tune/spaces/mrqm.yaml.")],
+    space: Annotated[
+        Path, typer.Option("--space", "-s", help="YAML file of the search space, such as tune/spaces/mrqm.yaml.")
+    ],
     overrides: Overrides = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the plan.")] = False,
-    add_trials: Annotated[int, typer.Option(min=0, help="So many more trials for a sweep that is finished.")] = 0,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run trials that failed again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    add_trials: Annotated[int, typer.Option(min=0, help="Number of trials to add to a finished sweep.")] = 0,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
 ) -> None:
     """Search the configuration's keys on Ray, report, register the best. The same command continues a sweep."""
     from rich.console import Console
@@ -44,8 +46,8 @@ def tune(
     console = Console(highlight=False)
     with stoppable_command(typer.echo, "the same command continues the sweep"):
         with console.status("loading Ray, MLflow and Optuna"):
+            from tune.context import Request
             from tune.report.leaderboard import print_result
-            from tune.sweep import Request
             from tune.sweep import sweep as run
         outcome = run(Request(config, space, overrides or (), add_trials, retry_failed, dry_run), console)
         if outcome is not None:
@@ -88,10 +90,10 @@ def plan(
 
 
 def replay(
-    folder: Annotated[Path, typer.Argument(help="A kept step, such as runs/demo/faults/step_000123/rank_0.")],
+    folder: Annotated[Path, typer.Argument(help="A kept step, such as runs/demo/nonfinite_steps/step_000123/rank_0.")],
     device: Device = None,
 ) -> None:
-    """Run a training step again whose loss or gradient was not finite or exploded, and say where that begins."""
+    """Repeat a saved training step that diverged, and name the first module whose output is not finite."""
     from rich.console import Console
 
     from mrqm.engine.divergence import replay as run

@@ -3,7 +3,7 @@
 model.safetensors   weights before the step
 batch.safetensors   images, masks and targets of one rank
 config.yaml         configuration of the training
-fault.json          position of the step, seed of its noise, and the fault
+divergence.json          position of the step, seed of its noise, and the divergence
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mrqm.losses.criterion import build_criterion, total_loss
 from mrqm.ops.distributed import autocast
 from mrqm.structures.batch import Batch
 
-BATCH, FAULT = "batch.safetensors", "fault.json"
+BATCH, DIVERGENCE = "batch.safetensors", "divergence.json"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Divergence:
 
     @property
     def what(self) -> str:
-        """Description of the fault."""
+        """Description of the divergence."""
         if self.median_loss is not None:
             return f"the loss is {self.losses['loss']:.4g}, usually {self.median_loss:.4g}"
         return f"{', '.join(self.not_finite)} not finite"
@@ -63,20 +63,20 @@ class Replay:
     """Result of repeating a saved step.
 
     Attributes:
-        fault: saved step.
+        divergence: saved step.
         losses: losses of the repetition.
         gradient_norm: norm of the gradient in the repetition.
         first_bad_module: name of the first module whose output is not finite; None if all are finite.
     """
 
-    fault: Divergence
+    divergence: Divergence
     losses: dict[str, float]
     gradient_norm: float
     first_bad_module: str | None
 
 
 def save_divergence(
-    folder: Path, model: nn.Module, batches: Sequence[Batch], config: Config, fault: Divergence
+    folder: Path, model: nn.Module, batches: Sequence[Batch], config: Config, divergence: Divergence
 ) -> None:
     """Save a step so that `replay` can repeat it.
 
@@ -85,7 +85,7 @@ def save_divergence(
         model: model with the weights before the step.
         batches: batches that the step was accumulated from.
         config: configuration of the training.
-        fault: description of the step.
+        divergence: description of the step.
 
     Raises:
         OSError: the disk is full, gone or not writable.
@@ -97,7 +97,7 @@ def save_divergence(
     except SafetensorError as error:  # the library's type for a disk's error
         raise OSError(f"{folder}: {error}") from error
     (folder / CONFIG).write_text(config.to_yaml())
-    (folder / FAULT).write_text(json.dumps(asdict(fault), indent=2))
+    (folder / DIVERGENCE).write_text(json.dumps(asdict(divergence), indent=2))
 
 
 def replay(folder: Path, device: torch.device) -> Replay:
@@ -113,15 +113,15 @@ def replay(folder: Path, device: torch.device) -> Replay:
     Raises:
         CheckpointError: the folder holds no step.
     """
-    if not (folder / FAULT).is_file():
-        raise CheckpointError(f"{folder}: no kept step: it has no {FAULT}")
-    content = json.loads((folder / FAULT).read_text())
-    fault = Divergence(**{**content, "not_finite": tuple(content["not_finite"])})
+    if not (folder / DIVERGENCE).is_file():
+        raise CheckpointError(f"{folder}: no kept step: it has no {DIVERGENCE}")
+    content = json.loads((folder / DIVERGENCE).read_text())
+    divergence = Divergence(**{**content, "not_finite": tuple(content["not_finite"])})
     config = load_checkpoint_config(folder)
     model = load_model(folder, config).to(device).train()
     first_bad = _record_bad_modules(model)
     criterion = build_criterion(config.loss)
-    torch.manual_seed(fault.noise_seed)
+    torch.manual_seed(divergence.noise_seed)
     sums: dict[str, float] = {}
     batches = _unflatten(load_file(folder / BATCH, device=str(device)))
     for images, masks, targets in batches:
@@ -133,7 +133,7 @@ def replay(folder: Path, device: torch.device) -> Replay:
         for name, value in {"loss": total, **losses}.items():
             sums[name] = sums.get(name, 0.0) + value.item() / len(batches)
     norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]).item()
-    return Replay(fault, sums, norm, first_bad[0] if first_bad else None)
+    return Replay(divergence, sums, norm, first_bad[0] if first_bad else None)
 
 
 def not_finite(losses: dict[str, float]) -> tuple[str, ...]:

@@ -29,12 +29,12 @@ logger = logging.getLogger(__name__)
 
 
 def train_one_epoch(
-    learner: TrainState,
+    state: TrainState,
     loader: DetectionLoader,
     progress: Progress,
     epoch: int,
     on_step: Callable[[StepReport], None],
-    on_fault: Callable[[Divergence, Path], None],
+    on_divergence: Callable[[Divergence, Path], None],
 ) -> dict[str, float]:
     """Train on all batches of an epoch, or on its remaining ones, until the time limit at most.
 
@@ -42,12 +42,12 @@ def train_one_epoch(
     uninterrupted one.
 
     Args:
-        learner: model, criterion and optimizer.
+        state: model, criterion and optimizer.
         loader: batches of this rank, without those of the steps already taken.
         progress: progress of the run, advanced in place.
         epoch: number of the epoch, from 1.
         on_step: callback for every rank after every step, with `progress` up to date.
-        on_fault: callback instead of `on_step` after a step without update, with the folder in which it is saved.
+        on_divergence: callback instead of `on_step` after a step without update, with the folder in which it is saved.
 
     Returns:
         Mean losses of the epoch over steps and ranks, by name.
@@ -55,47 +55,57 @@ def train_one_epoch(
     Raises:
         DivergenceError: a loss or gradient is not finite, or a loss spiked, and the configuration stops the run then.
     """
-    learner.model.train()
-    config = learner.config
+    state.model.train()
+    config = state.config
     epoch_steps = len(loader) // config.train.gradient_accumulation_steps
     begin, before, seen_before = time.perf_counter(), progress.elapsed_seconds, progress.images_seen
     for batches in _grouped(loader, config.train.gradient_accumulation_steps):
         noise_seed = _seed_noise(config.train.seed, epoch, progress.epoch_step)
-        losses = learner.backward(batches)
+        losses = state.backward(batches)
         seconds, images, means = _mean_over_ranks(
-            losses, time.perf_counter() - begin, sum(len(targets) for _, _, targets in batches), learner.device
+            losses, time.perf_counter() - begin, sum(len(targets) for _, _, targets in batches), state.device
         )
         exceeded = _exceeded(means["loss"], progress.median_loss(), config.train.loss_spike_factor)
         usable = math.isfinite(means["loss"]) and exceeded is None
-        lr = learner.update(progress.step, progress.share) if usable else None
-        progress.step += 1
-        progress.epoch_step += 1
-        progress.elapsed_seconds, progress.images_seen = before + seconds, progress.images_seen + images
+        lr = state.update(progress.step, progress.share) if usable else None
+        progress.count_step(before + seconds, images)
         if lr is None:
             own = {name: value.item() for name, value in losses.items()}
             causes = not_finite(means) or (() if exceeded is not None else ("gradient",))
-            fault = Divergence(epoch, progress.step, get_rank_and_world_size()[0], noise_seed, own, causes, exceeded)
-            _skip_step(fault, learner, batches, progress, on_fault)
+            rank = get_rank_and_world_size()[0]
+            divergence = Divergence(epoch, progress.step, rank, noise_seed, own, causes, exceeded)
+            _skip_step(divergence, state, batches, progress, on_divergence)
         else:
             progress.learned(means)
-            on_step(
-                StepReport(
-                    epoch=epoch,
-                    epochs=config.train.epochs,
-                    step=progress.step,
-                    epoch_step=progress.epoch_step,
-                    epoch_steps=epoch_steps,
-                    losses=means,
-                    lr=lr,
-                    images_per_second=(progress.images_seen - seen_before) / seconds,
-                    images_seen=progress.images_seen,
-                    elapsed_seconds=progress.elapsed_seconds,
-                    eta_seconds=progress.eta_seconds,
-                )
-            )
+            images_per_second = (progress.images_seen - seen_before) / seconds
+            on_step(_report_step(progress, means, lr, images_per_second, epoch, config.train.epochs, epoch_steps))
         if progress.share >= 1:
             break
     return progress.end_epoch()
+
+
+def _report_step(
+    progress: Progress,
+    losses: dict[str, float],
+    lr: float,
+    images_per_second: float,
+    epoch: int,
+    epochs: int,
+    epoch_steps: int,
+) -> StepReport:
+    return StepReport(
+        epoch=epoch,
+        epochs=epochs,
+        step=progress.step,
+        epoch_step=progress.epoch_step,
+        epoch_steps=epoch_steps,
+        losses=losses,
+        lr=lr,
+        images_per_second=images_per_second,
+        images_seen=progress.images_seen,
+        elapsed_seconds=progress.elapsed_seconds,
+        eta_seconds=progress.eta_seconds,
+    )
 
 
 def _exceeded(loss: float, median: float | None, factor: float | None) -> float | None:
@@ -104,30 +114,30 @@ def _exceeded(loss: float, median: float | None, factor: float | None) -> float 
 
 
 def _skip_step(
-    fault: Divergence,
-    learner: TrainState,
+    divergence: Divergence,
+    state: TrainState,
     batches: list[Batch],
     progress: Progress,
-    on_fault: Callable[[Divergence, Path], None],
+    on_divergence: Callable[[Divergence, Path], None],
 ) -> None:
     """Save a step that diverged, then skip it or stop the run, as configured."""
-    config = learner.config
-    learner.optimizer.zero_grad(set_to_none=True)
+    config = state.config
+    state.optimizer.zero_grad(set_to_none=True)
     progress.skipped += 1
-    folder = learner.faults / f"step_{fault.step:06d}"
-    if not_finite(fault.losses) or "gradient" in fault.not_finite or fault.median_loss is not None:
+    folder = state.nonfinite_steps / f"step_{divergence.step:06d}"
+    if not_finite(divergence.losses) or "gradient" in divergence.not_finite or divergence.median_loss is not None:
         try:
-            save_divergence(folder / f"rank_{fault.rank}", unwrap(learner.model), batches, config, fault)
+            save_divergence(folder / f"rank_{divergence.rank}", unwrap(state.model), batches, config, divergence)
         except OSError as error:
-            logger.warning("step %d could not be kept: %s", fault.step, error)
-    on_fault(fault, folder)
-    what = f"step {fault.step}: {fault.what}; kept for `mrqm replay {folder}/rank_*`"
+            logger.warning("step %d could not be kept: %s", divergence.step, error)
+    on_divergence(divergence, folder)
+    what = f"step {divergence.step}: {divergence.what}; kept for `mrqm replay {folder}/rank_*`"
     if config.train.on_divergence == "stop" or progress.skipped > config.train.max_skipped:
         raise DivergenceError(
             f"{what}\nlower optim.lr={config.optim.lr} or optim.max_grad_norm={config.optim.max_grad_norm}, or set "
             + (
                 ""
-                if fault.median_loss is None
+                if divergence.median_loss is None
                 else f"train.loss_spike_factor={config.train.loss_spike_factor} higher or "
             )
             + f"train.on_divergence=skip (skipped so far: {progress.skipped - 1} of at most {config.train.max_skipped})"

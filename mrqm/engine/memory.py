@@ -112,18 +112,18 @@ def predict_step_memory(config: Config, num_classes: int, batch: HeaviestBatch) 
     Returns:
         The predicted memory in bytes.
     """
-    learner = build_train_state(config, num_classes)
+    state = build_train_state(config, num_classes)
     side = max(LEAST_SIDE, to_stride(math.ceil(math.sqrt(PX_PER_TOKEN * config.model.num_queries))))
     small, larger = (side, side), (side + 2 * STRIDE, side + 2 * STRIDE)
     if math.prod(batch.size) <= math.prod(larger):
-        an_image = _kept_bytes(learner, num_classes, batch.size, batch)
+        an_image = _kept_bytes(state, num_classes, batch.size, batch)
     else:
-        least, more = (_kept_bytes(learner, num_classes, size, batch) for size in (small, larger))
+        least, more = (_kept_bytes(state, num_classes, size, batch) for size in (small, larger))
         per_px = (more - least) / (math.prod(larger) - math.prod(small))
         an_image = round(least + per_px * (math.prod(batch.size) - math.prod(small)))
     layers = config.model.decoder_layers + 1
     pairs = layers * config.model.num_queries * batch.objects
-    return StepMemory(_model_bytes(learner), batch.images * an_image, 4 * MATCHING_FLOATS * pairs)
+    return StepMemory(_model_bytes(state), batch.images * an_image, 4 * MATCHING_FLOATS * pairs)
 
 
 def build_train_state(config: Config, num_classes: int, device: torch.device | None = None) -> TrainState:
@@ -149,7 +149,7 @@ def build_train_state(config: Config, num_classes: int, device: torch.device | N
         ema=ModelEmaV3(model, config.optim.ema_decay) if config.optim.ema_decay else None,
         config=config,
         device=device,
-        faults=Path("faults"),
+        nonfinite_steps=Path("nonfinite_steps"),
     )
 
 
@@ -180,13 +180,13 @@ def make_batch(objects: int, size: tuple[int, int], num_classes: int) -> Batch:
     return torch.randint(256, (1, 3, height, width), dtype=torch.uint8, generator=generator), None, [target]
 
 
-def _kept_bytes(learner: TrainState, num_classes: int, size: tuple[int, int], batch: HeaviestBatch) -> int:
+def _kept_bytes(state: TrainState, num_classes: int, size: tuple[int, int], batch: HeaviestBatch) -> int:
     """Measure the bytes that autograd keeps of one image until the backward pass."""
     images, masks, targets = make_batch(batch.objects, size, num_classes)
     if batch.padded:
         masks = torch.zeros(1, *size, dtype=torch.bool)
         masks[:, -1] = masks[:, :, -1] = True
-    own = {_address(tensor) for tensor in (*learner.model.parameters(), *learner.model.buffers())}
+    own = {_address(tensor) for tensor in (*state.model.parameters(), *state.model.buffers())}
     kept: dict[int, int] = {}
 
     def count(tensor: Tensor) -> Tensor:
@@ -195,20 +195,20 @@ def _kept_bytes(learner: TrainState, num_classes: int, size: tuple[int, int], ba
         return tensor
 
     with saved_tensors_hooks(count, lambda tensor: tensor):
-        with autocast(learner.config, learner.device):
-            outputs = learner.model(images, masks, targets)
+        with autocast(state.config, state.device):
+            outputs = state.model(images, masks, targets)
         # keep the graph until all is counted, because freed memory is reused under the same addresses
-        loss = total_loss(learner.criterion(outputs, targets), learner.config.loss)
+        loss = total_loss(state.criterion(outputs, targets), state.config.loss)
     del loss
     return sum(kept.values())
 
 
-def _model_bytes(learner: TrainState) -> int:
-    config = learner.config
-    state = sum(tensor.nbytes for tensor in (*learner.model.parameters(), *learner.model.buffers()))
-    learning = sum(parameter.nbytes for parameter in learner.model.parameters() if parameter.requires_grad)
+def _model_bytes(state: TrainState) -> int:
+    config = state.config
+    model = sum(tensor.nbytes for tensor in (*state.model.parameters(), *state.model.buffers()))
+    learning = sum(parameter.nbytes for parameter in state.model.parameters() if parameter.requires_grad)
     buckets = learning if config.scaling.max_workers > 1 else 0
-    return state * (2 if learner.ema is not None else 1) + 3 * learning + buckets
+    return model * (2 if state.ema is not None else 1) + 3 * learning + buckets
 
 
 def _address(tensor: Tensor) -> int:

@@ -52,6 +52,18 @@ class Progress:
     recent_losses: list[float] = field(default_factory=list)
     epochs: list[EpochRecord] = field(default_factory=list)
 
+    def count_step(self, elapsed_seconds: float, images: int) -> None:
+        """Count a step, whether or not it updates the weights.
+
+        Args:
+            elapsed_seconds: seconds since the beginning of the run, with this step.
+            images: images of the step, of all ranks.
+        """
+        self.step += 1
+        self.epoch_step += 1
+        self.elapsed_seconds = elapsed_seconds
+        self.images_seen += images
+
     def learned(self, losses: dict[str, float]) -> None:
         """Count the losses of a step that updated the weights."""
         self.loss_sums = {name: self.loss_sums.get(name, 0.0) + value for name, value in losses.items()}

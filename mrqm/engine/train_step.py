@@ -31,7 +31,7 @@ class TrainState:
         ema: exponential moving average of the weights; None without one.
         config: configuration of the training.
         device: device of the model.
-        faults: folder for steps that diverge.
+        nonfinite_steps: folder for steps that diverge.
     """
 
     model: nn.Module
@@ -41,7 +41,7 @@ class TrainState:
     ema: ModelEmaV3 | None
     config: Config
     device: torch.device
-    faults: Path
+    nonfinite_steps: Path
 
     def backward(self, batches: list[Batch]) -> dict[str, Tensor]:
         """Accumulate the gradients of the batches of one step and return their mean losses."""

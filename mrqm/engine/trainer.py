@@ -61,7 +61,7 @@ class Trainer:
     Args:
         config: configuration of the run.
         device: device of the computation.
-        faults: folder for steps that diverge; by default a folder of the run.
+        nonfinite_steps: folder for steps that diverge; by default a folder of the run.
 
     Attributes:
         config: configuration with resolved class names.
@@ -73,7 +73,7 @@ class Trainer:
         ConfigError, DataError: a part of the configuration, such as the data, cannot be used.
     """
 
-    def __init__(self, config: Config, device: torch.device, faults: Path | None = None) -> None:
+    def __init__(self, config: Config, device: torch.device, nonfinite_steps: Path | None = None) -> None:
         self.device = device
         self.rank, self.world_size = get_rank_and_world_size()
         config = adopt_class_order(config)
@@ -88,7 +88,7 @@ class Trainer:
         model = build_model(config, len(self.classes)).to(device)
         self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
         optimizer = build_optimizer(model, config.optim)
-        self.learner = TrainState(
+        self.state = TrainState(
             model=_distributed(model, device) if self.world_size > 1 else model,
             criterion=build_criterion(config.loss),
             optimizer=optimizer,
@@ -96,7 +96,7 @@ class Trainer:
             ema=ModelEmaV3(model, config.optim.ema_decay, use_warmup=True) if config.optim.ema_decay else None,
             config=config,
             device=device,
-            faults=faults or Path(config.output_dir) / config.name / "faults",
+            nonfinite_steps=nonfinite_steps or Path(config.output_dir) / config.name / "nonfinite_steps",
         )
         if config.model.compile:
             compile_parts(model)
@@ -117,18 +117,18 @@ class Trainer:
     @property
     def model(self) -> nn.Module:
         """Model that is evaluated and kept: the moving average where there is one."""
-        return unwrap(self.learner.model) if self.learner.ema is None else self.learner.ema.module
+        return unwrap(self.state.model) if self.state.ema is None else self.state.ema.module
 
     def train_epoch(
         self,
         on_step: Callable[[StepReport], None] = lambda report: None,
-        on_fault: Callable[[Divergence, Path], None] = lambda fault, folder: None,
+        on_divergence: Callable[[Divergence, Path], None] = lambda divergence, folder: None,
     ) -> dict[str, float]:
         """Train one epoch, or its remaining steps.
 
         Args:
             on_step: callback after every step.
-            on_fault: callback after a step that diverged, with the folder in which it is saved.
+            on_divergence: callback after a step that diverged, with the folder in which it is saved.
 
         Returns:
             Mean losses of the epoch by name.
@@ -138,7 +138,7 @@ class Trainer:
                 then.
         """
         self.train_loader.set_epoch(self.epoch, self.progress.epoch_step * self.config.train.batch_size)
-        losses = train_one_epoch(self.learner, self.train_loader, self.progress, self.epoch + 1, on_step, on_fault)
+        losses = train_one_epoch(self.state, self.train_loader, self.progress, self.epoch + 1, on_step, on_divergence)
         self.epoch += 1
         return losses
 
@@ -171,8 +171,8 @@ class Trainer:
         training: dict[str, Any] = {
             "epoch": self.epoch,
             "progress": {name: getattr(self.progress, name) for name in PROGRESS},
-            "optimizer": self.learner.optimizer.state_dict(),
-            "model": unwrap(self.learner.model).state_dict(),
+            "optimizer": self.state.optimizer.state_dict(),
+            "model": unwrap(self.state.model).state_dict(),
         }
         return Snapshot(copy_to_host(self.model.state_dict()), copy_to_host(training), self.config, metrics)
 
@@ -196,8 +196,8 @@ class Trainer:
         """
         weights, training = read_weights(self.model, folder), load_training(folder)
         self.model.load_state_dict(weights)
-        unwrap(self.learner.model).load_state_dict(training["model"])
-        self.learner.optimizer.load_state_dict(training["optimizer"])
+        unwrap(self.state.model).load_state_dict(training["model"])
+        self.state.optimizer.load_state_dict(training["optimizer"])
         self.epoch = training["epoch"]
         self.progress = replace(self.progress, **training["progress"])
 

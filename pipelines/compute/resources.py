@@ -30,25 +30,25 @@ def cluster_nodes() -> list[Mapping[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def require_room(scaling: ScalingConfig, beside: int = 0) -> None:
+def require_room(scaling: ScalingConfig, extra_workers: int = 0) -> None:
     """Check that the idle cluster could run the fewest workers at the same time; Ray itself would wait for ever.
 
     Args:
         scaling: number and resources of the workers.
-        beside: number of further processes with the resources of a worker.
+        extra_workers: number of further processes with the resources of a worker.
 
     Raises:
         ResourceError: the cluster is too small; the message names its resources and the required ones.
     """
     room = room_on(cluster_nodes(), scaling)
-    if room >= scaling.min_workers + beside:
+    if room >= scaling.min_workers + extra_workers:
         return
     kinds = Counter(
         f"{_count(int(node.get('CPU', 0)), 'CPU')}, {_count(int(node.get('GPU', 0)), 'GPU')}"
         for node in cluster_nodes()
     )
     has = "; ".join(f"{_count(number, 'node')} with {kind}" for kind, number in kinds.items()) or "no nodes"
-    evaluation = ", and the same for evaluation.asynchronous," if beside else ""
+    evaluation = ", and the same for evaluation.asynchronous," if extra_workers else ""
     raise ResourceError(
         f"{describe_resources(scaling)}{evaluation} were requested, but the cluster has room for "
         f"{_count(room, 'worker')}: it has {has}; lower scaling.num_workers={scaling.num_workers} or "
@@ -58,54 +58,54 @@ def require_room(scaling: ScalingConfig, beside: int = 0) -> None:
     )
 
 
-def describe_missing(scaling: ScalingConfig, beside: int = 0) -> str:
+def describe_missing(scaling: ScalingConfig, extra_workers: int = 0) -> str:
     """Describe the missing nodes, if even an idle cluster could not run the fewest workers, as after a node's death.
 
     Args:
         scaling: number and resources of the workers.
-        beside: number of further processes with the resources of a worker.
+        extra_workers: number of further processes with the resources of a worker.
 
     Returns:
         The description; empty if no node is missing.
     """
-    needed, room = scaling.min_workers + beside, room_on(cluster_nodes(), scaling)
+    needed, room = scaling.min_workers + extra_workers, room_on(cluster_nodes(), scaling)
     if room >= needed:
         return ""
     return f"waiting for nodes: the cluster has room for {room} of {needed} workers"
 
 
-def shortages(scaling: ScalingConfig, beside: int = 0) -> Iterator[str]:
+def shortages(scaling: ScalingConfig, extra_workers: int = 0) -> Iterator[str]:
     """Wait until the fewest workers can start.
 
     Ray Train could wait too, but a driver that is killed meanwhile can leave its reservation behind.
 
     Args:
         scaling: number and resources of the workers.
-        beside: number of further processes with the resources of a worker.
+        extra_workers: number of further processes with the resources of a worker.
 
     Yields:
         Descriptions of the missing resources, whenever these change.
     """
     before = ""
-    while shortage := describe_shortage(scaling, beside):
+    while shortage := describe_shortage(scaling, extra_workers):
         if shortage != before:
             yield shortage
             before = shortage
         time.sleep(1)
 
 
-def describe_shortage(scaling: ScalingConfig, beside: int = 0) -> str:
+def describe_shortage(scaling: ScalingConfig, extra_workers: int = 0) -> str:
     """Describe the resources that are not free and their holders.
 
     Args:
         scaling: number and resources of the workers.
-        beside: number of further processes with the resources of a worker.
+        extra_workers: number of further processes with the resources of a worker.
 
     Returns:
         The description; empty if the fewest workers can start.
     """
     free = ray.available_resources()
-    processes = scaling.min_workers + beside
+    processes = scaling.min_workers + extra_workers
     wanted = {"CPU": processes * scaling.cpus_per_worker, "GPU": processes * scaling.use_gpu}
     short = [f"{free.get(kind, 0):g} of {need} {kind}s" for kind, need in wanted.items() if free.get(kind, 0) < need]
     if not short:

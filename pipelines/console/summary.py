@@ -47,13 +47,13 @@ def print_replay(result: Replay, console: Console) -> None:
         result: outcome of the replay.
         console: terminal or log.
     """
-    fault = result.fault
-    console.print(f"epoch {fault.epoch}, step {fault.step}, rank {fault.rank}: {fault.what}")
+    divergence = result.divergence
+    console.print(f"epoch {divergence.epoch}, step {divergence.step}, rank {divergence.rank}: {divergence.what}")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("loss", "then", "now"):
+    for column in ("loss", "recorded", "repeated"):
         table.add_column(column, justify="left" if column == "loss" else "right")
     for name, value in result.losses.items():
-        table.add_row(name, f"{fault.losses.get(name, math.nan):.4g}", f"{value:.4g}")
+        table.add_row(name, f"{divergence.losses.get(name, math.nan):.4g}", f"{value:.4g}")
     table.add_row("gradient norm", "", f"{result.gradient_norm:.4g}")
     console.print(table)
     console.print(f"first part whose output is not finite: {result.first_bad_module or 'none'}")

@@ -32,18 +32,18 @@ NAMED = 3
 
 def check_room(config: Config) -> Check:
     """Check that the workers fit into the cluster, with a warning if they would have to wait."""
-    beside = int(config.evaluation.asynchronous)
+    extra_workers = int(config.evaluation.asynchronous)
     nodes = cluster_nodes()
     address = os.environ.get("RAY_ADDRESS")
     where = f"cluster at {address}, {len(nodes)} nodes" if address else "no RAY_ADDRESS: this machine alone"
 
     def measure() -> str:
-        require_room(config.scaling, beside=beside)
+        require_room(config.scaling, extra_workers=extra_workers)
         room = room_on(nodes, config.scaling)
         return f"{where}: room for {room} such workers, requested {describe_resources(config.scaling)}"
 
     found = check("cluster", measure)
-    if found.status == "ok" and (shortage := describe_shortage(config.scaling, beside)):
+    if found.status == "ok" and (shortage := describe_shortage(config.scaling, extra_workers)):
         return Check("cluster", "warning", f"{found.finding}; {shortage}", "a training would wait until they are free")
     return found
 
@@ -151,14 +151,14 @@ def check_memory(
     Returns:
         Row of the plan.
     """
-    beside = GPU_OVERHEAD if config.scaling.use_gpu or gpu_bytes else CPU_OVERHEAD
-    total = need.total + beside
+    overhead = GPU_OVERHEAD if config.scaling.use_gpu or gpu_bytes else CPU_OVERHEAD
+    total = need.total + overhead
     images = "1 image" if batch.images == 1 else f"{batch.images} images"
     what = f"{images} of {batch.size[1]}×{batch.size[0]} px with up to {batch.objects:,} objects"
     finding = (
         f"a worker's step takes {naturalsize(total)}: {naturalsize(need.activations)} for {what}, "
         f"{naturalsize(need.model)} model and optimizer, {naturalsize(need.matching)} matching, "
-        f"{naturalsize(beside)} overhead"
+        f"{naturalsize(overhead)} overhead"
     )
     place, limit = _memory_limit(config, nodes, reports, gpu_bytes)
     if limit is None:

@@ -12,7 +12,6 @@ from mrqm.data.formats.splits import SPLITS
 from mrqm.engine.resume import check_resumable, checkpoint_bytes
 from mrqm.models.backbone import build_backbone
 from pipelines.console.training_display import Display
-from pipelines.storage.checkpoints import CheckpointStore
 from pipelines.storage.run_dir import RunFolder
 
 
@@ -82,9 +81,8 @@ def check_space(config: Config, folder: RunFolder) -> tuple[int, int]:
     Raises:
         StorageError: the disk has too little free space.
     """
-    store = CheckpointStore.of_run(config)
     size = checkpoint_bytes(config, len(config.data.classes or "?"))
     at_once = config.train.num_checkpoints_to_keep + 2  # the best, the latest and the one being written
-    missing = max(1, at_once - len(store.newest_first()))
+    missing = max(1, at_once - len(folder.checkpoints.newest_first()))
     folder.require_space(missing * size, size)
     return missing, size

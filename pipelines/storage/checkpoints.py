@@ -12,15 +12,14 @@ import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from mrqm.checkpoint.files import CONFIG, FILES, METRICS
 from mrqm.checkpoint.lookup import NAME, best_of, newest_first, position, score_of
-from pipelines.storage.filesystem import Storage, open_storage
+from pipelines.storage.filesystem import Storage
 
 if TYPE_CHECKING:
     from mrqm.checkpoint.folder import Snapshot
-    from mrqm.config import Config
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +58,6 @@ class CheckpointStore:
 
     def __init__(self, storage: Storage, keep: int, evaluate_every: int = 1) -> None:
         self._storage, self._keep, self._evaluate_every = storage, keep, evaluate_every
-
-    @classmethod
-    def of_run(cls, config: Config) -> Self:
-        """Open the checkpoints of the run that a configuration names."""
-        storage = open_storage(config.output_dir, config.name)
-        return cls(storage, config.train.num_checkpoints_to_keep, config.train.evaluate_every)
 
     def newest_first(self) -> list[str]:
         """List the names of all complete checkpoints, the newest first."""

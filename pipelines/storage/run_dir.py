@@ -8,7 +8,7 @@ runs/demo/
   journal.jsonl        all reported events, from which they are sent to MLflow
   pictures/, queries/  detections beside ground truth, and the positions of queries, after each evaluation
   curves.png           loss and AP over the whole run
-  incidents.jsonl      interruptions and their cost
+  interruptions.jsonl      interruptions and their cost
   summary.json         written last: marks a run as finished
 
 For a run in an object store, the journal, the pictures and the lock are in a local folder of this machine.
@@ -31,6 +31,7 @@ from humanize import naturalsize
 from mrqm.config import Config
 from mrqm.errors import UserError
 from mrqm.files import write_whole
+from pipelines.storage.checkpoints import CheckpointStore
 from pipelines.storage.filesystem import StorageError, open_storage
 from pipelines.storage.run_summary import Summary
 
@@ -44,6 +45,7 @@ class RunFolder:
 
     Attributes:
         storage: storage of the run.
+        checkpoints: checkpoints of the run.
         path: folder on this machine: the storage itself or, for an object store, a local folder beside it.
 
     Raises:
@@ -52,6 +54,9 @@ class RunFolder:
 
     def __init__(self, config: Config) -> None:
         self.storage = open_storage(config.output_dir, config.name)
+        self.checkpoints = CheckpointStore(
+            self.storage, config.train.num_checkpoints_to_keep, config.train.evaluate_every
+        )
         self.path = self.storage.local or _place_beside(self.storage.url)
 
     @contextmanager

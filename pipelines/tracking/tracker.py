@@ -159,10 +159,10 @@ class Tracker:
         finite = {metric_name(name): value for name, value in metrics.items() if math.isfinite(value)}
         self._journal.add_metrics(finite, step)
 
-    def log_divergence(self, fault: StepSkipped) -> None:
+    def log_divergence(self, step: StepSkipped) -> None:
         """Log a skipped step, by number, and the count of skipped steps."""
-        self.tag({f"fault.step_{fault.step:06d}": f"{fault.what}; kept in {fault.folder}"})
-        self.log_metrics({"skipped_steps": fault.steps}, fault.step)
+        self.tag({f"divergence.step_{step.step:06d}": f"{step.what}; kept in {step.folder}"})
+        self.log_metrics({"skipped_steps": step.steps}, step.step)
 
     def log_interruptions(self, number: int, seconds: float, step: int) -> None:
         """Log the interruptions until now; several may end at the same step.

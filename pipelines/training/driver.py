@@ -36,13 +36,10 @@ from pipelines.console.links import run_place
 from pipelines.console.training_display import Display
 from pipelines.failures.storage_wait import storage_faults_explained, write_patiently
 from pipelines.failures.taxonomy import TrainingError
-from pipelines.preflight.inputs import check_inputs, check_space
 from pipelines.process.signals import Stop, stoppable
 from pipelines.registry.register import register_if_possible
 from pipelines.storage.absolute_paths import with_absolute_paths
-from pipelines.storage.checkpoints import CheckpointStore, epochs_of
-from pipelines.storage.data_cache import data_cache
-from pipelines.storage.filesystem import open_storage
+from pipelines.storage.checkpoints import epochs_of
 from pipelines.storage.fingerprint import begin, describe_unknown, fingerprint_of, require_same
 from pipelines.storage.run_dir import RunFolder
 from pipelines.storage.run_summary import Summary
@@ -54,6 +51,7 @@ from pipelines.training.failure_callback import FailureCallback
 from pipelines.training.interruptions import Interruptions
 from pipelines.training.message_handler import MessageHandler
 from pipelines.training.plots import plot_training
+from pipelines.training.run_context import RunContext, read_inputs
 from pipelines.training.validation import AsyncEvaluator
 from pipelines.training.worker import train_worker
 
@@ -88,59 +86,60 @@ def train(
         KeyboardInterrupt: the user or the system stopped the training; the same call resumes it.
     """
     config = with_absolute_paths(config)
-    folder, fingerprint = RunFolder(config), fingerprint_of(config)
+    folder = RunFolder(config)
     columns = ["AP", "AP50", "AP75", *(f"AP_{name}" for name in list(config.evaluation.area_bins)[:1])]
     explained = storage_faults_explained(folder.storage.url)
     with explained, ExitStack() as data, folder.claimed(), Display(console or Console(), columns) as display:
-        former = require_same(config, folder, fingerprint)
+        former = require_same(config, folder, fingerprint_of(config))
         if summary := folder.read_summary():
             display.line(f"run {config.name} is finished: {relative(folder.storage.url)}")
             return summary
         display.line(f"run       {config.name}, {config.train.epochs} epochs on {describe_resources(config.scaling)}")
-        data.enter_context(data_cache(config.data, display.phase))
-        datasets = check_inputs(config, display)
-        check_space(config, folder)
-        display.phase("computing the digests of the data")
-        fingerprint = fingerprint.with_data(datasets)
-        require_same(config, folder, fingerprint)
+        run = read_inputs(config, folder, display, data)
         if former and (unknown := describe_unknown(former)):
             display.note(unknown)
-        stamp = fingerprint.stamp
         require_store(config, folder)
         display.phase("starting Ray")
         with ray_session(), stoppable() as stop:
-            require_room(config.scaling, beside=config.evaluation.asynchronous)
-            begin(config, folder, fingerprint)
+            require_room(config.scaling, extra_workers=config.evaluation.asynchronous)
+            begin(config, folder, run.fingerprint)
             with Tracker(config, folder, parent_run, tags) as tracker:
-                display.line(f"output    {relative(folder.storage.url)}")
-                display.line(f"mlflow    {run_place(tracker.shown_uri, tracker.run_id)}")
-                note = describe_run(config, datasets)
-                tracker.tag(stamp | {MLFLOW_RUN_NOTE: note})
-                note_datasets(tracker, config, datasets, fingerprint.content)
-                _fit(config, folder, tracker, display, stop)
-                display.phase("registering the best checkpoint")
-                summary = _conclude(config, folder, tracker, stamp)
-                tracker.tag({MLFLOW_RUN_NOTE: f"{note}\n\n{describe_outcome(summary)}"})
+                summary = _train_tracked(run, tracker, display, stop)
         summary = replace(summary, pending=tracker.pending)
         if summary.complete:
             folder.write_summary(summary)
     return summary
 
 
-def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display, stop: Stop) -> None:
+def _train_tracked(run: RunContext, tracker: Tracker, display: Display, stop: Stop) -> Summary:
+    """Train and register, with descriptions in MLflow of the run and its result."""
+    display.line(f"output    {relative(run.folder.storage.url)}")
+    display.line(f"mlflow    {run_place(tracker.shown_uri, tracker.run_id)}")
+    note = describe_run(run.config, run.datasets)
+    tracker.tag(run.fingerprint.stamp | {MLFLOW_RUN_NOTE: note})
+    note_datasets(tracker, run.config, run.datasets, run.fingerprint.content)
+    _fit(run, tracker, display, stop)
+    display.phase("registering the best checkpoint")
+    summary = _conclude(run, tracker)
+    tracker.tag({MLFLOW_RUN_NOTE: f"{note}\n\n{describe_outcome(summary)}"})
+    return summary
+
+
+def _fit(run: RunContext, tracker: Tracker, display: Display, stop: Stop) -> None:
     """Run Ray Train and, in a thread, handle the messages of its workers, on which it may be stopped."""
-    line, ended = MessageQueue(), threading.Event()
-    beside = config.evaluation.asynchronous
-    for shortage in shortages(config.scaling, beside=beside):
+    queue, ended = MessageQueue(), threading.Event()
+    config, folder = run.config, run.folder
+    evaluators = int(config.evaluation.asynchronous)
+    for shortage in shortages(config.scaling, extra_workers=evaluators):
         display.phase(shortage)
     display.phase(f"starting {describe_resources(config.scaling)}")
-    continued = bool(CheckpointStore.of_run(config).newest_first())
-    validation = AsyncEvaluator(config, line) if beside else None
-    incidents = Interruptions(folder.storage, continued)
-    listener = MessageHandler(folder, tracker, display, incidents, config.scaling, validation)
-    trainer = _make_trainer(config, line)
+    resumed = bool(folder.checkpoints.newest_first())
+    validation = AsyncEvaluator(config, folder.checkpoints, queue) if evaluators else None
+    interruptions = Interruptions(folder.storage, resumed)
+    handler = MessageHandler(folder, tracker, display, interruptions, config.scaling, validation)
+    trainer = _make_trainer(run, queue)
     with ThreadPoolExecutor(1) as pool:
-        listening = pool.submit(listener.listen, line, ended, stop.interrupt)
+        handling = pool.submit(handler.listen, queue, ended, stop.interrupt)
         try:
             trainer.fit()
             if validation is not None:
@@ -150,21 +149,21 @@ def _fit(config: Config, folder: RunFolder, tracker: Tracker, display: Display, 
             ended.set()
             if stop.requested:  # any other failure is a consequence
                 raise KeyboardInterrupt from failure
-            listening.result()  # raises the error for which the handler stopped the training, if it did
+            handling.result()  # raises the error for which the handler stopped the training, if it did
             if isinstance(failure, ControllerError):  # raised by the callback
                 raise failure.controller_failure from failure
             raise
         finally:
             ended.set()
-        listening.result()
+        handling.result()
 
 
-def _make_trainer(config: Config, line: MessageQueue) -> InterruptibleTrainer:
-    scaling, folder = config.scaling, open_storage(config.output_dir, config.name)
+def _make_trainer(run: RunContext, queue: MessageQueue) -> InterruptibleTrainer:
+    scaling, storage = run.config.scaling, run.folder.storage
     gpus = {"GPU": 1} if scaling.use_gpu else {}
     return InterruptibleTrainer(
         train_worker,
-        train_loop_config={"config": config, "line": line},
+        train_loop_config={"config": run.config, "queue": queue},
         torch_config=RayInterfaceConfig(),
         scaling_config=ScalingConfig(
             num_workers=scaling.num_workers,
@@ -172,28 +171,28 @@ def _make_trainer(config: Config, line: MessageQueue) -> InterruptibleTrainer:
             resources_per_worker={"CPU": scaling.cpus_per_worker, **gpus},
         ),
         run_config=RunConfig(
-            name=config.name,
-            storage_path=folder.path.rpartition("/")[0],
-            storage_filesystem=folder.filesystem,
+            name=run.config.name,
+            storage_path=storage.path.rpartition("/")[0],
+            storage_filesystem=storage.filesystem,
             failure_config=FailureConfig(max_failures=-1),  # the callback decides
-            callbacks=[FailureCallback(line, config.output_dir, config.name)],
+            callbacks=[FailureCallback(queue, run.folder.checkpoints)],
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
 
 
-def _conclude(config: Config, folder: RunFolder, tracker: Tracker, stamp: Mapping[str, str]) -> Summary:
+def _conclude(run: RunContext, tracker: Tracker) -> Summary:
     """Draw the curves, and register the best checkpoint with the protocol and data of its metrics."""
+    config, folder, store = run.config, run.folder, run.folder.checkpoints
     curves = folder.path / "curves.png"
     write_patiently(lambda: plot_training(curves, tracker.metrics()), curves.name, logger.warning)
     tracker.log_file(curves)
-    store = CheckpointStore.of_run(config)
     name = store.best()
     if name is None:
         raise TrainingError(f"no checkpoint in {folder.storage.url} was evaluated; remove the run and train again")
     scores = select_protocol(store.metrics(name), VALIDATION)
     with store.open(name) as checkpoint:
-        model = register_if_possible(config, tracker, checkpoint, scores, stamp)
+        model = register_if_possible(config, tracker, checkpoint, scores, run.fingerprint.stamp)
     epoch = epochs_of(name)
     picture = folder.picture(epoch)
     return Summary(

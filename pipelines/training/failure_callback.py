@@ -14,7 +14,7 @@ from pipelines.failures.classification import WorkerFailure, classify
 from pipelines.failures.policy import Decision, FailurePolicy
 from pipelines.failures.taxonomy import OUT_OF_MEMORY_REMEDY, Failure, FailureKind, TrainingError, root_cause
 from pipelines.storage.checkpoints import CheckpointStore
-from pipelines.storage.filesystem import StorageError, open_storage
+from pipelines.storage.filesystem import StorageError
 
 
 class FailureCallback(UserCallback):
@@ -23,13 +23,12 @@ class FailureCallback(UserCallback):
     Ray Train itself restarts workers after any error, a fixed number of times in the whole run.
 
     Args:
-        line: message queue to the driver.
-        output: folder of all runs, `output_dir`.
-        name: name of the run.
+        queue: message queue to the driver.
+        checkpoints: checkpoints of the run, of which a new one shows progress since the last failure.
     """
 
-    def __init__(self, line: MessageQueue, output: str, name: str) -> None:
-        self._line, self._output, self._name = line, output, name
+    def __init__(self, queue: MessageQueue, checkpoints: CheckpointStore) -> None:
+        self._queue, self._checkpoints = queue, checkpoints
         self._policy = FailurePolicy()
         self._earlier: list[Failure] = []
         self._newest: list[str] = []
@@ -49,7 +48,7 @@ class FailureCallback(UserCallback):
         if newest != self._newest:
             self._newest, self._earlier = newest, []
         verdict = self._policy.decide(failure, self._earlier)
-        self._line.send_later(Interrupted(_describe(rank, failure, verdict.delay), failure.details))
+        self._queue.send_later(Interrupted(_describe(rank, failure, verdict.delay), failure.details))
         if verdict.decision is Decision.RAISE:
             self._raise(rank, failure, verdict.reason, worker_exceptions[rank])
         self._earlier.append(failure)
@@ -73,7 +72,7 @@ class FailureCallback(UserCallback):
 
     def _newest_checkpoint(self) -> list[str]:
         try:
-            return CheckpointStore(open_storage(self._output, self._name), keep=1).newest_first()[:1]
+            return self._checkpoints.newest_first()[:1]
         except OSError:  # the storage may be the cause of the failure
             return self._newest
 

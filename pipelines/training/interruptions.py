@@ -1,4 +1,4 @@
-"""Interruptions of a training and their cost, one line each in incidents.jsonl of the run's folder."""
+"""Interruptions of a training and their cost, one line each in interruptions.jsonl of the run's folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mrqm.structures.step_report import StepReport
 from pipelines.compute.messages import Interrupted, Started
 from pipelines.storage.filesystem import Storage
 
-FILE = "incidents.jsonl"
+FILE = "interruptions.jsonl"
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Interruptions:
 
     Args:
         storage: storage of the run.
-        continued: true if an earlier command began the run, whose end counts as an interruption.
+        resumed: true if an earlier command began the run, whose end counts as an interruption.
 
     Attributes:
         restarts: number of interruptions until now.
@@ -60,14 +60,14 @@ class Interruptions:
         stopped: true between a failure of workers and their restart.
     """
 
-    def __init__(self, storage: Storage, continued: bool) -> None:
+    def __init__(self, storage: Storage, resumed: bool) -> None:
         self._storage = storage
         self._lines = (storage.read(FILE) or b"").decode()
         known = [json.loads(line) for line in self._lines.splitlines()]
         self._step, self._seen = max((line["step"] for line in known), default=0), time.time()
         self.restarts, self.seconds_lost = len(known), sum(line["seconds_lost"] for line in known)
-        self._open = _Open(self._seen, Interrupted("continued by a new command")) if continued else None
-        self._running, self.stopped = continued, False
+        self._open = _Open(self._seen, Interrupted("resumed by a new command")) if resumed else None
+        self._running, self.stopped = resumed, False
 
     def interrupted(self, event: Interrupted) -> bool:
         """Record a failure of workers; return false if Ray only repeats it while it waits for the end of a node."""
@@ -107,10 +107,10 @@ class Interruptions:
         self._keep(over)
         return over
 
-    def _keep(self, incident: Interruption) -> None:
+    def _keep(self, interruption: Interruption) -> None:
         self.restarts += 1
-        self.seconds_lost += incident.seconds_lost
-        self._lines += json.dumps(asdict(incident)) + "\n"
+        self.seconds_lost += interruption.seconds_lost
+        self._lines += json.dumps(asdict(interruption)) + "\n"
         try:
             self._storage.write(FILE, self._lines)
         except OSError as error:  # the next one writes all of them

@@ -26,7 +26,7 @@ from pipelines.compute.resources import describe_missing, describe_resources
 from pipelines.console.training_display import Display
 from pipelines.storage.run_dir import RunFolder
 from pipelines.tracking.tracker import Tracker
-from pipelines.training.interruptions import FILE as INCIDENTS
+from pipelines.training.interruptions import FILE as INTERRUPTIONS
 from pipelines.training.interruptions import Interruptions
 from pipelines.training.validation import AsyncEvaluator
 
@@ -41,7 +41,7 @@ class MessageHandler:
         folder: folder of the run, for pictures.
         tracker: tracker of the MLflow run.
         display: display of the training.
-        incidents: interruptions of the run.
+        interruptions: interruptions of the run.
         scaling: number and resources of the workers.
         validation: asynchronous evaluator of checkpoints; None if the workers evaluate.
     """
@@ -49,20 +49,20 @@ class MessageHandler:
     folder: RunFolder
     tracker: Tracker
     display: Display
-    incidents: Interruptions
+    interruptions: Interruptions
     scaling: ScalingConfig
     validation: AsyncEvaluator | None
 
-    def listen(self, line: MessageQueue, ended: threading.Event, stop: Callable[[], None]) -> None:
+    def listen(self, queue: MessageQueue, ended: threading.Event, stop: Callable[[], None]) -> None:
         """Handle messages until the training has ended; stop it on an error.
 
         Args:
-            line: message queue from the workers.
+            queue: message queue from the workers.
             ended: event that is set at the end of the training.
             stop: function that stops the training.
         """
         try:
-            for event in line.receive(ended, self._show_missing_resources):
+            for event in queue.receive(ended, self._show_missing_resources):
                 self._handle(event)
         except Exception:
             if not ended.wait(1):  # unless it is already ending
@@ -72,7 +72,7 @@ class MessageHandler:
     def _handle(self, event: Event) -> None:
         match event:
             case Started():
-                self.incidents.started(event)
+                self.interruptions.started(event)
                 self.display.started(event)
             case StepReport():
                 self._step(event)
@@ -88,7 +88,7 @@ class MessageHandler:
             case LogMessage():
                 self.display.note(event.text)
             case Interrupted():
-                if self.incidents.interrupted(event):
+                if self.interruptions.interrupted(event):
                     self.display.line(f"note: {event.text}")
                     self.display.phase(f"starting {describe_resources(self.scaling)} again")
             case StepSkipped():
@@ -98,16 +98,18 @@ class MessageHandler:
 
     def _show_missing_resources(self) -> None:
         """Show that the training waits for a lost node, since Ray Train does not report it."""
-        if self.incidents.stopped and (missing := describe_missing(self.scaling, self.validation is not None)):
+        if self.interruptions.stopped and (missing := describe_missing(self.scaling, self.validation is not None)):
             self.display.phase(f"{missing}; Ctrl-C stops")
 
     def _step(self, event: StepReport) -> None:
         self.display.step(event)
         self.tracker.log_step(event)
-        if incident := self.incidents.passed(event):
-            self.display.line(f"note: step {event.step} reached, {incident.seconds_lost:.0f} s lost: {incident.what}")
-            self.tracker.log_interruptions(self.incidents.restarts, self.incidents.seconds_lost, event.step)
-            self.tracker.log_file(self.folder.file_here(INCIDENTS))
+        if interruption := self.interruptions.passed(event):
+            self.display.line(
+                f"note: step {event.step} reached, {interruption.seconds_lost:.0f} s lost: {interruption.what}"
+            )
+            self.tracker.log_interruptions(self.interruptions.restarts, self.interruptions.seconds_lost, event.step)
+            self.tracker.log_file(self.folder.file_here(INTERRUPTIONS))
 
     def _epoch(self, event: EpochReport) -> None:
         self.display.epoch(event)

@@ -19,7 +19,8 @@ from pipelines.failures.taxonomy import Failure, TrainingError
 from pipelines.process.configure import configure_process
 from pipelines.storage.checkpoints import CheckpointStore
 from pipelines.storage.data_cache import data_cache
-from pipelines.training.worker import report_epoch
+from pipelines.storage.run_dir import RunFolder
+from pipelines.training.epoch_reports import report_epoch
 
 RETRIES = 3
 """Number of retries of an evaluation whose process or node died."""
@@ -39,14 +40,14 @@ class Validator:
         self._data = ExitStack()  # open as long as the actor lives
         self._data.enter_context(data_cache(config.data))
         self._trainer = Trainer(config, torch.device("cuda" if config.scaling.use_gpu else "cpu"))
-        self._store = CheckpointStore.of_run(config)
+        self._store = RunFolder(config).checkpoints
 
-    def evaluate(self, name: str, line: MessageQueue) -> None:
+    def evaluate(self, name: str, queue: MessageQueue) -> None:
         """Evaluate a checkpoint, add the metrics to it and report its epoch.
 
         Args:
             name: name of the checkpoint's folder.
-            line: message queue to the driver.
+            queue: message queue to the driver.
         """
         trainer = self._trainer
         with self._store.open(name) as folder:
@@ -54,7 +55,7 @@ class Validator:
         scores = trainer.evaluate()
         losses = self._store.metrics(name)
         self._store.score(name, scores)
-        line.send(report_epoch(trainer, losses | scores, evaluated=True))
+        queue.send(report_epoch(trainer, losses | scores, evaluated=True))
 
 
 class AsyncEvaluator:
@@ -62,13 +63,14 @@ class AsyncEvaluator:
 
     Args:
         config: training configuration.
-        line: message queue for the reports of epochs.
+        checkpoints: checkpoints of the run.
+        queue: message queue for the reports of epochs.
     """
 
-    def __init__(self, config: Config, line: MessageQueue) -> None:
+    def __init__(self, config: Config, checkpoints: CheckpointStore, queue: MessageQueue) -> None:
         options = {"num_cpus": config.scaling.cpus_per_worker, "num_gpus": int(config.scaling.use_gpu)}
         options |= {"max_restarts": -1, "max_task_retries": RETRIES}
-        self._store, self._line = CheckpointStore.of_run(config), line
+        self._store, self._queue = checkpoints, queue
         self._actor = ray.remote(Validator).options(**options).remote(config)
         self._asked: dict[str, ray.ObjectRef] = {}
         for name in self._store.waiting():
@@ -77,7 +79,7 @@ class AsyncEvaluator:
     def begin(self, name: str) -> None:
         """Request the evaluation of a checkpoint, after those requested earlier."""
         if name in self._store.waiting():
-            self._asked[name] = self._actor.evaluate.remote(name, self._line)
+            self._asked[name] = self._actor.evaluate.remote(name, self._queue)
 
     def poll(self) -> list[str]:
         """Return messages about evaluations that failed since the last call; they are retried at the end."""
@@ -109,7 +111,7 @@ class AsyncEvaluator:
         earlier: list[Failure] = []
         while True:
             try:
-                return ray.get(self._actor.evaluate.remote(name, self._line))
+                return ray.get(self._actor.evaluate.remote(name, self._queue))
             except RayError as error:
                 failure = classify(error)
                 verdict = FailurePolicy().decide(failure, earlier)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import traceback
@@ -15,33 +14,25 @@ import ray.train
 import ray.train.collective
 import ray.train.torch
 import torch
-from PIL import Image
 from ray.train import CheckpointUploadMode
 
 from mrqm.checkpoint.lookup import SCORE, CheckpointError, find_checkpoint
 from mrqm.config import Config
 from mrqm.engine.divergence import Divergence
 from mrqm.engine.trainer import Trainer
-from mrqm.structures.metric import TRAIN, VALIDATION, with_protocol
+from mrqm.structures.metric import TRAIN, with_protocol
 from mrqm.structures.step_report import StepReport
 from pipelines.compute.message_queue import LogMessageHandler, MessageQueue, StepSender
-from pipelines.compute.messages import (
-    EpochHistory,
-    EpochReport,
-    Evaluating,
-    LogMessage,
-    Saved,
-    Started,
-    StepSkipped,
-    SystemSample,
-)
+from pipelines.compute.messages import Evaluating, LogMessage, Saved, StepSkipped, SystemSample
 from pipelines.compute.system_metrics import system_sampled
 from pipelines.failures.classification import WorkerFailure
 from pipelines.process.configure import configure_process
-from pipelines.storage.checkpoints import CheckpointStore, checkpoint_name, ends_epoch, epochs_of
+from pipelines.storage.checkpoints import CheckpointStore, checkpoint_name
 from pipelines.storage.data_cache import data_cache
-from pipelines.storage.filesystem import Storage, open_storage
+from pipelines.storage.filesystem import Storage
+from pipelines.storage.run_dir import RunFolder
 from pipelines.training.checkpoint_writer import CheckpointWriter
+from pipelines.training.epoch_reports import report_epoch, report_former_epochs, report_start
 
 SECONDS_BETWEEN_POLLS = 5.0
 """Interval between checks for an announced preemption of a node."""
@@ -53,45 +44,47 @@ class Job(TypedDict):
     """Arguments of a worker: the training configuration, and the message queue to the driver."""
 
     config: Config
-    line: MessageQueue
+    queue: MessageQueue
 
 
 def train_worker(job: Job) -> None:
     """Train to the end: from the run's newest checkpoint, from that of `train.resume`, or from the beginning."""
     configure_process()
-    config, line = job["config"], job["line"]
+    config, queue = job["config"], job["queue"]
     for layer in ("mrqm", "pipelines"):
-        logging.getLogger(layer).addHandler(LogMessageHandler(lambda text: line.send(LogMessage(text))))
+        logging.getLogger(layer).addHandler(LogMessageHandler(lambda text: queue.send(LogMessage(text))))
     torch.set_num_threads(config.scaling.cpus_per_worker)
     trainer: Trainer | None = None
     try:
-        storage = open_storage(config.output_dir, config.name)
-        with data_cache(config.data, lambda text: line.send(LogMessage(text))), _nonfinite_steps_dir(storage) as faults:
-            trainer = Trainer(config, ray.train.torch.get_device(), faults)
-            store = CheckpointStore.of_run(config)
-            with _system_reported(trainer, line):
-                _Training(trainer, store, line).run()
+        folder = RunFolder(config)
+        with (
+            data_cache(config.data, lambda text: queue.send(LogMessage(text))),
+            _nonfinite_steps_dir(folder.storage) as nonfinite_steps,
+        ):
+            trainer = Trainer(config, ray.train.torch.get_device(), nonfinite_steps)
+            with _system_reported(trainer, queue):
+                _Training(trainer, folder.checkpoints, queue).run()
     except Exception as error:
         raise WorkerFailure(error, trainer.step if trainer else None, traceback.format_exc()) from error
 
 
-def _system_reported(trainer: Trainer, line: MessageQueue) -> AbstractContextManager[None]:
+def _system_reported(trainer: Trainer, queue: MessageQueue) -> AbstractContextManager[None]:
     """Report the utilisation of each machine, from one worker on it."""
     context = ray.train.get_context()
     if context.get_local_rank() != 0:
         return nullcontext()
     node = context.get_node_rank()
-    return system_sampled(lambda values: line.send_later(SystemSample(node, trainer.step, values)))
+    return system_sampled(lambda values: queue.send_later(SystemSample(node, trainer.step, values)))
 
 
 class _Training:
     """The epochs of one worker."""
 
-    def __init__(self, trainer: Trainer, store: CheckpointStore, line: MessageQueue) -> None:
-        self._trainer, self._store, self._line = trainer, store, line
+    def __init__(self, trainer: Trainer, store: CheckpointStore, queue: MessageQueue) -> None:
+        self._trainer, self._store, self._queue = trainer, store, queue
         self._config = trainer.config
         self._leads = trainer.rank == 0
-        self._send_step = StepSender(line) if self._leads else None
+        self._send_step = StepSender(queue) if self._leads else None
         self._writer = CheckpointWriter(store, self._report_saved) if self._leads else None
         minutes = self._config.train.checkpoint_minutes
         self._interval = math.inf if minutes is None else 60 * minutes
@@ -104,8 +97,8 @@ class _Training:
         unevaluated = self._resume()
         self._saved_at = self._polled_at = trainer.progress.elapsed_seconds
         if self._leads:
-            self._line.send(_started(trainer))
-            self._line.send(epoch_history(trainer, self._store))
+            self._queue.send(report_start(trainer))
+            self._queue.send(report_former_epochs(trainer, self._store))
         if unevaluated is not None and self._due and not self._config.evaluation.asynchronous:
             self._evaluate(unevaluated)
         while not trainer.finished:
@@ -151,7 +144,7 @@ class _Training:
     def _evaluate(self, losses: dict[str, float]) -> None:
         trainer = self._trainer
         if self._leads:
-            self._line.send(Evaluating(trainer.epoch))
+            self._queue.send(Evaluating(trainer.epoch))
         scores = trainer.evaluate()
         if self._writer is not None:
             self._writer.score(checkpoint_name(trainer.epoch), scores)
@@ -160,7 +153,7 @@ class _Training:
 
     def _report_epoch(self, metrics: dict[str, float], evaluated: bool) -> None:
         if self._leads:
-            self._line.send(report_epoch(self._trainer, metrics, evaluated))
+            self._queue.send(report_epoch(self._trainer, metrics, evaluated))
 
     def _after_step(self, report: StepReport) -> None:
         """Report a step; save a checkpoint when one is due or a node is preempted, on all ranks at the same step."""
@@ -172,9 +165,9 @@ class _Training:
         if report.elapsed_seconds - self._saved_at >= self._interval or self._is_preempted(report.elapsed_seconds):
             self._save(checkpoint_name(report.epoch - 1, report.step), {})
 
-    def _after_divergence(self, fault: Divergence, folder: Path) -> None:
+    def _after_divergence(self, divergence: Divergence, folder: Path) -> None:
         if self._leads:
-            self._line.send(StepSkipped(fault.step, fault.what, str(folder), self._trainer.progress.skipped))
+            self._queue.send(StepSkipped(divergence.step, divergence.what, str(folder), self._trainer.progress.skipped))
 
     def _is_preempted(self, elapsed_seconds: float) -> bool:
         """Return true once, when the preemption of a node is announced."""
@@ -195,20 +188,20 @@ class _Training:
 
     def _report_saved(self, name: str) -> None:
         if self._config.evaluation.asynchronous:
-            self._line.send(Saved(name))
+            self._queue.send(Saved(name))
 
 
 @contextmanager
 def _nonfinite_steps_dir(storage: Storage) -> Iterator[Path]:
     """Provide the folder for nonfinite steps: in the run's folder, or local and uploaded at the end."""
     if storage.local:
-        yield storage.local / "faults"
+        yield storage.local / "nonfinite_steps"
         return
-    with storage.scratch_folder("faults") as folder:
+    with storage.scratch_folder("nonfinite_steps") as folder:
         try:
             yield folder
         finally:
-            storage.upload_folder(folder, "faults")
+            storage.upload_folder(folder, "nonfinite_steps")
 
 
 def _report_to_ray(metrics: dict[str, float]) -> None:
@@ -220,57 +213,3 @@ def _report_to_ray(metrics: dict[str, float]) -> None:
     # Ray stores reports as JSON, which has no NaN, the AP of a class without objects.
     finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
     ray.train.report(finite, checkpoint_upload_mode=CheckpointUploadMode.ASYNC)  # does not wait for the controller
-
-
-def _started(trainer: Trainer) -> Started:
-    steps = len(trainer.train_loader) // trainer.config.train.gradient_accumulation_steps
-    return Started(trainer.epoch, trainer.progress.epoch_step, trainer.num_parameters, steps, trainer.world_size)
-
-
-def epoch_history(trainer: Trainer, store: CheckpointStore) -> EpochHistory:
-    """Collect the reports of the epochs before a resumption.
-
-    Args:
-        trainer: trainer with the loaded checkpoint.
-        store: checkpoints of the run, which have the metrics of asynchronous evaluation.
-
-    Returns:
-        Reports of all completed epochs.
-    """
-    scores = {epochs_of(name): store.metrics(name) for name in store.newest_first() if ends_epoch(name)}
-    reports = []
-    for epoch, record in enumerate(trainer.progress.epochs, 1):
-        metrics = with_protocol(TRAIN, record["losses"]) | with_protocol(VALIDATION, record["scores"])
-        reports.append(
-            EpochReport(
-                epoch, trainer.config.train.epochs, record["step"], metrics | scores.get(epoch, {}), picture=None
-            )
-        )
-    return EpochHistory(tuple(reports))
-
-
-def report_epoch(trainer: Trainer, metrics: dict[str, float], evaluated: bool) -> EpochReport:
-    """Make the report of an epoch, with pictures if it was evaluated.
-
-    Args:
-        trainer: trainer at the end of the epoch.
-        metrics: metrics of the epoch by name.
-        evaluated: true if the epoch was evaluated.
-
-    Returns:
-        Report for the driver.
-    """
-    return EpochReport(
-        trainer.epoch,
-        trainer.config.train.epochs,
-        trainer.step,
-        metrics,
-        picture=_png(trainer.picture()) if evaluated else None,
-        queries=_png(trainer.picture_queries()) if evaluated else None,
-    )
-
-
-def _png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "png", compress_level=3)  # less than half the default's time for a fifth more bytes
-    return file.getvalue()

@@ -31,7 +31,7 @@ CHECKPOINTS = ("runs/demo/epoch_0012", "runs/city/epoch_0012")
 LIKE_VISDRONE = (
     "data.train=VisDrone2019-DET-train", "data.val=VisDrone2019-DET-val", "data.tile={size: 160, overlap: 40}",
 )  # fmt: skip
-KEPT_STEP = "runs/demo/faults/step_000123/rank_0"
+KEPT_STEP = "runs/demo/nonfinite_steps/step_000123/rank_0"
 VERSIONS = 7
 """Of the registered model; the third is the champion."""
 
@@ -130,8 +130,8 @@ def _write_coco(source: Path, target: Path) -> None:
 def _write_kept_step(folder: Path, model: torch.nn.Module, config: Config, target: dict[str, torch.Tensor]) -> None:
     """A training step that ended without a loss, as a training keeps it."""
     batch = (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), None, [target])
-    fault = Divergence(1, 123, 0, noise_seed=7, losses={"loss": math.nan}, not_finite=("loss",))
-    save_divergence(folder / KEPT_STEP, model, [batch], config, fault)
+    divergence = Divergence(1, 123, 0, noise_seed=7, losses={"loss": math.nan}, not_finite=("loss",))
+    save_divergence(folder / KEPT_STEP, model, [batch], config, divergence)
 
 
 @pytest.fixture(scope="module")

@@ -122,9 +122,9 @@ def test_a_step_takes_nearly_what_is_predicted(tiny_config: Any, precision: str)
     config = tiny_config("scaling.num_workers=1", "train.batch_size=1", f"train.precision={precision}")
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    learner, batch = build_train_state(config, CLASSES, GPU), make_batch(objects, size, CLASSES)
+    state, batch = build_train_state(config, CLASSES, GPU), make_batch(objects, size, CLASSES)
     for step in range(2):
-        learner.backward([batch])
-        learner.update(step, 0.0)
+        state.backward([batch])
+        state.update(step, 0.0)
     predicted = predict_step_memory(config, CLASSES, HeaviestBatch(1, size, objects, padded=False)).total
     assert torch.cuda.max_memory_allocated() - before == pytest.approx(predicted, rel=0.3)

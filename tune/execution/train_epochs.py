@@ -15,7 +15,8 @@ from mrqm.engine.trainer import Trainer
 from mrqm.structures.metric import TRAIN, with_protocol
 from pipelines.failures.storage_wait import attempts
 from pipelines.storage.data_cache import data_cache
-from pipelines.storage.filesystem import Storage, open_storage
+from pipelines.storage.filesystem import Storage
+from pipelines.storage.run_dir import RunFolder
 from tune.state.messages import Epoch, Waiting
 
 
@@ -30,7 +31,7 @@ def train_epochs(config: Config, start: Path | None, device: torch.device) -> Ge
     Yields:
         Epochs, and reasons to wait for the storage.
     """
-    storage = open_storage(config.output_dir, config.name)
+    storage = RunFolder(config).storage
     with data_cache(config.data):
         torch.set_num_threads(config.scaling.cpus_per_worker)
         began = time.perf_counter()

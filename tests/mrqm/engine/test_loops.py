@@ -29,11 +29,11 @@ class KeepGradients(torch.optim.Optimizer):
         self.seen.append([p.grad.clone() for group in self.param_groups for p in group["params"]])
 
 
-def make_learner(config: Any, model: nn.Module) -> TrainState:
+def make_state(config: Any, model: nn.Module) -> TrainState:
     optimizer = KeepGradients(model)
     schedule = Schedule(optimizer, config.optim)
     return TrainState(
-        model.train(), build_criterion(config.loss), optimizer, schedule, None, config, CPU, Path("faults")
+        model.train(), build_criterion(config.loss), optimizer, schedule, None, config, CPU, Path("nonfinite_steps")
     )
 
 
@@ -49,7 +49,7 @@ def test_accumulation_equals_the_big_batch(tiny_config: Any, make_model: Any, ma
     images, _, targets = random_batch(
         [make_target([(8, 8, 20, 20), (30, 30, 50, 44)]), make_target([(9, 9, 30, 30)] * 2)]
     )
-    whole, parts = (make_learner(config, make_model(config)) for _ in range(2))
+    whole, parts = (make_state(config, make_model(config)) for _ in range(2))
     losses = whole.backward([(images, None, targets)])
     summed = parts.backward([(images[i : i + 1], None, targets[i : i + 1]) for i in range(2)])
     assert whole.update(0, 0.0) == parts.update(0, 0.0)
@@ -63,12 +63,12 @@ def test_accumulation_equals_the_big_batch(tiny_config: Any, make_model: Any, ma
 
 def test_gradients_are_clipped_and_cleared(tiny_config: Any, make_model: Any, random_target: Any) -> None:
     config = tiny_config("optim.max_grad_norm=0.01")
-    learner = make_learner(config, make_model(config))
-    learner.backward([random_batch([random_target(3)])])
-    learner.update(0, 0.0)
-    norm = torch.stack([gradient.norm() for gradient in learner.optimizer.seen[0]]).norm()
+    state = make_state(config, make_model(config))
+    state.backward([random_batch([random_target(3)])])
+    state.update(0, 0.0)
+    norm = torch.stack([gradient.norm() for gradient in state.optimizer.seen[0]]).norm()
     assert norm.item() == pytest.approx(0.01, rel=1e-3)
-    assert all(parameter.grad is None for parameter in learner.model.parameters())
+    assert all(parameter.grad is None for parameter in state.model.parameters())
 
 
 def test_detections_are_at_the_original_size(tiny_config: Any, make_model: Any, make_target: Any) -> None:

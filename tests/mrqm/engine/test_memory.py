@@ -19,21 +19,21 @@ CLASSES = 3
 
 def measured_peak(config: Config, size: tuple[int, int], objects: int, folder: Path, images: int = 1) -> int:
     """Measure the most bytes that PyTorch holds during the second step, including the model's own."""
-    learner = build_train_state(config, CLASSES)
+    state = build_train_state(config, CLASSES)
     parts = [make_batch(objects, size, CLASSES) for _ in range(images)]
     batch = torch.cat([image for image, _, _ in parts]), None, [target for _, _, targets in parts for target in targets]
-    learner.backward([batch])
-    learner.update(0, 0.0)
-    model = learner.model
+    state.backward([batch])
+    state.update(0, 0.0)
+    model = state.model
     own = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
     moments = 2 * sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        learner.backward([batch])
-        learner.update(1, 0.0)
+        state.backward([batch])
+        state.update(1, 0.0)
     profile.export_chrome_trace(str(folder / "trace.json"))
     events = json.loads((folder / "trace.json").read_text())["traceEvents"]
     held = max(event["args"]["Total Allocated"] for event in events if event["name"] == "[memory]")
-    return own * (2 if learner.ema else 1) + moments + int(held)
+    return own * (2 if state.ema else 1) + moments + int(held)
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def run(trainer: Trainer) -> list[dict[str, float]]:
 
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
-    return unwrap(trainer.learner.model).state_dict()
+    return unwrap(trainer.state.model).state_dict()
 
 
 def make_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
@@ -189,7 +189,7 @@ def break_at(
     trainer: Trainer, monkeypatch: pytest.MonkeyPatch, *steps: int, gradient: bool = False, factor: float = math.nan
 ) -> None:
     """Make the loss, or only the gradient, of given steps NaN, or multiply the loss."""
-    criterion, calls = trainer.learner.criterion.forward, itertools.count(1)
+    criterion, calls = trainer.state.criterion.forward, itertools.count(1)
 
     def broken(outputs: Any, targets: Any) -> dict[str, torch.Tensor]:
         losses: dict[str, torch.Tensor] = criterion(outputs, targets)
@@ -200,7 +200,7 @@ def break_at(
             return losses
         return {**losses, "loss_class": losses["loss_class"] * factor}
 
-    monkeypatch.setattr(trainer.learner.criterion, "forward", broken)
+    monkeypatch.setattr(trainer.state.criterion, "forward", broken)
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_step(
@@ -212,7 +212,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_step(
         DivergenceError, match=r"(?s)step 2: loss, loss_class not finite; .*mrqm replay.*optim\.lr=0\.001"
     ):
         trainer.train_epoch()
-    assert (tmp_path / "tiny" / "faults" / "step_000002" / "rank_0" / "fault.json").is_file()
+    assert (tmp_path / "tiny" / "nonfinite_steps" / "step_000002" / "rank_0" / "divergence.json").is_file()
 
 
 @pytest.mark.parametrize("gradient", [False, True])
@@ -243,19 +243,19 @@ def test_a_loss_that_explodes_is_kept_and_changes_nothing(
     monkeypatch.setattr(progress, "RECENT", 2)
     trainer = Trainer(config(f"output_dir={tmp_path}", "train.on_divergence=skip", "train.batch_size=1"), CPU)
     break_at(trainer, monkeypatch, 1, 4, factor=1e5)  # before the first nobody knows what is usual
-    reports, faults = list[StepReport](), list[tuple[Divergence, Path]]()
-    trainer.train_epoch(reports.append, lambda fault, folder: faults.append((fault, folder)))
+    reports, divergences = list[StepReport](), list[tuple[Divergence, Path]]()
+    trainer.train_epoch(reports.append, lambda divergence, folder: divergences.append((divergence, folder)))
     assert [report.step for report in reports] == [1, 2, 3]
-    ((fault, folder),) = faults
-    assert (fault.step, folder) == (4, tmp_path / "tiny" / "faults" / "step_000004")
-    assert fault.median_loss == pytest.approx(sum(report.losses["loss"] for report in reports[1:]) / 2)
-    assert fault.losses["loss"] > 100 * fault.median_loss
-    assert fault.what == f"the loss is {fault.losses['loss']:.4g}, usually {fault.median_loss:.4g}"
+    ((divergence, folder),) = divergences
+    assert (divergence.step, folder) == (4, tmp_path / "tiny" / "nonfinite_steps" / "step_000004")
+    assert divergence.median_loss == pytest.approx(sum(report.losses["loss"] for report in reports[1:]) / 2)
+    assert divergence.losses["loss"] > 100 * divergence.median_loss
+    assert divergence.what == f"the loss is {divergence.losses['loss']:.4g}, usually {divergence.median_loss:.4g}"
     assert trainer.progress.recent_losses == [report.losses["loss"] for report in reports[1:]]
     again = replay(folder / "rank_0", CPU)
-    assert again.fault == fault
+    assert again.divergence == divergence
     for name in ("loss_bbox", "loss_giou"):
-        assert again.losses[name] == pytest.approx(fault.losses[name])
+        assert again.losses[name] == pytest.approx(divergence.losses[name])
 
 
 def test_a_loss_that_explodes_stops_the_run_with_what_is_usual(

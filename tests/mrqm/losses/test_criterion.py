@@ -277,10 +277,10 @@ def test_only_positives_get_a_dense_gradient_inside_an_ignored_region(grid: Any,
     logits = outputs["dense_outputs"]["predictions"].logits.requires_grad_()
     losses = make_criterion(mined_encoder=True)(outputs, with_ignored(targets, [FAR]))
     (losses["loss_class_dense"] + losses["loss_class_enc"]).backward()
-    judged = (~inside).unsqueeze(-1).repeat(1, 1, ANCHORS)
-    judged[0, positive, 1] = True
-    assert torch.equal((logits.grad != 0).all(-1), judged)
-    assert torch.equal((token_logits.grad != 0).all(-1), judged.any(-1))
+    weighted = (~inside).unsqueeze(-1).repeat(1, 1, ANCHORS)
+    weighted[0, positive, 1] = True
+    assert torch.equal((logits.grad != 0).all(-1), weighted)
+    assert torch.equal((token_logits.grad != 0).all(-1), weighted.any(-1))
 
 
 def test_ignored_tokens_are_those_with_their_center_inside(grid: Any, targets: Any) -> None:

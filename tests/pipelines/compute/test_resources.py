@@ -58,7 +58,7 @@ def test_what_a_dead_node_leaves_no_room_for_is_said(cluster: Cluster) -> None:
         describe_missing(ScalingConfig(num_workers=3)) == "waiting for nodes: the cluster has room for 2 of 3 workers"
     )
     assert describe_missing(ScalingConfig(num_workers=(1, 3))) == ""
-    assert describe_missing(ScalingConfig(num_workers=2), beside=1) != ""
+    assert describe_missing(ScalingConfig(num_workers=2), extra_workers=1) != ""
 
 
 def test_dead_nodes_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

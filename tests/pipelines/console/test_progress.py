@@ -32,7 +32,7 @@ def test_a_log_gets_a_line_now_and_then(now: list[float], log: io.StringIO) -> N
     assert log.getvalue() == "3/20 images · 4.0 s/img · ETA 01:08\n"
 
 
-def test_a_large_image_is_followed_while_it_is_looked_at(now: list[float], log: io.StringIO) -> None:
+def test_a_large_image_is_followed_while_it_is_predicted(now: list[float], log: io.StringIO) -> None:
     progress = ImageProgress(Console(file=log))
     with progress.counting(2, done=1):
         now[0] = 30

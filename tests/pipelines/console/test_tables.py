@@ -62,7 +62,7 @@ def test_the_summary_says_where_everything_is(tmp_path: Path, monkeypatch: pytes
         assert words in log.getvalue()
 
 
-def test_a_server_is_looked_at_by_its_address() -> None:
+def test_a_server_is_opened_by_its_address() -> None:
     assert ui_command("http://mlflow:5000/", "4f2") == "http://mlflow:5000/#/runs/4f2"
 
 

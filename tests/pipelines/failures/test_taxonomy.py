@@ -14,7 +14,8 @@ from pipelines.compute.messages import Interrupted
 from pipelines.failures.classification import WorkerFailure
 from pipelines.failures.policy import PATIENCE, FailurePolicy
 from pipelines.failures.taxonomy import TrainingError
-from pipelines.storage.filesystem import StorageError
+from pipelines.storage.checkpoints import CheckpointStore
+from pipelines.storage.filesystem import StorageError, open_storage
 from pipelines.training import failure_callback
 from pipelines.training.failure_callback import FailureCallback
 
@@ -49,7 +50,7 @@ def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def callback(tape: Tape, tmp_path: Path, waited: list[float]) -> FailureCallback:
-    return FailureCallback(tape, str(tmp_path), "demo")
+    return FailureCallback(tape, CheckpointStore(open_storage(str(tmp_path), "demo"), keep=1))
 
 
 def failure(error: Exception, step: int | None = 7) -> WorkerFailure:

@@ -14,13 +14,14 @@ from rich.console import Console
 
 from mrqm.config import Config, load_config
 from pipelines.console.training_display import Display
+from pipelines.preflight.inputs import check_inputs
 from pipelines.registry.register import register
 from pipelines.storage.absolute_paths import with_absolute_paths
 from pipelines.storage.fingerprint import fingerprint_of
 from pipelines.storage.run_dir import RunFolder
 from pipelines.storage.run_summary import Summary
 from pipelines.tracking.tracker import Tracker
-from pipelines.training.driver import check_inputs, train
+from pipelines.training.driver import train
 
 from ..registered import succeed
 from ..servers.chromium import Browser, find_browser, open_browser

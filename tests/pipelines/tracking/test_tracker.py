@@ -124,10 +124,10 @@ def test_the_run_ends_as_the_training_did(
 def test_a_step_that_taught_nothing_is_named(config: Config, folder: RunFolder) -> None:
     with Tracker(config, folder) as tracker:
         tracker.log_divergence(
-            StepSkipped(step=7, what="loss not finite", folder="runs/tiny/faults/step_000007", steps=2)
+            StepSkipped(step=7, what="loss not finite", folder="runs/tiny/nonfinite_steps/step_000007", steps=2)
         )
     run = tracker.client.get_run(tracker.run_id)
-    assert run.data.tags["fault.step_000007"] == "loss not finite; kept in runs/tiny/faults/step_000007"
+    assert run.data.tags["divergence.step_000007"] == "loss not finite; kept in runs/tiny/nonfinite_steps/step_000007"
     assert run.data.metrics["skipped_steps"] == 2
 
 

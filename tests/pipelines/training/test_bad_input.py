@@ -56,7 +56,7 @@ def checkpoint(workplace: Workplace) -> Path:
         patch.chdir(workplace.folder)
         trainer = Trainer(load_config(workplace.config_file), torch.device("cpu"))
     trainer.epoch = 1
-    trainer.learner.optimizer.step()
+    trainer.state.optimizer.step()
     trainer.save(workplace.folder / "checkpoint", {})
     return workplace.folder / "checkpoint"
 
@@ -130,7 +130,7 @@ def test_the_same_name_with_another_configuration(refused: Refused, inside: Work
     with folder.claimed():
         begin(config, folder, fingerprint_of(config))
     said = refused("name=taken", "optim.lr=0.5", "train.epochs=9")
-    assert "has another configuration: optim.lr: 0.001 there, 0.5 now train.epochs: 2 there, 9 now" in said
+    assert "has another configuration: optim.lr: was 0.001, is now 0.5 train.epochs: was 2, is now 9" in said
     assert "choose another name, such as name=taken-2, or remove" in said
 
 

@@ -97,7 +97,7 @@ def test_a_finished_run_is_not_trained_again(finished: "subprocess.CompletedProc
 def test_another_configuration_under_its_name_is_refused(
     finished: "subprocess.CompletedProcess[str]", inside: Workplace
 ) -> None:
-    with pytest.raises(RunError, match=r"optim\.lr: 0\.001 there, 0\.5 now"):
+    with pytest.raises(RunError, match=r"optim\.lr: was 0\.001, is now 0\.5"):
         train(load_config(inside.config_file, ["optim.lr=0.5"]))
 
 
@@ -119,11 +119,11 @@ def test_a_run_begins_from_the_checkpoint_of_another(
     assert summary.epoch == 3
 
 
-def test_evaluation_beside_training_scores_every_checkpoint_at_its_step(
+def test_asynchronous_evaluation_scores_every_checkpoint_at_its_step(
     ray_here: None, inside: Workplace, capfd: pytest.CaptureFixture[str]
 ) -> None:
     overrides = [
-        "name=beside",
+        "name=asynchronous",
         "evaluation.asynchronous=true",
         "scaling.num_workers=1",
         "train.num_checkpoints_to_keep=9",
@@ -131,11 +131,11 @@ def test_evaluation_beside_training_scores_every_checkpoint_at_its_step(
     config = load_config(inside.config_file, overrides)
     summary = train(config, Console(file=io.StringIO()))
     assert "core_worker" not in capfd.readouterr().err  # Ray complains past all logging of what may not be restarted
-    run = inside.mlflow_run("beside")
+    run = inside.mlflow_run("asynchronous")
     trainer = Trainer(config, torch.device("cpu"))
     for epoch in (1, 2):
-        trainer.load(Path(f"runs/beside/epoch_{epoch:04d}"))
-        metrics = json.loads(Path(f"runs/beside/epoch_{epoch:04d}/metrics.json").read_text())
+        trainer.load(Path(f"runs/asynchronous/epoch_{epoch:04d}"))
+        metrics = json.loads(Path(f"runs/asynchronous/epoch_{epoch:04d}/metrics.json").read_text())
         assert metrics["coco/AP"] == trainer.evaluate()["coco/AP"]
         assert metrics["train/loss"] > 0
     steps = MlflowClient(summary.tracking_uri).get_metric_history(run.info.run_id, "epoch")

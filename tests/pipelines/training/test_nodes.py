@@ -73,8 +73,8 @@ def assert_every_image_once_an_epoch(summary: Summary, epochs: int) -> None:
     assert training["progress"]["images_seen"] == epochs * IMAGES
 
 
-def incidents_of(summary: Summary) -> list[dict[str, object]]:
-    lines = (Path(summary.folder) / "incidents.jsonl").read_text().splitlines()
+def interruptions_of(summary: Summary) -> list[dict[str, object]]:
+    lines = (Path(summary.folder) / "interruptions.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
 
 
@@ -96,11 +96,11 @@ def test_a_node_that_dies_and_comes_back_changes_nothing(cluster: Cluster, insid
     assert summary.complete
     assert_logged_once_in_order(summary.tracking_uri, summary.run_id, epochs=20)
     metrics = inside.mlflow_run("pair").data.metrics
-    incidents = incidents_of(summary)
-    assert metrics["restarts"] == len(incidents) >= 1
-    assert metrics["seconds_lost"] == sum(incident["seconds_lost"] for incident in incidents) > 0
+    interruptions = interruptions_of(summary)
+    assert metrics["restarts"] == len(interruptions) >= 1
+    assert metrics["seconds_lost"] == sum(interruption["seconds_lost"] for interruption in interruptions) > 0
     artifacts = MlflowClient(summary.tracking_uri).list_artifacts(summary.run_id)
-    assert "incidents.jsonl" in {file.path for file in artifacts}
+    assert "interruptions.jsonl" in {file.path for file in artifacts}
     assert_every_image_once_an_epoch(summary, epochs=20)
     assert_as_if_uninterrupted(config, summary, tmp_path, ranks=2)
 

@@ -69,7 +69,7 @@ def test_a_group_that_evaluates_ends_quietly(number: signal.Signals, start: Star
     loading = command.children()
     command.send_to_group(number)
     assert command.end() == 130, command.said
-    assert command.output.endswith("stopped; the same command evaluates anew\n")
+    assert command.output.endswith("stopped; the same command evaluates again\n")
     assert command.errors == ""
     wait_until(lambda: not any(map(is_alive, loading)), "what reads images ends too")
 

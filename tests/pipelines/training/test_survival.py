@@ -102,19 +102,21 @@ def test_a_server_that_dies_twice_is_told_everything_once(
 
 def test_a_loss_that_is_no_number_is_named_by_the_run_and_can_be_replayed(ray_here: None, inside: Workplace) -> None:
     config: Config = load_config(inside.config_file, ["name=wild", "scaling.num_workers=1", "optim.lr=1e25"])
-    with pytest.raises(DivergenceError, match=r"not finite; kept for `mrqm replay .*wild/faults/step_0+\d/rank_\*`"):
+    with pytest.raises(
+        DivergenceError, match=r"not finite; kept for `mrqm replay .*wild/nonfinite_steps/step_0+\d/rank_\*`"
+    ):
         train(config)
-    (kept,) = (inside.folder / "runs" / "wild" / "faults").glob("step_*")
+    (kept,) = (inside.folder / "runs" / "wild" / "nonfinite_steps").glob("step_*")
     run = inside.mlflow_run("wild")
     assert run.info.status == "FAILED"
-    assert run.data.tags[f"fault.{kept.name}"].endswith(f"not finite; kept in {kept}")
+    assert run.data.tags[f"divergence.{kept.name}"].endswith(f"not finite; kept in {kept}")
     assert run.data.tags["last_failure"].startswith(f"DivergenceError: step {int(kept.name[-6:])}")
     assert run.data.metrics["skipped_steps"] == 1
-    fault = json.loads((kept / "rank_0" / "fault.json").read_text())
+    divergence = json.loads((kept / "rank_0" / "divergence.json").read_text())
     result = CliRunner().invoke(app, ["replay", str(kept / "rank_0")])
     assert result.exit_code == 0, result.output
     said = " ".join(result.output.split())
-    assert f"step {fault['step']}, rank 0: {', '.join(fault['not_finite'])} not finite" in said
+    assert f"step {divergence['step']}, rank 0: {', '.join(divergence['not_finite'])} not finite" in said
     assert "first part whose output is not finite: " in result.output
 
 

@@ -70,8 +70,8 @@ def test_a_training_crosses_the_network_and_survives_the_loss_of_a_host(hosts: T
     assert process.wait(PATIENCE) == 0, hosts.logs()
     summary = json.loads((run / "summary.json").read_text())
     assert summary["registered_as"]
-    (incident,) = [json.loads(line) for line in (run / "incidents.jsonl").read_text().splitlines()]
-    assert "worker" in json.dumps(incident)
+    (interruption,) = [json.loads(line) for line in (run / "interruptions.jsonl").read_text().splitlines()]
+    assert "worker" in json.dumps(interruption)
     assert summary["epoch"] > 1
 
 

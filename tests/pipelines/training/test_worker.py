@@ -16,7 +16,7 @@ from pipelines.storage.checkpoints import CheckpointStore, checkpoint_name
 from pipelines.storage.filesystem import open_storage
 from pipelines.storage.run_dir import RunFolder
 from pipelines.tracking.tracker import Tracker
-from pipelines.training.worker import epoch_history
+from pipelines.training.epoch_reports import report_former_epochs
 
 TinyConfig = Callable[..., Config]
 
@@ -44,7 +44,7 @@ def test_epochs_of_which_the_driver_did_not_hear_are_told_by_the_next_workers(co
     resumed = Trainer(config, torch.device("cpu"))
     with store.open(checkpoint_name(3)) as folder:
         resumed.load(folder)
-    told = epoch_history(resumed, store).epochs
+    told = report_former_epochs(resumed, store).epochs
     steps = [report.step for report in told]
     with Tracker(config, RunFolder(config)) as tracker:
         tracker.log_metrics({"epoch": 1, "train/epoch_loss": losses[0], "coco/AP": scores[0]}, steps[0])
