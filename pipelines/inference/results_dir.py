@@ -85,10 +85,10 @@ class PredictionFolder:
         kept = json.loads(file.read_text())
         differing = [key for key in sorted(kept.keys() | asked.keys()) if kept.get(key) != asked.get(key)]
         if differing:
-            lines = [f"  {key}: {_shown(kept.get(key))} there, {_shown(asked.get(key))} now" for key in differing]
+            lines = [f"  {key}: was {_shown(kept.get(key))}, is now {_shown(asked.get(key))}" for key in differing]
             raise PredictionFolderError(
                 "\n".join([f"{self.path} has results of other settings:", *lines])
-                + f"\nchoose another --out, or remove {self.path} to start afresh"
+                + f"\nchoose another --out, or remove {self.path} to start again"
             )
 
     def missing(self) -> list[int]:

@@ -106,7 +106,7 @@ def _violation(version: Version, present: Version | None, alias: str, metric: st
         lines = "\n".join(f"  {reason}" for reason in reasons)
         return (
             f"its {metric} is not comparable with that of the {alias}, version {present.number}:\n{lines}\n"
-            f"train on the same data and view, or remove the alias in MLflow and promote afresh"
+            f"train on the same data and view, or remove the alias in MLflow and promote again"
         )
     bar = Metric.parse(metric, present.metrics.get(metric, math.nan))
     if not bar.is_known:

@@ -64,7 +64,7 @@ class Fingerprint(BaseModel):
         try:
             digests = {f"data.{split}": data_digest(data.annotations) for split, data in datasets.items()}
         except OSError as error:
-            raise DataError(f"{error.filename}: cannot be read: {error.strerror}; mend or remove it") from error
+            raise DataError(f"{error.filename}: cannot be read: {error.strerror}; repair or remove it") from error
         counts = {f"data.{split}": data.describe() for split, data in datasets.items()}
         return self.model_copy(update={"content": self.content | digests, "counts": counts})
 
@@ -94,7 +94,7 @@ class Fingerprint(BaseModel):
         for key in sorted(there.keys() | now.keys()):
             kept, asked = there.get(key, "absent"), now.get(key, "absent")
             if kept != asked and key not in by_content and not has_role(key, Role.RUNTIME):
-                yield f"{key}: {kept} there, {asked} now"
+                yield f"{key}: was {kept}, is now {asked}"
 
     def _data_keys_to_skip(self, former: Self) -> Sequence[str]:
         """List the data keys to skip, as content is compared instead; old checkpoints list all classes."""
@@ -104,12 +104,12 @@ class Fingerprint(BaseModel):
 
     def _content_differences(self, former: Self) -> Iterator[str]:
         if former.protocol and self.protocol and former.protocol != self.protocol:
-            yield f"protocol {VALIDATION}: {former.protocol} there, {self.protocol} now"
+            yield f"protocol {VALIDATION}: was {former.protocol}, is now {self.protocol}"
         for key in sorted(former.content.keys() & self.content.keys()):
             if key in self.counts and former.digest_version != self.digest_version:
                 continue
             if former.content[key] != self.content[key]:
-                yield f"{key}: {former._describe(key)} there, {self._describe(key)} now"
+                yield f"{key}: was {former._describe(key)}, is now {self._describe(key)}"
 
     def _describe(self, key: str) -> str:
         digest = self.content[key][:SHOWN_DIGITS]
@@ -206,7 +206,7 @@ def require_same(config: Config, folder: RunFolder, now: Fingerprint) -> Fingerp
             lines.append(f"  (begun by {f'mrqm {former.mrqm}' if former.mrqm else 'a version without fingerprints'})")
         raise RunError(
             "\n".join([f"{now.KIND} {config.name} in {url} has another configuration:", *lines])
-            + f"\n{another} {url} to start afresh"
+            + f"\n{another} {url} to start again"
         )
     return former
 

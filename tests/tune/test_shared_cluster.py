@@ -19,9 +19,10 @@ from rich.console import Console
 from mrqm.config import Config
 from mrqm.engine.trainer import Trainer
 from pipelines.compute.session import ResourceError
+from tune.context import Request
 from tune.space.schema import load_space, sweep_config
 from tune.state.records import Lost
-from tune.sweep import Request, sweep
+from tune.sweep import sweep
 
 from ..pipelines.processes import WORKER, running
 from ..pipelines.reservations import occupied, reservation_states

@@ -19,6 +19,7 @@ from mrqm.config import load_config
 from mrqm.engine.trainer import Trainer
 from pipelines.storage.run_dir import RunError
 from pipelines.training.driver import train
+from tune.context import Request
 from tune.report.leaderboard import print_result
 from tune.report.result import SweepResult
 from tune.space.schema import overrides
@@ -26,7 +27,7 @@ from tune.state.checkpoints import copy_whole
 from tune.state.history import History
 from tune.state.journal import read_history
 from tune.state.records import GenerationEnded
-from tune.sweep import Request, sweep
+from tune.sweep import sweep
 
 from ..commands import CUT_SHORT, SIGNALS, Command
 from ..disks import fill
@@ -123,12 +124,12 @@ def refuses_what_is_something_else(workplace: Workplace, name: str) -> None:
             sweep(Request(Path("tiny.yaml"), Path(space), [f"name={name}", *words], more), Console(file=io.StringIO()))
         assert contents() == before
 
-    is_refused(r"data\.scale: 1\.0 there, 0\.5 now", "data.scale=0.5")
-    is_refused(r"objective: .* there", space="other.yaml")
+    is_refused(r"data\.scale: was 1\.0, is now 0\.5", "data.scale=0.5")
+    is_refused(r"objective: was .*, is now", space="other.yaml")
     labels = max((workplace.folder / "data" / "val" / "annotations").iterdir(), key=lambda path: path.stat().st_size)
     original = labels.read_text()
     labels.write_text("".join(original.splitlines(keepends=True)[1:]))
-    is_refused(r"data\.val: 3 images.* there, 3 images.* now")
+    is_refused(r"data\.val: was 3 images.*, is now 3 images.*")
     labels.write_text(original)
     if workplace.history(name).running():
         is_refused("only a sweep that is finished can be given more", more=1)

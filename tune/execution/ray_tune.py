@@ -16,7 +16,6 @@ from typing import Any
 import ray.cloudpickle
 import ray.tune
 from ray.tune import CheckpointConfig, FailureConfig, PlacementGroupFactory, RunConfig, TuneConfig, Tuner
-from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.schedulers import TrialScheduler as RayTrialScheduler
@@ -160,7 +159,7 @@ class _SchedulerAdapter(_Unsaved, FIFOScheduler):
         self._asked = time.monotonic()
         self._said: dict[int, str] = {}
 
-    def choose_trial_to_run(self, tune_controller: TuneController) -> Trial | None:
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Choose the next trial without a process; called often, so that it notices a sweep without running trials."""
         chosen = super().choose_trial_to_run(tune_controller)
         if chosen is None or any(trial.status == Trial.RUNNING for trial in tune_controller.get_trials()):
@@ -176,7 +175,7 @@ class _SchedulerAdapter(_Unsaved, FIFOScheduler):
             self._said[number] = text
             self._say(f"trial {number:<4}{text}")
 
-    def on_trial_result(self, tune_controller: TuneController, trial: Trial, result: dict[str, Any]) -> str:
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Decide on an epoch, a failure or a reason to wait.
 
         Args:
@@ -197,7 +196,7 @@ class _SchedulerAdapter(_Unsaved, FIFOScheduler):
         proceeds = self._scheduler.report(number, result["epoch"])
         return str(RayTrialScheduler.CONTINUE if proceeds else RayTrialScheduler.STOP)
 
-    def on_trial_error(self, tune_controller: TuneController, trial: Trial) -> None:
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Report a process that died, or raised an error after which it is not reused.
 
         Args:

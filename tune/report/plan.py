@@ -185,7 +185,7 @@ def _reason_against_more(sampler: ConfigSampler, history: History, wanted: int, 
     if space.scheduler.algorithm == "pbt":
         return "the trials of a population train together; begin another sweep with a larger budget.trials"
     if all(trial.state == "failed" for trial in history.trials):
-        return "all of its trials failed; correct what they failed by first"
+        return "all of its trials failed; correct the causes first"
     if space.is_countable and not space.repeats:
         known = {sampler.identity(trial.params) for trial in history.trials}
         fresh = (one for one in (*sampler.points_to_evaluate, *sampler.grid()) if sampler.identity(one) not in known)

@@ -54,7 +54,7 @@ class SweepToPlan:
             trials = f"{plan.trials} of {plan.epochs} epochs, each on {each}"
             status = Check("trials", "warning", f"{trials}; the number at once is unknown", "see the row `cluster`")
         elif not plan.at_once:
-            status = Check("trials", "error", f"{trials}: not one fits", "see the row `cluster`")
+            status = Check("trials", "error", f"{trials}: no trial fits", "see the row `cluster`")
 
         def check_space() -> str:
             folder = RunFolder(self.config)

@@ -47,13 +47,13 @@ class Searcher:
     Members of the populations of `nsga2` and `pbt` may be equal.
 
     Args:
-        candidates: sampler of the sweep's trials.
+        sampler: sampler of the sweep's trials.
         history: history of the sweep, which grows.
     """
 
-    def __init__(self, candidates: ConfigSampler, history: History) -> None:
-        self._candidates, self._history = candidates, history
-        self._space = candidates.space
+    def __init__(self, sampler: ConfigSampler, history: History) -> None:
+        self._config_sampler, self._history = sampler, history
+        self._space = sampler.space
 
     def suggest(self) -> Suggestion | None:
         """Suggest the next trial; None if there were all trials that the space allows.
@@ -61,13 +61,13 @@ class Searcher:
         Raises:
             SpaceError: no suggestion is allowed.
         """
-        number, start, known = len(self._history.trials), self._candidates.points_to_evaluate, self._known()
+        number, start, known = len(self._history.trials), self._config_sampler.points_to_evaluate, self._known()
         first = self._unknown(start[number:] if self._space.repeats else start, known)
         if first is not None:
             return Suggestion(dict(first), {})
         match self._space.search.algorithm:
             case "grid":
-                params = self._unknown(self._candidates.grid(), known)
+                params = self._unknown(self._config_sampler.grid(), known)
                 return None if params is None else Suggestion(params, {})
             case "random":
                 return self._draw(self._generator(number), known)
@@ -75,21 +75,23 @@ class Searcher:
 
     def _unknown(self, several: Iterable[Params], known: Set[Identity]) -> Params | None:
         """Return the first that is no trial yet."""
-        return next((params for params in several if self._candidates.identity(params) not in known), None)
+        return next((params for params in several if self._config_sampler.identity(params) not in known), None)
 
     def _draw(self, generator: random.Random, known: Set[Identity]) -> Suggestion | None:
         for _ in range(REPEATS):
-            params = self._candidates.draw(generator)
-            if self._candidates.identity(params) not in known:
+            params = self._config_sampler.draw(generator)
+            if self._config_sampler.identity(params) not in known:
                 return Suggestion(params, {})
         if not self._space.is_countable:
             return Suggestion(params, {})
-        others = [params for params in self._candidates.grid() if self._candidates.identity(params) not in known]
+        others = [
+            params for params in self._config_sampler.grid() if self._config_sampler.identity(params) not in known
+        ]
         return Suggestion(generator.choice(others), {}) if others else None
 
     def _known(self) -> set[Identity]:
         """Return the trials that must not be suggested again."""
-        return set() if self._space.repeats else {self._candidates.identity(t.params) for t in self._history.trials}
+        return set() if self._space.repeats else {self._config_sampler.identity(t.params) for t in self._history.trials}
 
     def _generator(self, number: int) -> random.Random:
         return random.Random(f"{self._space.search.seed} {number}")
@@ -99,9 +101,9 @@ class Searcher:
         study = make_study(self._space, self._history, self._sampler(generator.getrandbits(32)))
         for _ in range(DRAWS):
             trial = study.ask()
-            params = self._candidates.choose(partial(_suggest, trial, self._space))
-            if self._candidates.violation(params) is None:
-                if self._candidates.identity(params) not in known:
+            params = self._config_sampler.choose(partial(_suggest, trial, self._space))
+            if self._config_sampler.violation(params) is None:
+                if self._config_sampler.identity(params) not in known:
                     return Suggestion(params, dict(study.trials[-1].system_attrs))
                 repeats += 1
                 if repeats == REPEATS:

@@ -55,11 +55,11 @@ class PriorRuns:
         return [f"{len(self.runs)} runs of {self.source}", *_most_common(self.left_out)]
 
 
-def find_prior_runs(candidates: ConfigSampler, config: Config, stamp: Mapping[str, str]) -> PriorRuns | None:
+def find_prior_runs(sampler: ConfigSampler, config: Config, stamp: Mapping[str, str]) -> PriorRuns | None:
     """Find the runs that a space's `warm_start` names.
 
     Args:
-        candidates: sampler of the sweep's trials.
+        sampler: sampler of the sweep's trials.
         config: configuration that all trials share.
         stamp: digest of the data and version of the protocol, by name of the tag.
 
@@ -70,7 +70,7 @@ def find_prior_runs(candidates: ConfigSampler, config: Config, stamp: Mapping[st
         SpaceError: there are no such runs, or none that can be compared; the message says why.
         TrackingError: the store cannot be used.
     """
-    wanted = candidates.space.warm_start
+    wanted = sampler.space.warm_start
     if wanted is None:
         return None
     uri = resolve_uri(config.tracking)
@@ -84,12 +84,12 @@ def find_prior_runs(candidates: ConfigSampler, config: Config, stamp: Mapping[st
     with first_contact(uri):
         client = Client(uri)
         runs = _finished_runs(client, experiment, wanted, redact(uri))
-        comparison = _Comparison(candidates, config, stamp, wanted)
-        judged = [(run, comparison.read(run)) for run in runs]
-        taken = [_known(client, run, params, candidates) for run, params in judged if not isinstance(params, str)]
-    left_out = Counter(reason for _, reason in judged if isinstance(reason, str))
+        comparison = _Comparison(sampler, config, stamp, wanted)
+        compared = [(run, comparison.read(run)) for run in runs]
+        taken = [_known(client, run, params, sampler) for run, params in compared if not isinstance(params, str)]
+    left_out = Counter(reason for _, reason in compared if isinstance(reason, str))
     if missing := sum(one is None for one in taken):
-        names = ", ".join(objective.metric for objective in candidates.space.objective)
+        names = ", ".join(objective.metric for objective in sampler.space.objective)
         left_out[f"{names} was not measured"] += missing
     if known := tuple(one for one in taken if one is not None):
         return PriorRuns(source, known, left_out)
@@ -135,9 +135,9 @@ def _all_runs(client: Client, experiment_id: str) -> Iterator[Run]:
 class _Comparison:
     """Comparison of earlier runs with the trials of a sweep."""
 
-    def __init__(self, candidates: ConfigSampler, config: Config, stamp: Mapping[str, str], wanted: WarmStart) -> None:
-        self._candidates, self._stamp = candidates, stamp
-        ignored = (*candidates.space.parameters, *wanted.differ)
+    def __init__(self, sampler: ConfigSampler, config: Config, stamp: Mapping[str, str], wanted: WarmStart) -> None:
+        self._sampler, self._stamp = sampler, stamp
+        ignored = (*sampler.space.parameters, *wanted.differ)
         self._same = {
             key: value
             for key, value in to_params(config).items()
@@ -151,7 +151,7 @@ class _Comparison:
         tags, values = run.data.tags, _with_defaults(run.data.params)
         for key, value in self._stamp.items():
             if tags.get(key) != value:
-                return f"other {key}: {_short(tags.get(key))} there, {_short(value)} now"
+                return f"another {key}: was {_short(tags.get(key))}, is now {_short(value)}"
         if "sweep.exploited" in tags:
             return "parameters changed while it trained"
         for key, value in self._same.items():
@@ -159,15 +159,15 @@ class _Comparison:
             if key == WEIGHTS:
                 there, value = Path(there).name, Path(value).name
             if there != value:
-                return f"{key}={there} there, {value} now"
+                return f"{key} was {there}, is now {value}"
         return self._params(values)
 
     def _params(self, values: Mapping[str, str]) -> Params | str:
         try:
-            params = self._candidates.choose(partial(self._pick, values))
+            params = self._sampler.choose(partial(self._pick, values))
         except LookupError as error:
             return str(error)
-        violation = self._candidates.violation(params)
+        violation = self._sampler.violation(params)
         return params if violation is None else f"not allowed by {violation}"
 
     def _pick(self, values: Mapping[str, str], key: str) -> Any:
@@ -176,7 +176,7 @@ class _Comparison:
         Raises:
             LookupError: it is not a value of this parameter.
         """
-        parameter = self._candidates.space.parameters[key]
+        parameter = self._sampler.space.parameters[key]
         with suppress(LookupError):
             if parameter.choice is None:
                 return parameter.own(values[key])
@@ -185,7 +185,7 @@ class _Comparison:
 
     def _is_chosen(self, key: str, choice: Any, values: Mapping[str, str]) -> bool:
         """Tell if MLflow's texts are those of a choice, key by key if it is a section."""
-        wanted = self._candidates.values({key: choice}).items()
+        wanted = self._sampler.values({key: choice}).items()
         leaves = {k: v for k, v in wanted if lies_in(k, key) and not isinstance(v, Mapping)}
         return all(k in values and _is_text_of(values[k], value) for k, value in leaves.items())
 
@@ -209,9 +209,9 @@ def _is_text_of(text: str, value: Any) -> bool:
     return text == str(to_plain(value)) or canonical(text) == canonical(value)
 
 
-def _known(client: Client, run: Run, params: Params, candidates: ConfigSampler) -> KnownRun | None:
+def _known(client: Client, run: Run, params: Params, sampler: ConfigSampler) -> KnownRun | None:
     """Read the results of a run; None if it did not measure the objectives."""
-    objectives = candidates.space.objective
+    objectives = sampler.space.objective
     epochs = _history(client, run, "epoch")
     curves = [_history(client, run, metric_name(objective.metric)) for objective in objectives]
     steps = [step for step in curves[0] if step in epochs and all(step in curve for curve in curves)]

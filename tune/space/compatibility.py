@@ -17,18 +17,18 @@ def find_differences(former: Space, space: Space) -> list[str]:
         space: space of the command.
 
     Returns:
-        Sorted lines, such as `search.algorithm: tpe there, random now`; empty if the sweep can continue.
+        Sorted lines, such as `search.algorithm: was tpe, is now random`; empty if the sweep can continue.
     """
     then, now = former.model_dump(mode="json"), space.model_dump(mode="json")
     lines = [
-        f"{part}: {to_line(then[part])} there, {to_line(now[part])} now"
+        f"{part}: was {to_line(then[part])}, is now {to_line(now[part])}"
         for part in then
         if part not in FREE and canonical(then[part]) != canonical(now[part])
     ]
     for key in former.parameters.keys() | space.parameters.keys():
         old, new = former.parameters.get(key), space.parameters.get(key)
         if old is None or new is None:
-            lines.append(f"parameters.{key}: only {'now' if old is None else 'there'}")
+            lines.append(f"parameters.{key}: {'added' if old is None else 'removed'}")
         elif not new.contains(old):
-            lines.append(f"parameters.{key}: {old.describe()} there, {new.describe()} now")
+            lines.append(f"parameters.{key}: was {old.describe()}, is now {new.describe()}")
     return sorted(lines)

@@ -177,7 +177,7 @@ class ConfigSampler:
         if self.space.search.algorithm != "grid":
             self.draw(random.Random(self.space.search.seed))
         elif not self.space.points_to_evaluate and next(self.grid(), None) is None:
-            raise SpaceError(f"space {self.space.name}: not one combination of the grid is allowed")
+            raise SpaceError(f"space {self.space.name}: no combination of the grid is allowed")
 
     def _known_keys(self) -> set[str]:
         """Return the keys that a configuration has with some value of the searched ones."""

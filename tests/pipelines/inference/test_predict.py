@@ -182,9 +182,9 @@ def test_a_finished_prediction_looks_at_nothing_again(
 @pytest.mark.parametrize(
     ("overrides", "options", "named"),
     [
-        (["evaluation.merge=wbf"], {}, "evaluation.merge: window_nms there, wbf now"),
-        ([], {"draw_from": 0.5}, "draw_from: 0.3 there, 0.5 now"),
-        ([], {"images": ["one"]}, "images: 5 images there"),
+        (["evaluation.merge=wbf"], {}, "evaluation.merge: was window_nms, is now wbf"),
+        ([], {"draw_from": 0.5}, "draw_from: was 0.3, is now 0.5"),
+        ([], {"images": ["one"]}, "images: was 5 images"),
     ],
 )
 def test_results_of_other_settings_are_not_mixed(

@@ -41,7 +41,7 @@ def contents(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-def test_without_the_cluster_all_else_is_looked_at(
+def test_without_the_cluster_all_else_is_checked(
     plan: Plan, inside: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """First test: later ones run in a Ray session that this process has joined, whatever RAY_ADDRESS is."""
@@ -96,7 +96,7 @@ def test_a_run_of_that_name_with_another_configuration_is_refused_as_training_re
     (folder / "config.yaml").write_text(load_config(inside.config_file, ["name=taken", "optim.lr=0.5"]).to_yaml())
     found = rows(plan("--json", "name=taken"))["run"]
     assert found["status"] == "error"
-    assert "optim.lr: 0.5 there, 0.001 now" in found["finding"]
+    assert "optim.lr: was 0.5, is now 0.001" in found["finding"]
     assert found["remedy"].startswith("choose another name")
 
 

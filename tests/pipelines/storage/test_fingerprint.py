@@ -132,7 +132,7 @@ def test_another_protocol_is_refused(make: TinyConfig) -> None:
     config = make()
     start(config)
     now = whole(config).model_copy(update={"protocol": "9 maxDets=1"})
-    with pytest.raises(RunError, match=r"protocol coco: .* there, 9 maxDets=1 now"):
+    with pytest.raises(RunError, match=r"protocol coco: was .*, is now 9 maxDets=1"):
         begin(config, RunFolder(config), now)
 
 
@@ -182,20 +182,20 @@ def test_a_key_that_was_not_there_yet_is_equal_to_its_default(key: str) -> None:
 def test_a_key_that_was_not_there_yet_has_to_have_its_default() -> None:
     tiles = make_config({"data": {"tile": {"size": 300, "empty_fraction": 0.5}}})
     former = kept(tiles, lambda place, leaf: place.pop(leaf), "data.tile.empty_fraction")
-    assert fingerprint_of(tiles).differences(former) == ["data.tile.empty_fraction: 0.0 there, 0.5 now"]
+    assert fingerprint_of(tiles).differences(former) == ["data.tile.empty_fraction: was 0.0, is now 0.5"]
 
 
 def test_a_key_of_another_version_that_is_unknown_here_is_told() -> None:
     config = Config()
     former = kept(config, lambda place, leaf: place.update({"momentum": 0.9}), "optim.lr")
-    assert fingerprint_of(config).differences(former) == ["optim.momentum: 0.9 there, absent now"]
+    assert fingerprint_of(config).differences(former) == ["optim.momentum: was 0.9, is now absent"]
 
 
 def test_a_section_that_is_off_is_not_one_with_defaults() -> None:
     former = fingerprint_of(make_config({"data": {"tile": {}}}))
     differences = fingerprint_of(Config()).differences(former)
-    assert "data.tile: absent there, None now" in differences
-    assert "data.tile.size: 800 there, absent now" in differences
+    assert "data.tile: was absent, is now None" in differences
+    assert "data.tile.size: was 800, is now absent" in differences
 
 
 def test_filling_in_defaults_changes_nothing_that_is_there() -> None:
@@ -225,7 +225,7 @@ def test_a_run_without_a_fingerprint_goes_on_and_gets_one(make: TinyConfig, tmp_
 
 @pytest.mark.parametrize(
     ("override", "reason"),
-    [("optim.lr=0.5", "optim.lr: 0.001 there, 0.5 now"), ("data.root=there", "data.root: ")],
+    [("optim.lr=0.5", "optim.lr: was 0.001, is now 0.5"), ("data.root=there", "data.root: ")],
 )
 def test_a_run_without_a_fingerprint_is_refused_with_the_reason(make: TinyConfig, override: str, reason: str) -> None:
     begin_as_before(make())

@@ -33,7 +33,7 @@ def test_the_same_configuration_claims_its_folder_again(config: Config) -> None:
 def test_another_configuration_is_refused_with_the_keys_that_differ(config: Config, tiny_config: TinyConfig) -> None:
     claim(config)
     other = tiny_config(f"output_dir={config.output_dir}", "optim.lr=0.5", "train.epochs=7")
-    with pytest.raises(RunError, match=r"(?s)optim\.lr: 0\.001 there, 0\.5 now.*train\.epochs: 2 there, 7 now"):
+    with pytest.raises(RunError, match=r"(?s)optim\.lr: was 0\.001, is now 0\.5.*train\.epochs: was 2, is now 7"):
         claim(other)
 
 

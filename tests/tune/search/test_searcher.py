@@ -40,10 +40,10 @@ def make(tiny_config: TinyConfig) -> Callable[..., ConfigSampler]:
     return build
 
 
-def search(candidates: ConfigSampler, kind: FailureKind, trials: int = 40) -> History:
+def search(sampler: ConfigSampler, kind: FailureKind, trials: int = 40) -> History:
     """More queries would be better, but more than 500 fail."""
     history = History([SessionBegan(trials=trials)])
-    searcher = Searcher(candidates, history)
+    searcher = Searcher(sampler, history)
     for number in range(trials):
         suggestion = searcher.suggest()
         assert suggestion is not None
@@ -78,9 +78,9 @@ def test_a_search_keeps_away_from_parameters_that_cannot_work(
 def test_a_trial_out_of_memory_or_diverged_is_infeasible_and_worst(
     make: Callable[..., ConfigSampler], space: dict[str, Any], kind: FailureKind
 ) -> None:
-    candidates = make(**space)
-    history = search(candidates, kind)
-    study = make_study(candidates.space, history)
+    sampler = make(**space)
+    history = search(sampler, kind)
+    study = make_study(sampler.space, history)
     infeasible = [trial for trial in study.trials if any(value > 0 for value in trial.constraints.values())]
     feasible = [trial for trial in study.trials if trial not in infeasible]
     assert {trial.user_attrs["trial"] for trial in infeasible} == {t.number for t in history.trials if t.violation}
@@ -93,24 +93,24 @@ def test_a_trial_out_of_memory_or_diverged_is_infeasible_and_worst(
 def test_no_other_failure_says_anything_of_the_parameters(
     make: Callable[..., ConfigSampler], kind: FailureKind
 ) -> None:
-    candidates = make(**TPE)
-    study = make_study(candidates.space, search(candidates, kind, trials=8))
+    sampler = make(**TPE)
+    study = make_study(sampler.space, search(sampler, kind, trials=8))
     assert not any(trial.constraints for trial in study.trials)
 
 
 @OF_PARAMETERS
 def test_all_trials_may_be_infeasible(make: Callable[..., ConfigSampler], kind: FailureKind) -> None:
-    candidates = make(**TPE, parameters={QUERIES: {"int": [501, 1000]}})
-    assert failed(search(candidates, kind, trials=8)) == 8
+    sampler = make(**TPE, parameters={QUERIES: {"int": [501, 1000]}})
+    assert failed(search(sampler, kind, trials=8)) == 8
 
 
 def test_a_trial_that_runs_again_is_infeasible_no_more(make: Callable[..., ConfigSampler]) -> None:
-    candidates = make(**TPE)
+    sampler = make(**TPE)
     history = History([TrialBegan(trial=0, params={QUERIES: 900}, attributes={"tpe:relative_params": "{}"})])
     history.follow(Failed(trial=0, error="out of memory", kind=FailureKind.OUT_OF_MEMORY))
-    assert make_study(candidates.space, history).trials[0].constraints
+    assert make_study(sampler.space, history).trials[0].constraints
     history.follow(Retried(trial=0))
-    assert not make_study(candidates.space, history).trials[0].constraints
+    assert not make_study(sampler.space, history).trials[0].constraints
     assert (history.trials[0].state, history.trials[0].error, history.trials[0].retries) == ("running", None, 1)
 
 

@@ -301,7 +301,7 @@ def test_a_trial_whose_checkpoint_was_removed_by_hand_begins_again(scheduled: Sc
     shutil.rmtree(simulation.folder / "trial-0000" / "epoch_0001")
     again = scheduler.next()
     assert again is not None and (again.trial, again.checkpoint) == (0, None)
-    assert scheduler.report(0, simulation.train(again, 1)), "what is known already is not judged again"
+    assert scheduler.report(0, simulation.train(again, 1)), "what is known already is not decided again"
     assert scheduler.report(0, simulation.train(again, 2))
     assert [result.epoch for result in journal.trials[0].results] == [1, 2]
 

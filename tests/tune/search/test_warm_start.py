@@ -90,12 +90,12 @@ def test_runs_that_could_have_been_trials_are_taken_with_their_best_value(find: 
 def test_what_cannot_be_compared_is_left_out_and_told(find: Callable[..., PriorRuns]) -> None:
     assert set(find().left_out) == {
         "parameters changed while it trained", f"{IOU} is not one of 0.4 … 0.7",
-        f"not allowed by constraint '{IOU} < 0.65'", "train.epochs=9 there, 2 now", "coco/AP was not measured",
-        "other data.digest: d2 there, d1 now", "other protocol.coco: p2 there, p1 now",
+        f"not allowed by constraint '{IOU} < 0.65'", "train.epochs was 9, is now 2", "coco/AP was not measured",
+        "another data.digest: was d2, is now d1", "another protocol.coco: was p2, is now p1",
     }  # fmt: skip
     lines = find().describe()
     assert (lines[0], lines[-1]) == ("2 runs of experiment mrqm", "2 left out for other reasons")
-    assert "1 left out: train.epochs=9 there, 2 now" in lines
+    assert "1 left out: train.epochs was 9, is now 2" in lines
 
 
 def test_keys_that_may_differ_are_named(find: Callable[..., PriorRuns]) -> None:
@@ -129,13 +129,13 @@ def test_a_run_of_a_version_without_a_key_counts_with_its_default(
     client.log_metric(run, "epoch", 1, step=10)
     client.log_metric(run, "coco/AP", 0.5, step=10)
     client.set_terminated(run)
-    candidates = ConfigSampler(make_space(SPACE | {"warm_start": {}}), config)
+    sampler = ConfigSampler(make_space(SPACE | {"warm_start": {}}), config)
     if taken:
-        found = find_prior_runs(candidates, config, STAMP)
+        found = find_prior_runs(sampler, config, STAMP)
         assert found is not None and len(found.runs) == taken
     else:
-        with pytest.raises(SpaceError, match=r"optim\.warmup_steps=7 there, 500 now"):
-            find_prior_runs(candidates, config, STAMP)
+        with pytest.raises(SpaceError, match=r"optim\.warmup_steps was 7, is now 500"):
+            find_prior_runs(sampler, config, STAMP)
 
 
 def test_a_sweep_is_named(find: Callable[..., PriorRuns]) -> None:
@@ -149,7 +149,7 @@ def test_a_sweep_is_named(find: Callable[..., PriorRuns]) -> None:
         ({"experiment": "none"}, r"there is no 'none' at sqlite.*; there are .*mrqm"),
         (
             {"experiment": "other"},
-            r"nothing in experiment other .*\n  1 left out: other data\.digest: d2 there, d1 now",
+            r"nothing in experiment other .*\n  1 left out: another data\.digest: was d2, is now d1",
         ),
     ],
 )
@@ -171,14 +171,14 @@ def test_the_search_learns_from_them_and_remembers_them(
 ) -> None:
     """With two known runs TPE has no random start left; the journal alone gives the same suggestion again."""
     space = make_space(SPACE | {"search": {"startup_trials": 2}})
-    candidates = ConfigSampler(space, make_config())
+    sampler = ConfigSampler(space, make_config())
     cold, warm = Journal(tmp_path / "cold"), Journal(tmp_path / "warm")
     cold.write(SessionBegan(trials=4))
     warm.write(WarmStarted(runs=find().runs))
     cold.close()
     warm.close()
-    first = Searcher(candidates, warm).suggest()
-    assert first != Searcher(candidates, cold).suggest()
+    first = Searcher(sampler, warm).suggest()
+    assert first != Searcher(sampler, cold).suggest()
     again = read_history(tmp_path / "warm")
-    assert Searcher(candidates, again).suggest() == first
+    assert Searcher(sampler, again).suggest() == first
     assert [trial.values for trial in make_study(space, again).trials] == [[0.3], [0.05]]
