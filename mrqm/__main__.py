@@ -6,7 +6,6 @@ Layers are imported inside the commands, so that `--help` and a mistyped configu
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,13 +35,15 @@ app.add_typer(clusters.cluster, name="cluster", cls=Listing)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         typer.echo(f"mrqm {version('mrqm')}")
         raise typer.Exit
 
 
 @app.callback()
 def _options(
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show where in the code an error comes from.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
