@@ -77,11 +77,25 @@ def make_tokens(dim: int, size: int, device: str) -> tuple[Tensor, TokenGrid]:
 
 
 def run_forward(encoder: nn.Module, memory: Tensor, grid: TokenGrid) -> None:
+    """Run an encoder's forward pass.
+
+    Args:
+        encoder: encoder to run.
+        memory: tokens (1, S, dim).
+        grid: positions of the tokens.
+    """
     with torch.no_grad():
         encoder(memory, grid)
 
 
 def run_backward(encoder: nn.Module, memory: Tensor, grid: TokenGrid) -> None:
+    """Run an encoder's forward and backward pass.
+
+    Args:
+        encoder: encoder to run.
+        memory: tokens (1, S, dim).
+        grid: positions of the tokens.
+    """
     encoder(memory, grid).sum().backward()
 
 
@@ -93,6 +107,9 @@ def count_flops(run: Callable[..., None], encoder: nn.Module, dim: int, size: in
         encoder: encoder to run.
         dim: width of the tokens.
         size: side of the image in px.
+
+    Returns:
+        The FLOPs.
     """
     memory, grid = make_tokens(dim, size, "meta")
     with FlopCounterMode(display=False, custom_mapping=SAMPLING) as counter:

@@ -64,6 +64,17 @@ def make_image(image_id: int) -> tuple[ImageRecord, Detections]:
 
 
 def make_boxes(rng: np.random.Generator, count: int, least: int, most: int) -> np.ndarray:
+    """Draw boxes within an image.
+
+    Args:
+        rng: random generator.
+        count: number of boxes N.
+        least: least width and height in px.
+        most: greatest width and height in px, exclusive.
+
+    Returns:
+        Boxes (N, 4), left, top, width and height in px.
+    """
     left_top = rng.integers(0, [SIZE[1] - most, SIZE[0] - most], (count, 2))
     return np.concatenate([left_top, rng.integers(least, most, (count, 2))], axis=1).astype(np.float64)
 
@@ -97,10 +108,29 @@ def plain_pycocotools(records: Sequence[ImageRecord], detections: Sequence[Detec
 
 
 def annotation(image_id: int, box: Sequence[float], label: int) -> dict[str, object]:
+    """Make one row of COCO's annotations or results.
+
+    Args:
+        image_id: id of the image.
+        box: left, top, width and height in px.
+        label: label of the class.
+
+    Returns:
+        The row, without id and score.
+    """
     return {"image_id": image_id, "category_id": label, "bbox": box, "area": box[2] * box[3]}
 
 
 def make_coco(records: Sequence[ImageRecord], annotations: list[dict[str, object]]) -> COCO:
+    """Make the index of pycocotools.
+
+    Args:
+        records: images with their ground truth.
+        annotations: rows of annotations or results, without ids.
+
+    Returns:
+        The index.
+    """
     coco = COCO()
     coco.dataset = {
         "images": [{"id": record.image_id} for record in records],

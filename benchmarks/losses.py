@@ -123,6 +123,16 @@ def digest(config: Config) -> str:
 
 
 def train(variant: list[str], config: Config, steps: int) -> Run:
+    """Train a configuration for a number of steps, and evaluate it.
+
+    Args:
+        variant: overrides that tell the configuration from others, `key=value`.
+        config: configuration to train.
+        steps: number of optimizer steps.
+
+    Returns:
+        The run with its metrics.
+    """
     trainer = Trainer(config, torch.device("cpu"))
     trainer.progress.total_steps = steps
     while not trainer.finished:
@@ -149,10 +159,28 @@ def make_table(runs: list[Run]) -> Table:
 
 
 def mean(runs: list[Run], metric: str) -> float:
+    """Average a metric over runs.
+
+    Args:
+        runs: runs that differ by their seed.
+        metric: name of the metric.
+
+    Returns:
+        The mean in percent.
+    """
     return statistics.fmean(100 * run.metrics[metric] for run in runs)
 
 
 def spread(runs: list[Run], metric: str) -> float:
+    """Compute half the range of a metric over runs.
+
+    Args:
+        runs: runs that differ by their seed.
+        metric: name of the metric.
+
+    Returns:
+        Half the range in percent.
+    """
     values = [100 * run.metrics[metric] for run in runs]
     return (max(values) - min(values)) / 2
 

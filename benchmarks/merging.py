@@ -26,6 +26,18 @@ IMAGE_SIZE = (3000, 4000)
 def predict(
     window: Window, centers: NDArray[np.float64], sides: NDArray[np.float64], labels: NDArray[np.int64], count: int
 ) -> WindowDetections:
+    """Make detections of the objects in a window, with noise of 1.5 px.
+
+    Args:
+        window: window in px of the image.
+        centers: centers (N, 2) of all objects in px.
+        sides: width and height (N, 2) of all objects in px.
+        labels: labels (N,) of all objects.
+        count: number of detections.
+
+    Returns:
+        Detections in px of the image, with random scores.
+    """
     rng = np.random.default_rng(window.left + 10_000 * window.top)
     corners = np.array([[window.left, window.top], [window.left + window.width, window.top + window.height]])
     seen = rng.choice(np.flatnonzero(((centers > corners[0]) & (centers < corners[1])).all(1)), count)

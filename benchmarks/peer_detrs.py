@@ -70,6 +70,9 @@ class QueryPeer(Peer):
         Args:
             images: images (B, 3, H, W) in [0, 1].
             targets: targets of each image.
+
+        Returns:
+            The loss, a scalar.
         """
         return self.detector(pixel_values=images, labels=_as_labels(targets)).loss
 
@@ -79,6 +82,9 @@ class QueryPeer(Peer):
         Args:
             images: images (B, 3, H, W) in [0, 1].
             targets: targets of each image, of which only the sizes are used.
+
+        Returns:
+            `boxes` (k, 4) xyxy in px of the native image, `scores` (k,) and `labels` (k,) of each image.
         """
         outputs = self.detector(pixel_values=images)
         sizes = torch.stack([target["orig_size"] for target in targets]).flip(-1).repeat(1, 2)  # (B, 4): w, h, w, h
@@ -101,6 +107,9 @@ class DeformableDetr(QueryPeer):
         Args:
             images: images (B, 3, H, W) in [0, 1].
             targets: targets of each image.
+
+        Returns:
+            The loss, a scalar.
         """
         labels = _as_labels(targets)
         outputs, config = self.detector(pixel_values=images, labels=labels), self.detector.config
@@ -179,6 +188,9 @@ def build_rtdetrv2(config: Config, backbone: Backbone, num_classes: int) -> Quer
         config: configuration with MRQM's widths and depths.
         backbone: backbone of the detector.
         num_classes: number of classes.
+
+    Returns:
+        The detector.
     """
     settings = RTDetrV2Config(**_hybrid_settings(config, backbone, num_classes), decoder_n_levels=len(STRIDES))
     return QueryPeer(RTDetrV2ForObjectDetection(settings), backbone, config)
@@ -191,6 +203,9 @@ def build_dfine(config: Config, backbone: Backbone, num_classes: int) -> QueryPe
         config: configuration with MRQM's widths and depths.
         backbone: backbone of the detector.
         num_classes: number of classes.
+
+    Returns:
+        The detector.
     """
     settings = DFineConfig(**_hybrid_settings(config, backbone, num_classes), depth_mult=0.34)
     return QueryPeer(DFineForObjectDetection(settings), backbone, config)
@@ -203,6 +218,9 @@ def build_deformable_detr(config: Config, backbone: Backbone, num_classes: int) 
         config: configuration with MRQM's widths and depths.
         backbone: backbone of the detector.
         num_classes: number of classes.
+
+    Returns:
+        The detector.
     """
     settings = DeformableDetrConfig(
         **_common_settings(config, backbone, num_classes),

@@ -45,7 +45,15 @@ class Autocast(nn.Module):
         self.module, self.enabled = module, enabled
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the module's outputs in float32."""
+        """Run the module.
+
+        Args:
+            *args: arguments of the module.
+            **kwargs: named arguments of the module.
+
+        Returns:
+            The module's outputs in float32.
+        """
         device = next(self.module.parameters()).device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.enabled):
             outputs = self.module(*args, **kwargs)
@@ -125,6 +133,9 @@ class Fcos(Peer):
         Args:
             images: images (B, 3, H, W) in [0, 1].
             targets: targets of each image.
+
+        Returns:
+            The loss, a scalar.
         """
         height, width = images.shape[-2:]
         scale = images.new_tensor([width, height, width, height])
@@ -140,6 +151,9 @@ class Fcos(Peer):
         Args:
             images: images (B, 3, H, W) in [0, 1].
             targets: targets of each image, of which only the sizes are used.
+
+        Returns:
+            `boxes` (k, 4) xyxy in px of the native image, `scores` (k,) and `labels` (k,) of each image.
         """
         detections = self.detector(list(images))
         for detection, target in zip(detections, targets, strict=True):
@@ -155,6 +169,9 @@ def build_fcos(config: Config, backbone: Backbone, num_classes: int) -> Fcos:
         config: configuration with MRQM's width and the tiles' size.
         backbone: backbone of the detector.
         num_classes: number of classes.
+
+    Returns:
+        The detector.
 
     Raises:
         ValueError: the data are not cut into tiles, so that FCOS would resize images.

@@ -29,6 +29,9 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     Args:
         model: model to average.
         decay: decay after warm-up.
+
+    Returns:
+        The moving average, to be updated after every step.
     """
 
     def average(averages: Tensors, values: Tensors, steps: Tensor | int) -> None:
@@ -96,6 +99,17 @@ def train(
 
 @torch.no_grad()
 def evaluate(peer: Any, loader: DetectionLoader, evaluator: Evaluator, device: torch.device) -> dict[str, float]:
+    """Evaluate a peer.
+
+    Args:
+        peer: model to evaluate; it is left in evaluation mode.
+        loader: loader of the validation data.
+        evaluator: evaluator of the protocol.
+        device: device of the model.
+
+    Returns:
+        The metrics by name.
+    """
     peer.eval()
     for batch in loader:
         images, targets = unpadded(batch, device)

@@ -69,6 +69,16 @@ class Result:
 
 
 def run_mrqm(config: Config, device: torch.device, on_step: OnStep) -> Result:
+    """Train and evaluate MRQM.
+
+    Args:
+        config: configuration of the training.
+        device: device to train on.
+        on_step: function that is called with progress and loss after every step.
+
+    Returns:
+        Time, images and metrics.
+    """
     trainer = Trainer(config, device)
     while not trainer.finished:
         trainer.train_epoch(lambda report: on_step(trainer.progress, report.losses["loss"]))
@@ -77,6 +87,17 @@ def run_mrqm(config: Config, device: torch.device, on_step: OnStep) -> Result:
 
 
 def run_peer(name: str, config: Config, device: torch.device, on_step: OnStep) -> Result:
+    """Train and evaluate a peer.
+
+    Args:
+        name: name of the peer, from `MODELS`.
+        config: configuration of the training.
+        device: device to train on.
+        on_step: function that is called with progress and loss after every step.
+
+    Returns:
+        Time, images and metrics.
+    """
     optim = config.optim.model_copy(update=RATES[name])
     config = config.model_copy(update={"optim": optim})
     train_data, val_data = build_dataset(config, "train"), build_dataset(config, "val")
@@ -97,6 +118,9 @@ def build_peer(name: str, config: Config, num_classes: int) -> Any:
         name: name of the peer, from `MODELS`.
         config: configuration with the backbone, MRQM's widths and depths.
         num_classes: number of classes.
+
+    Returns:
+        The peer.
     """
     backbone = build_backbone(config.model.backbone, channels_last=config.model.channels_last)
     # transformers takes seconds to import, and need not be installed without its models
@@ -105,6 +129,17 @@ def build_peer(name: str, config: Config, num_classes: int) -> Any:
 
 
 def make_result(name: str, model: nn.Module, progress: Progress, metrics: dict[str, float]) -> Result:
+    """Summarise a training.
+
+    Args:
+        name: name of the model.
+        model: model whose parameters are counted.
+        progress: progress at the end of the training.
+        metrics: metrics by name.
+
+    Returns:
+        Time, images and metrics.
+    """
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return Result(name, parameters, progress.elapsed_seconds, progress.images_seen, progress.step, metrics)
 
@@ -129,6 +164,9 @@ def compare(names: list[str], config: Config, device: torch.device, out: Path | 
         config: configuration of all models.
         device: device to train on.
         out: path of the JSON; None for none.
+
+    Returns:
+        The results in the order of the names.
     """
     results: list[Result] = []
     for name in names:

@@ -98,6 +98,9 @@ def searched(grid: Space, algorithm: str, scheduler: Mapping[str, Any], seed: in
         scheduler: settings of the scheduler.
         seed: seed of the search.
         trials: number of trials.
+
+    Returns:
+        The space.
     """
     values = grid.model_dump(exclude={"search", "scheduler", "budget"}, exclude_none=True)
     search = {"algorithm": algorithm, "seed": seed}
@@ -146,6 +149,9 @@ def as_reported(folder: Path, task: Task, epoch: int, ap: float, epochs: int) ->
         epoch: number of the epoch, from 1.
         ap: AP of the epoch.
         epochs: epochs of a whole trial.
+
+    Returns:
+        The report, as of a process of the sweep.
     """
     checkpoint = str(folder / f"trial-{task.trial:04d}" / f"epoch_{epoch:04d}")
     return Epoch(epoch, epoch, 1.0, {"coco/AP": ap}, checkpoint, evaluated=True, finished=epoch == epochs)

@@ -96,6 +96,9 @@ def left_out_errors(features: Array, fit: Array, measured: Array) -> Array:
         features: features of the trained configurations (N, F).
         fit: matrix of the fit (F, N).
         measured: AP after each epoch (N, E).
+
+    Returns:
+        Errors (N, E).
     """
     hat = features @ fit
     errors: Array = (measured - hat @ measured) / (1 - np.diag(hat))[:, None]

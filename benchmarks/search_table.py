@@ -78,6 +78,9 @@ def train(config: Config, params: Mapping[str, Any]) -> Row:
     Args:
         config: configuration to train.
         params: values of the searched keys, by dotted key.
+
+    Returns:
+        The row, with AP and seconds of each epoch.
     """
     trainer = Trainer(config, torch.device("cpu"))
     row = Row(params=dict(params), ap=[], seconds=[])

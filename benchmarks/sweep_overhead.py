@@ -59,6 +59,9 @@ class TimedTrial(SweepTrial):
         Args:
             config: configuration of the trial.
             task: task of the process.
+
+        Yields:
+            The epochs.
         """
         for epoch in range(1, config.train.epochs + 1):
             compute(self.seconds)
@@ -148,6 +151,9 @@ def run_sweep(folder: Path, trials: int, epochs: int, cpus: int) -> History:
         trials: number of trials.
         epochs: epochs of a trial.
         cpus: number of CPUs.
+
+    Returns:
+        The history of the sweep.
     """
     space = timed_space(trials, epochs)
     words = [f"train.epochs={epochs}", "train.max_minutes=null", "scaling.num_workers=1", f"output_dir={folder}"]
@@ -174,6 +180,9 @@ def timed_space(trials: int, epochs: int) -> Space:
     Args:
         trials: number of trials.
         epochs: epochs of a trial.
+
+    Returns:
+        The space.
     """
     return make_space(
         {
