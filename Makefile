@@ -3,7 +3,7 @@
 #   make sweep       search the demo's hyperparameters with Ray Tune and Optuna, a quarter of an hour on two cores
 #   make cluster     a Ray head and an MLflow server on this machine, for `mrqm submit`    make cluster-down   ends them
 #   make test        every test                make test-fast   those without Ray that take seconds
-#   make check       style, types, layers      make install     only install
+#   make check       style, types, layers, sizes   make install     only install
 #   make docs        the documentation site, in build/docs/index.html; a warning is an error
 # ARGS="train.epochs=5" goes to `mrqm train`, ARGS="-k boxes" to pytest.
 
@@ -18,8 +18,8 @@ PYTHON ?= $(firstword $(foreach p,$(CANDIDATES),$(shell $(p) -c '$(SUPPORTED)' 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e
 
-# Packages whose docstrings `make check` holds to tools/check_docstrings.py.
-DOCUMENTED := mrqm pipelines tune cluster tools
+# What `make check` holds to the project's style of docstrings and its limits of sizes, besides tests.
+SOURCES := mrqm pipelines tune cluster tools benchmarks docs
 
 .PHONY: train sweep cluster cluster-down test test-fast check docs install
 .DELETE_ON_ERROR:
@@ -49,7 +49,8 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python tools/check_docstrings.py $(DOCUMENTED)
+	$(BIN)/python tools/check_docstrings.py $(SOURCES)
+	$(BIN)/python tools/check_sizes.py $(SOURCES)
 
 docs: $(VENV)/dev.stamp
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs build/docs
