@@ -20,15 +20,13 @@ from torchvision.ops import sigmoid_focal_loss
 
 from mrqm.config import LossConfig
 from mrqm.losses.classification import CLASSIFICATION_LOSSES, ClassificationLoss
+from mrqm.losses.ignored_regions import ignored_tokens, leave_ignored
 from mrqm.losses.matcher import HungarianMatcher
 from mrqm.models.iou_aware_head import DensePredictions
 from mrqm.models.mining import MinedPositives
 from mrqm.models.tokens import TokenGrid
-from mrqm.ops.boxes import coverage, paired_iou, to_xyxy
-from mrqm.structures.targets import BACKGROUND, IGNORE, BatchTargets, batch_targets, gather_targets
-
-IGNORED_SHARE = 0.5
-"""Least fraction of a background prediction inside one ignored region at which it has no loss."""
+from mrqm.ops.boxes import paired_iou
+from mrqm.structures.targets import IGNORE, BatchTargets, batch_targets, gather_targets
 
 
 class Criterion(nn.Module):
@@ -89,7 +87,7 @@ class Criterion(nn.Module):
             encoder = outputs["encoder_outputs"]
             logits = torch.cat([logits, encoder["pred_logits"].unsqueeze(0)])
             boxes = torch.cat([boxes, encoder["pred_boxes"].unsqueeze(0)])
-        assignment = _leave_ignored(self.matcher(logits, boxes, truth), boxes, truth)
+        assignment = leave_ignored(self.matcher(logits, boxes, truth), boxes, truth)
         layers = len(main["pred_logits"])
         branches = {"": (logits[:layers], boxes[:layers], assignment[:layers])}
         if not self.mined_encoder:
@@ -205,41 +203,6 @@ def total_loss(losses: Mapping[str, Tensor], config: LossConfig) -> Tensor:
         _, kind, *suffix = name.split("_")  # the suffix is a layer or a branch
         terms.append(value * weights[kind] * branches.get("".join(suffix), 1.0))
     return torch.stack(terms).sum()
-
-
-def ignored_tokens(grid: TokenGrid, truth: BatchTargets) -> Tensor:
-    """Mark the tokens that have no loss as background: padding, and centers inside an ignored region.
-
-    Args:
-        grid: tokens of the feature pyramid.
-        truth: padded ground truth.
-
-    Returns:
-        (B, S) bool, True for ignored tokens.
-    """
-    ignored = torch.zeros(grid.centers.shape[:2], dtype=torch.bool, device=grid.centers.device)
-    if grid.key_padding_mask is not None:
-        ignored = ignored | grid.key_padding_mask
-    if truth.ignore_boxes is None:
-        return ignored
-    left, top, right, bottom = to_xyxy(truth.ignore_boxes).unsqueeze(-1).unbind(2)  # (B, M, 1) each
-    parts = []
-    for (height, width), start, end in zip(
-        grid.spatial_shapes, grid.level_start_index, grid.level_start_index[1:], strict=False
-    ):
-        centers = grid.centers[:, start:end].unflatten(1, (height, width))
-        x, y = centers[:, 0, :, 0].unsqueeze(1), centers[:, :, 0, 1].unsqueeze(1)  # (B, 1, W), (B, 1, H)
-        columns, rows = ((x >= left) & (x < right)).float(), ((y >= top) & (y < bottom)).float()
-        parts.append((rows.transpose(1, 2) @ columns).flatten(1) > 0)  # regions are rectangles: rows × columns
-    return ignored | torch.cat(parts, 1)
-
-
-def _leave_ignored(assignment: Tensor, boxes: Tensor, truth: BatchTargets) -> Tensor:
-    """Assign background predictions (N, B, Q) inside ignored regions to `IGNORE`."""
-    if truth.ignore_boxes is None:
-        return assignment
-    inside = coverage(boxes.detach(), truth.ignore_boxes.expand(len(boxes), -1, -1, -1)) >= IGNORED_SHARE
-    return assignment.masked_fill((assignment == BACKGROUND) & inside, IGNORE)
 
 
 def _full_precision(values: Tensor) -> Tensor:

@@ -3,24 +3,22 @@
 F2 holds three quarters of the pyramid's tokens. The Scale-Aware Encoder refines the few high-level tokens often and
 the many low-level ones seldom; both always attend to all levels.
 
-Optionally only the most salient tokens of F2 are refined (after Zheng et al., 2023, "Less is More: Focus Attention for
-Efficient DETR", and Hou et al., 2024, "Salience DETR"), and F2's feed-forward has a width of its own.
+Optionally only the most salient tokens of F2 are refined, see `salience`; F2's feed-forward may have another width.
 
 Legend: B batch, D hidden_dim, L levels, S = Σ H_l·W_l, tokens of F2 first, R refined tokens of F2.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from mrqm.config import ModelConfig
 from mrqm.models.backbone import STRIDES
-from mrqm.models.layers import PRIOR_LOGIT, FeedForward
+from mrqm.models.layers import FeedForward
+from mrqm.models.salience import RefinedTokens, Salience
 from mrqm.models.tokens import TokenGrid
 from mrqm.ops.deformable_attention import DeformableAttention
 
@@ -54,61 +52,6 @@ class EncoderLayer(nn.Module):
             tokens + _take(position, part), reference_points, memory, grid.spatial_shapes, grid.key_padding_mask
         )
         return self.feed_forward(self.norm(tokens + attended))
-
-
-@dataclass(frozen=True)
-class RefinedTokens:
-    """Tokens of F2 that an image's encoder refines.
-
-    Attributes:
-        index: (B, R), most salient first.
-        chosen: (B, R), False where an image with fewer tokens than others has fewer refined ones.
-    """
-
-    index: Tensor
-    chosen: Tensor
-
-
-class Salience(nn.Linear):
-    """Score of each token of F2 for holding a small object, and the choice of the share with the highest scores."""
-
-    def __init__(self, dim: int, share: float) -> None:
-        super().__init__(dim, 1)
-        nn.init.constant_(self.bias, PRIOR_LOGIT)
-        self.share = share
-
-    def logits(self, memory: Tensor, grid: TokenGrid) -> Tensor:
-        """Score the tokens of F2.
-
-        Args:
-            memory: (B, S, D), F.
-            grid: positions of the tokens.
-
-        Returns:
-            (B, H_2·W_2) logits.
-        """
-        return self(memory[:, : grid.level_start_index[1]]).squeeze(-1)
-
-    @torch.no_grad()
-    def select(self, memory: Tensor, grid: TokenGrid) -> RefinedTokens:
-        """Select the tokens of F2 to refine: a share of each image's own, whatever it is padded to.
-
-        Args:
-            memory: (B, S, D), F.
-            grid: positions of the tokens.
-
-        Returns:
-            The tokens.
-        """
-        scores = self.logits(memory, grid)
-        batch, tokens = scores.shape
-        valid = torch.full((batch, 1), tokens, device=scores.device)
-        if grid.key_padding_mask is not None:
-            padding = grid.key_padding_mask[:, :tokens]
-            scores, valid = scores.masked_fill(padding, float("-inf")), (~padding).sum(1, keepdim=True)
-        index = scores.topk(math.ceil(self.share * tokens), 1).indices
-        rank = torch.arange(index.shape[1], device=scores.device)
-        return RefinedTokens(index, rank < (self.share * valid).ceil())
 
 
 class PositionedEncoder(nn.Module):

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mrqm.config import LossConfig
 from mrqm.losses.classification import CLASSIFICATION_LOSSES
-from mrqm.losses.criterion import Criterion, build_criterion, ignored_tokens, total_loss
+from mrqm.losses.criterion import Criterion, build_criterion, total_loss
+from mrqm.losses.ignored_regions import ignored_tokens
 from mrqm.losses.matcher import HungarianMatcher
 from mrqm.models.iou_aware_head import DensePredictions
 from mrqm.models.mining import MinedPositives
