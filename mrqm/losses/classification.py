@@ -39,6 +39,23 @@ def quality_focal_loss(logits: Tensor, positive: Tensor, quality: Tensor) -> Ten
     return modulation * F.binary_cross_entropy_with_logits(logits, quality, reduction="none")
 
 
+def varifocal_loss(logits: Tensor, positive: Tensor, quality: Tensor) -> Tensor:
+    """Compute the varifocal loss (Zhang et al., 2021, eq. 2), α = 0.75, γ = 2.
+
+    q bce(p, q) of positives, α p^γ bce(p, 0) of negatives.
+
+    Args:
+        logits: (…, K) logits of every prediction and class.
+        positive: (…, K) True for the class of the assigned object.
+        quality: (…, K) IoU of positives, 0 elsewhere.
+
+    Returns:
+        (…, K) loss of each logit.
+    """
+    weight = quality.where(positive, 0.75 * logits.sigmoid().square())
+    return weight * F.binary_cross_entropy_with_logits(logits, quality, reduction="none")
+
+
 def matchability_aware_loss(logits: Tensor, positive: Tensor, quality: Tensor) -> Tensor:
     """Compute the matchability-aware loss (Huang et al., 2025), γ = 1.5.
 
@@ -58,5 +75,6 @@ def matchability_aware_loss(logits: Tensor, positive: Tensor, quality: Tensor) -
 
 CLASSIFICATION_LOSSES: dict[ClassificationLossName, ClassificationLoss] = {
     "quality_focal": quality_focal_loss,
+    "varifocal": varifocal_loss,
     "matchability_aware": matchability_aware_loss,
 }

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from mrqm.config.sections.annotations import RenamedFrom
 from mrqm.config.sections.section import Count, NonNegative, Positive, Section
 
-ClassificationLossName: TypeAlias = Literal["quality_focal", "matchability_aware"]
+ClassificationLossName: TypeAlias = Literal["quality_focal", "varifocal", "matchability_aware"]
 
 
 class CostConfig(Section):
@@ -85,7 +85,9 @@ class LossConfig(Section):
     """Losses of the training, their matching and weights."""
 
     classification: ClassificationLossName = "quality_focal"
-    """Classification loss: `quality_focal` (Li et al., 2020) or `matchability_aware` (Huang et al., 2025)."""
+    """Classification loss: `quality_focal` (Li et al., 2020), `varifocal` (Zhang et al., 2021) or `matchability_aware`
+    (Huang et al., 2025).
+    """
     matcher_costs: Annotated[CostConfig, RenamedFrom("loss.costs")] = CostConfig()
     loss_weights: Annotated[WeightConfig, RenamedFrom("loss.weights")] = WeightConfig()
     mining: MiningConfig = MiningConfig()

@@ -25,6 +25,16 @@ def focal(logit: Tensor, positive: bool) -> Tensor:
     return -0.25 * (1 - p) ** 2 * p.log() if positive else -0.75 * p**2 * (1 - p).log()
 
 
+def varifocal(logit: Tensor, quality: float | None) -> Tensor:
+    """Compute Zhang et al. (2021), eq. 2.
+
+    -q (q log p + (1 - q) log(1 - p)) for positives, -α p^γ log(1 - p) for negatives.
+    """
+    if quality is None:
+        return -0.75 * torch.sigmoid(logit) ** 2 * torch.log(torch.sigmoid(-logit))
+    return quality * cross_entropy(logit, quality)
+
+
 def matchability_aware(logit: Tensor, quality: float | None) -> Tensor:
     """Compute Huang et al. (2025), eq. 2.
 
@@ -37,6 +47,7 @@ def matchability_aware(logit: Tensor, quality: float | None) -> Tensor:
 
 NAIVE_CLASSIFICATION: dict[str, Callable[[Tensor, float | None], Tensor]] = {
     "quality_focal": quality_focal,
+    "varifocal": varifocal,
     "matchability_aware": matchability_aware,
 }
 """Each takes a logit and the IoU of a positive, or None for a negative."""
