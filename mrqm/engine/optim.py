@@ -52,7 +52,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> AdamW:
 
 
 class Schedule:
-    """Learning rate schedule: linear warm-up by steps, then a drop or a cosine by the progress of the training.
+    """Learning rate schedule: linear warm-up by steps, then a drop or a (late) cosine by the training's progress.
 
     Progress, not the step, drives it, so that a training limited by time ends its schedule when its time is up.
 
@@ -84,4 +84,6 @@ class Schedule:
     def _decay(self, progress: float) -> float:
         if self.config.lr_scheduler == "step":
             return STEP_FACTOR if progress >= self.config.step_at else 1.0
-        return COSINE_FLOOR + (1 - COSINE_FLOOR) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+        flat = self.config.flat_until if self.config.lr_scheduler == "flat_cosine" else 0.0
+        falling = min(max(0.0, progress - flat) / (1 - flat), 1.0)
+        return COSINE_FLOOR + (1 - COSINE_FLOOR) * (1 + math.cos(math.pi * falling)) / 2

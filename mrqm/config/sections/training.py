@@ -23,10 +23,14 @@ class OptimConfig(Section):
     """Decoupled weight decay; norms, biases and embeddings have none."""
     max_grad_norm: Annotated[Positive, RenamedFrom("optim.clip_norm")] = 0.1
     """Greatest norm of the gradient; larger gradients are clipped to it."""
-    lr_scheduler: Annotated[Literal["step", "cosine"], RenamedFrom("optim.schedule")] = "step"
-    """Learning rate schedule: `step` divides the rate by 10 at `step_at`; `cosine` lowers it to lr/100 at the end."""
+    lr_scheduler: Annotated[Literal["step", "cosine", "flat_cosine"], RenamedFrom("optim.schedule")] = "step"
+    """Learning rate schedule: `step` divides the rate by 10 at `step_at`; `cosine` lowers it to lr/100 at the end;
+    `flat_cosine` does so after `flat_until`.
+    """
     step_at: Fraction = 11 / 12
     """Fraction of the training after which the step schedule drops."""
+    flat_until: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Fraction of the training after which the flat_cosine schedule falls."""
     warmup_steps: CountOrZero = 500
     """Number of optimizer steps of linear warm-up."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9997

@@ -72,3 +72,8 @@ def test_the_step_schedule_drops_once_at_its_share() -> None:
 def test_the_cosine_schedule_ends_at_a_hundredth() -> None:
     config = OptimConfig(lr=1.0, warmup_steps=0, lr_scheduler="cosine")
     assert rates(config, [(9, 0.0), (9, 0.5), (9, 1.0), (9, 1.2)]) == pytest.approx([1, 0.505, 0.01, 0.01])
+
+
+def test_the_flat_cosine_schedule_falls_from_a_given_share_on() -> None:
+    config = OptimConfig(lr=1.0, warmup_steps=0, lr_scheduler="flat_cosine", flat_until=0.6)
+    assert rates(config, [(9, 0.0), (9, 0.6), (9, 0.8), (9, 1.0)]) == pytest.approx([1, 1, 0.505, 0.01])
