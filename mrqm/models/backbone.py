@@ -13,12 +13,11 @@ from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from mrqm.config import BackboneConfig, ConfigError
+from mrqm.models.backbone_weights import load_backbone_weights
 
 STRIDES = (4, 8, 16, 32)
 PROBE = (64, 96)
@@ -45,13 +44,15 @@ class Backbone(nn.Module):
     Attributes:
         channels: channels of C2..C5.
         mean, std: normalisation that the weights were trained with, for inputs in [0, 1].
+        origin: description of the weights that were loaded.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, trunk: Any, *, channels_last: bool) -> None:
+    def __init__(self, trunk: Any, *, channels_last: bool, origin: str = "random weights") -> None:
         super().__init__()
+        self.origin = origin
         reductions = trunk.feature_info.reduction()
         if missing := [stride for stride in STRIDES if stride not in reductions]:
             raise ConfigError(
@@ -107,11 +108,13 @@ def build_backbone(config: BackboneConfig, *, channels_last: bool) -> Backbone:
             available or do not fit.
     """
     trunk = _create(config)
-    if config.weights not in ("none", "hub"):
-        _load_local(trunk, Path(config.weights))
+    origin = {"none": "random weights", "hub": "timm's weights"}.get(config.weights)
+    if origin is None:
+        weights, origin = load_backbone_weights(trunk.state_dict(), Path(config.weights))
+        trunk.load_state_dict(weights, strict=False)  # without the counters of BatchNorm if the file lacks them
     if config.frozen_batch_norm:
         trunk = freeze_batch_norm_2d(trunk)
-    backbone = Backbone(trunk, channels_last=channels_last)
+    backbone = Backbone(trunk, channels_last=channels_last, origin=origin)
     _require_any_size(backbone, config.name)
     _freeze_stages(backbone, config.frozen_stages)
     return backbone
@@ -168,27 +171,3 @@ def _freeze_stages(backbone: Backbone, stages: int) -> None:
     ):
         if gradient is not None:
             parameter.requires_grad_(False)
-
-
-def _load_local(trunk: nn.Module, path: Path) -> None:
-    if not path.is_file():
-        raise ConfigError(f"model.backbone.weights={path}: no such file")
-    try:
-        stored = load_file(path)
-    except SafetensorError as error:
-        raise ConfigError(f"model.backbone.weights={path}: not a safetensors file: {error}") from error
-    # timm's feature wrappers write `stages.0` as `stages_0`: compare names without that difference
-    stored = {key.replace(".", "_"): tensor for key, tensor in stored.items()}
-    wanted = trunk.state_dict()
-    faults = [
-        f"{key}: {'missing' if found is None else f'shape {tuple(found.shape)} instead of {tuple(tensor.shape)}'}"
-        for key, tensor in wanted.items()
-        if (found := stored.get(key.replace(".", "_"))) is None or found.shape != tensor.shape
-    ]
-    if faults:
-        raise ConfigError(
-            f"model.backbone.weights={path}: {len(faults)} of {len(wanted)} tensors do not fit: "
-            + "; ".join(faults[:5])
-            + (" …" if len(faults) > 5 else "")
-        )
-    trunk.load_state_dict({key: stored[key.replace(".", "_")] for key in wanted})
