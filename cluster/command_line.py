@@ -16,7 +16,7 @@ from cluster.jobs.package import Package
 
 FILES = ("-c", "--config", "-s", "--space")
 """Options whose files are sent with the job."""
-ON_THE_CLUSTER = ("data.root", "model.backbone.weights")
+ON_THE_CLUSTER = ("data.root", "model.backbone.weights", "model.init")
 """Configuration keys with paths that the cluster reads."""
 READERS = ("evaluate", "predict", "prepare")
 """Commands whose arguments are read on the cluster."""
@@ -57,7 +57,7 @@ class CommandLine:
         return [
             key if key == value else f"{key}={value}"
             for key, value in named.items()
-            if "://" not in value and not value.startswith("models:/") and (root / value).exists()
+            if "://" not in value and not value.startswith(("models:/", "runs:/")) and (root / value).exists()
         ]
 
     def _is_read(self, before: str, word: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -14,9 +14,12 @@ from mrqm.config import Config
 from mrqm.data import DetectionDataset
 from pipelines.console.training_display import Display
 from pipelines.preflight.inputs import check_inputs
+from pipelines.registry.ancestor_source import AncestorOnDisk, ancestor_on_disk
 from pipelines.storage.absolute_paths import with_absolute_paths
+from pipelines.storage.ancestors import keep_ancestor
 from pipelines.storage.data_cache import data_cache
 from pipelines.storage.run_dir import RunFolder
+from tune.space.init_choices import init_choices
 from tune.space.sampling import ConfigSampler
 from tune.space.schema import Space, load_space, sweep_config
 from tune.state.fingerprint import SweepFingerprint, fingerprint_of
@@ -53,6 +56,7 @@ class SweepContext:
         sampler: sampler of the trials, which has been checked.
         folder: folder of the sweep.
         fingerprint: fingerprint without the digests of the data.
+        ancestors: detectors that trials start from, on this machine, once they were found.
     """
 
     request: Request
@@ -60,6 +64,7 @@ class SweepContext:
     sampler: ConfigSampler
     folder: RunFolder
     fingerprint: SweepFingerprint
+    ancestors: tuple[AncestorOnDisk, ...] = ()
 
     @classmethod
     def of(cls, request: Request) -> Self:
@@ -74,6 +79,29 @@ class SweepContext:
         sampler = ConfigSampler(space, config)
         sampler.check()
         return cls(request, config, sampler, RunFolder(config), fingerprint_of(config, space))
+
+    def with_ancestors(self, kept: ExitStack) -> Self:
+        """Find every detector that `model.init` may name.
+
+        Args:
+            kept: context in which the detectors stay on this machine.
+
+        Returns:
+            The sweep with them, and with the digest of the one in the configuration.
+
+        Raises:
+            ConfigError: a detector cannot be used.
+        """
+        storage, sources = self.folder.storage, init_choices(self.space, self.sampler.values)
+        opened = [ancestor_on_disk(source, storage, self.config.tracking) for source in sources]
+        found = tuple(filter(None, map(kept.enter_context, opened)))
+        shared = next((one.record for one in found if one.record.source == self.config.model.init), None)
+        return replace(self, ancestors=found, fingerprint=self.fingerprint.with_init(shared))
+
+    def keep_ancestors(self) -> None:
+        """Copy the detectors to start from into the sweep's folder, from which the trials read them."""
+        for ancestor in self.ancestors:
+            keep_ancestor(self.folder.storage, ancestor.weights, ancestor.record)
 
     @property
     def space(self) -> Space:
@@ -115,7 +143,7 @@ def read_inputs(sweep: SweepContext, console: Console, data: ExitStack) -> Input
     """
     with Display(console, []) as display:
         data.enter_context(data_cache(sweep.config.data, display.phase))
-        datasets = check_inputs(sweep.config, display)
+        datasets = check_inputs(sweep.config, display, sweep.ancestors)
         display.phase("computing the digests of the data")
         inputs = Inputs(datasets, sweep.fingerprint.with_data(datasets))
         display.phase("starting Ray")

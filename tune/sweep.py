@@ -75,6 +75,7 @@ def sweep(request: Request, console: Console) -> SweepResult | None:
         return None
     config, folder = context.config, context.folder
     with storage_faults_explained(folder.storage.url), folder.claimed(), ExitStack() as data:
+        context = context.with_ancestors(data)
         former = require_same(config, folder, context.fingerprint)
         history = read_history(folder.path / JOURNAL)
         trials = count_wanted(context.sampler, history, request.add_trials, context.gpus)
@@ -91,6 +92,7 @@ def sweep(request: Request, console: Console) -> SweepResult | None:
                 for shortage in shortages(config.scaling):
                     display.phase(shortage)
             begin_sweep(config, folder, inputs.fingerprint)
+            context.keep_ancestors()
             return _search(context, plan, found, inputs, console)
 
 

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mrqm.checkpoint.ancestor import describe_weights
 from mrqm.checkpoint.files import CONFIG, METRICS, TRAINING, WEIGHTS
 from mrqm.checkpoint.lookup import CheckpointError, find_checkpoint
 from mrqm.config import Config, load_config
@@ -72,7 +73,9 @@ def save_checkpoint(
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
+        save_file(
+            {name: tensor.contiguous() for name, tensor in weights.items()}, folder / WEIGHTS, describe_weights(config)
+        )
         torch.save(training, folder / TRAINING)
     except (SafetensorError, RuntimeError) as error:  # the libraries' types for a disk's error
         raise OSError(f"{folder}: {error}") from error

@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mrqm.checkpoint.folder import Snapshot, adopt_class_order, copy_to_host, load_training, read_weights
+from mrqm.checkpoint.initialization import build_initial_model
 from mrqm.config import Config
 from mrqm.data import build_dataset, build_loader, collate
 from mrqm.engine.divergence import Divergence
@@ -31,7 +32,7 @@ from mrqm.engine.progress import Progress
 from mrqm.engine.train_step import TrainState
 from mrqm.inference.postprocess import detect
 from mrqm.losses.criterion import build_criterion
-from mrqm.models.mrqm import build_model, compile_parts
+from mrqm.models.mrqm import compile_parts
 from mrqm.ops.distributed import get_rank_and_world_size, unwrap
 from mrqm.structures.batch import Batch
 from mrqm.structures.metric import VALIDATION, with_protocol
@@ -62,10 +63,12 @@ class Trainer:
         config: configuration of the run.
         device: device of the computation.
         nonfinite_steps: folder for steps that diverge; by default a folder of the run.
+        init_weights: copy on this machine of the weights that `model.init` names; None to find them by that key.
 
     Attributes:
         config: configuration with resolved class names.
         classes: class names in label order.
+        initialization: report of the weights that `model.init` gave; None without that key.
         epoch: number of completed epochs.
         progress: steps, seconds and images so far.
 
@@ -73,7 +76,13 @@ class Trainer:
         ConfigError, DataError: a part of the configuration, such as the data, cannot be used.
     """
 
-    def __init__(self, config: Config, device: torch.device, nonfinite_steps: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        device: torch.device,
+        nonfinite_steps: Path | None = None,
+        init_weights: Path | None = None,
+    ) -> None:
         self.device = device
         self.rank, self.world_size = get_rank_and_world_size()
         config = adopt_class_order(config)
@@ -85,7 +94,8 @@ class Trainer:
             config, self.val_data, training=False, rank=self.rank, world_size=self.world_size
         )
         torch.manual_seed(config.train.seed)  # the same initial weights on every rank
-        model = build_model(config, len(self.classes)).to(device)
+        model, self.initialization = build_initial_model(config, self.classes, init_weights)
+        model = model.to(device)
         self.num_parameters = sum(parameter.numel() for parameter in model.parameters())
         optimizer = build_optimizer(model, config.optim)
         self.state = TrainState(

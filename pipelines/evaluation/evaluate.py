@@ -31,8 +31,9 @@ from pipelines.evaluation.request import EvaluationError, Request, check_protoco
 from pipelines.evaluation.result_files import listed_sizes, read_or_blank, read_result_files, read_scored
 from pipelines.evaluation.result_notes import diagnose_near_zero, note_doubts, note_order
 from pipelines.process.device import pick_device
-from pipelines.registry.model_uri import SCHEMES, checkpoint_folder, describe_model, read_tracking
+from pipelines.registry.model_uri import checkpoint_folder, describe_model, read_tracking
 from pipelines.storage.data_cache import data_cache
+from pipelines.storage.filesystem import MLFLOW_SCHEMES
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def _predict(request: Request, progress: ImageProgress, data: ExitStack) -> _Sou
         trained = load_checkpoint_config(checkpoint, tuple(request.overrides))
         data_config = _with_data_of(request, trained, checkpoint)
         config = data_config.with_classes(trained.data.classes)
-        if request.model.startswith(SCHEMES):  # the result is logged to the store that has the model
+        if request.model.startswith(MLFLOW_SCHEMES):  # the result is logged to the store that has the model
             config = config.model_copy(update={"tracking": tracking})
         _require_store(request, config)
         view = check_view(request.view, config)

@@ -38,10 +38,11 @@ from pipelines.preflight.cluster import (
     check_room,
     check_versions,
 )
-from pipelines.preflight.inputs import check_backbone, check_resume, check_space
+from pipelines.preflight.inputs import check_backbone, check_init, check_resume, check_space
 from pipelines.preflight.mlflow import check_mlflow
 from pipelines.preflight.nodes import NodeReport, probe_nodes, try_output
 from pipelines.storage.absolute_paths import with_absolute_paths
+from pipelines.storage.ancestors import AncestorRecord
 from pipelines.storage.data_cache import data_cache
 from pipelines.storage.fingerprint import Fingerprint, fingerprint_of, require_same
 from pipelines.storage.run_dir import RunFolder
@@ -59,10 +60,12 @@ class Sweep(Protocol):
     Attributes:
         largest: configuration of its largest trial.
         fingerprint: identity of the sweep, without the digests of its data.
+        ancestors: values of `model.init` that its trials may have.
     """
 
     largest: Config
     fingerprint: Fingerprint
+    ancestors: Sequence[str]
 
     def checks(self, nodes: Sequence[Mapping[str, float]]) -> list[Check]:
         """Check its trials on nodes with these resources."""
@@ -93,6 +96,9 @@ def plan(
         say("reading annotations")
         rows, datasets = _check_inputs(config, data)
         checks += rows
+        rows, ancestor = _check_ancestors(config, sweep, datasets)
+        checks += rows
+        fingerprint = fingerprint.with_init(ancestor)
         memory = aside.submit(_predict, sweep.largest if sweep else config, datasets.get("train"))
         say("asking MLflow")
         checks += [*_check_run(config, fingerprint, with_disk=sweep is None), *check_mlflow(config)]
@@ -103,8 +109,7 @@ def plan(
 
 def _check_inputs(config: Config, data: ExitStack) -> tuple[list[Check], dict[str, DetectionDataset]]:
     """Check the training's inputs; return the rows, and the data of every readable split."""
-    backbone = config.model.backbone
-    checks = [_confirm("backbone", lambda: check_backbone(config), f"{backbone.name}, weights {backbone.weights}")]
+    checks = [check("backbone", lambda: f"{config.model.backbone.name}: {check_backbone(config)}")]
     datasets: dict[str, DetectionDataset] = {}
     try:
         data.enter_context(data_cache(config.data))
@@ -122,6 +127,17 @@ def _check_inputs(config: Config, data: ExitStack) -> tuple[list[Check], dict[st
     else:
         checks.append(Check("resume", "warning", "unknown without the data", "see the row `data train`"))
     return checks, datasets
+
+
+def _check_ancestors(
+    config: Config, sweep: Sweep | None, datasets: Mapping[str, DetectionDataset]
+) -> tuple[list[Check], AncestorRecord | None]:
+    """Check all values of `model.init`; return the rows, and the origin of the one in the configuration."""
+    own = config.model.init
+    classes = datasets["train"].classes if "train" in datasets else None
+    sources = sweep.ancestors if sweep else [own] if own else []
+    found = {source: check_init(config, source, classes) for source in sources}
+    return [row for row, _ in found.values()], found[own][1] if own in found else None
 
 
 def _confirm(name: str, function: Callable[[], None], finding: str) -> Check:

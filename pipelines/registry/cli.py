@@ -62,7 +62,7 @@ def list_models(
 
 @app.command()
 def show(model: Model, settings: Settings = None, config: File = None) -> None:
-    """Show a version: metrics, data, configuration, code and run."""
+    """Show a version: metrics, data, configuration, code, run and the models it was started from."""
     from rich.console import Console
 
     from pipelines.registry.report import print_version

@@ -14,9 +14,8 @@ from mrqm.config import Section, TrackingConfig, load_config, make_config
 from mrqm.errors import UserError
 from mrqm.redaction import holds_secret, redact
 from pipelines.storage.checkpoints import CheckpointStore
-from pipelines.storage.filesystem import Storage, is_uri, open_storage
+from pipelines.storage.filesystem import MLFLOW_SCHEMES, Storage, is_uri, open_storage
 
-SCHEMES = ("models:/", "runs:/")
 LOGGED = re.compile(r"runs:/.+/|models:/m-[0-9a-f]{32}$")
 """URIs of logged models, which MLflow resolves without the registry."""
 
@@ -50,7 +49,7 @@ def checkpoint_folder(model: str, tracking: TrackingConfig | None = None) -> Ite
             f"{redact(model)}: has a password or token, which would be displayed and stored; set it in the "
             f"environment: {Section.place_of_secrets}"
         )
-    if model.startswith(SCHEMES):
+    if model.startswith(MLFLOW_SCHEMES):
         with TemporaryDirectory() as folder:
             yield _download(model, tracking, Path(folder))
     elif is_uri(model):
@@ -63,7 +62,7 @@ def checkpoint_folder(model: str, tracking: TrackingConfig | None = None) -> Ite
 
 def describe_model(model: str) -> str:
     """Describe the model of `checkpoint_folder`: for a local run, the path of the chosen checkpoint."""
-    return model if model.startswith(SCHEMES) or is_uri(model) else str(find_checkpoint(model))
+    return model if model.startswith(MLFLOW_SCHEMES) or is_uri(model) else str(find_checkpoint(model))
 
 
 def read_tracking(config: Path | None, overrides: Sequence[str]) -> TrackingConfig:

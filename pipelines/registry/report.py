@@ -15,6 +15,7 @@ from mrqm.redaction import redact
 from mrqm.structures.metric import VALIDATION, group_by_protocol, metric_key
 from pipelines.console.format import number
 from pipelines.console.tables import metrics_tables, ui_lines
+from pipelines.registry.ancestry import describe_ancestors
 from pipelines.registry.client import Registry, RegistryError
 from pipelines.registry.model_files import read_config
 from pipelines.registry.model_version import DATA, DIGEST_DIGITS, Version, differences, printable
@@ -56,7 +57,7 @@ def print_models(models: Mapping[str, Sequence[Version]], console: Console) -> N
 
 
 def print_version(version: Version, registry: Registry, console: Console) -> None:
-    """Print the metrics, tags and run of a version.
+    """Print the metrics, tags, run and ancestors of a version.
 
     Args:
         version: version of a model.
@@ -72,6 +73,7 @@ def print_version(version: Version, registry: Registry, console: Console) -> Non
     facts = {key: value for key, value in sorted(version.tags.items()) if key not in version.metrics}
     facts["run"] = version.run_id or ABSENT
     facts |= _way_to_run(version, registry)
+    facts |= {f"ancestor {depth}": one for depth, one in enumerate(describe_ancestors(version, registry), 1)}
     width = max(min(len(printable(key)), WIDEST) for key in facts) + 2
     for key, value in facts.items():
         _line(console, f"{printable(key):<{width}}{printable(redact(value))}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mrqm.config import Config, make_config
-from pipelines.storage.filesystem import is_uri
+from pipelines.storage.filesystem import MLFLOW_SCHEMES, is_uri
 
 
 def with_absolute_paths(config: Config) -> Config:
@@ -17,6 +17,9 @@ def with_absolute_paths(config: Config) -> Config:
     weights = config.model.backbone.weights
     if weights not in ("none", "hub"):
         values["model"]["backbone"]["weights"] = str(Path(weights).resolve())
+    init = config.model.init
+    if init is not None and not is_uri(init) and not init.startswith(MLFLOW_SCHEMES):
+        values["model"]["init"] = str(Path(init).resolve())
     if config.train.resume not in ("auto", "never"):
         values["train"]["resume"] = str(Path(config.train.resume).resolve())
     return make_config(values)

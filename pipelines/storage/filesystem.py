@@ -22,6 +22,8 @@ from mrqm.files import part_of, write_whole
 from mrqm.redaction import redact
 
 COPIED_AT_ONCE = 64 * 2**20
+MLFLOW_SCHEMES = ("models:/", "runs:/")
+"""Beginnings of URIs that MLflow resolves, not a file system."""
 
 
 class StorageError(UserError):
@@ -172,6 +174,21 @@ class Storage:
 def is_uri(folder: str) -> bool:
     """Return true for a URI, false for a path."""
     return "://" in folder
+
+
+def download_file(uri: str, target: Path) -> None:
+    """Copy a file from a URI.
+
+    Args:
+        uri: URI that pyarrow or fsspec supports.
+        target: file to write.
+
+    Raises:
+        OSError, ValueError, ImportError: the file cannot be read, or the URI's scheme is unknown.
+    """
+    filesystem, path = _resolve(uri)
+    with filesystem.open_input_stream(path) as source, target.open("wb") as copy:
+        shutil.copyfileobj(source, copy, COPIED_AT_ONCE)
 
 
 def open_storage(output: str, name: str) -> Storage:

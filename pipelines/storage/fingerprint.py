@@ -23,11 +23,14 @@ from mrqm.evaluation import build_protocol
 from mrqm.redaction import redact
 from mrqm.structures.annotations import DataError
 from mrqm.structures.metric import VALIDATION, protocol_tag
+from pipelines.storage.ancestors import AncestorRecord
 from pipelines.storage.run_dir import RunError, RunFolder
 
 FILE = "fingerprint.json"
 WEIGHTS = "model.backbone.weights"
 """Key whose value is a file, compared by its digest."""
+INIT = "model.init"
+"""Key whose value names a detector, compared by the digest of its weights."""
 SHOWN_DIGITS = 12
 
 
@@ -40,7 +43,8 @@ class Fingerprint(BaseModel):
         settings: resolved configuration, nested, without the output location; None if unknown.
         protocol: version of the validation protocol; None if unknown.
         digest_version: version of the digest algorithm.
-        content: digests by `data.train`, `data.val` and `model.backbone.weights`, as far as these were read.
+        content: digests by `data.train`, `data.val`, `model.backbone.weights` and `model.init`, as far as these were
+            read.
         counts: numbers of images and objects, by `data.train` and `data.val`.
     """
 
@@ -68,6 +72,12 @@ class Fingerprint(BaseModel):
         counts = {f"data.{split}": data.describe() for split, data in datasets.items()}
         return self.model_copy(update={"content": self.content | digests, "counts": counts})
 
+    def with_init(self, ancestor: AncestorRecord | None) -> Self:
+        """Return a copy with the digest of the detector that `model.init` names; itself without one."""
+        if ancestor is None:
+            return self
+        return self.model_copy(update={"content": self.content | {INIT: ancestor.sha256}})
+
     @property
     def stamp(self) -> dict[str, str]:
         """Tags that a metric depends on: the protocol's version and the validation data's digest."""
@@ -89,8 +99,7 @@ class Fingerprint(BaseModel):
             return
         there, now = (flatten(fill_defaults(settings)) for settings in (former.settings, self.settings))
         by_content = [*self._data_keys_to_skip(former)]
-        if WEIGHTS in former.content and WEIGHTS in self.content:
-            by_content.append(WEIGHTS)
+        by_content += {WEIGHTS, INIT} & former.content.keys() & self.content.keys()
         for key in sorted(there.keys() | now.keys()):
             kept, asked = there.get(key, "absent"), now.get(key, "absent")
             if kept != asked and key not in by_content and not has_role(key, Role.RUNTIME):

@@ -37,6 +37,7 @@ from pipelines.console.training_display import Display
 from pipelines.failures.storage_wait import storage_faults_explained, write_patiently
 from pipelines.failures.taxonomy import TrainingError
 from pipelines.process.signals import Stop, stoppable
+from pipelines.registry.ancestor_source import ancestor_on_disk
 from pipelines.registry.register import register_if_possible
 from pipelines.storage.absolute_paths import with_absolute_paths
 from pipelines.storage.checkpoints import epochs_of
@@ -90,12 +91,14 @@ def train(
     columns = ["AP", "AP50", "AP75", *(f"AP_{name}" for name in list(config.evaluation.area_bins)[:1])]
     explained = storage_faults_explained(folder.storage.url)
     with explained, ExitStack() as data, folder.claimed(), Display(console or Console(), columns) as display:
-        former = require_same(config, folder, fingerprint_of(config))
+        ancestor = data.enter_context(ancestor_on_disk(config.model.init, folder.storage, config.tracking))
+        known = fingerprint_of(config).with_init(ancestor.record if ancestor else None)
+        former = require_same(config, folder, known)
         if summary := folder.read_summary():
             display.line(f"run {config.name} is finished: {relative(folder.storage.url)}")
             return summary
         display.line(f"run       {config.name}, {config.train.epochs} epochs on {describe_resources(config.scaling)}")
-        run = read_inputs(config, folder, display, data)
+        run = read_inputs(config, folder, ancestor, display, data)
         if former and (unknown := describe_unknown(former)):
             display.note(unknown)
         require_store(config, folder)
@@ -103,6 +106,7 @@ def train(
         with ray_session(), stoppable() as stop:
             require_room(config.scaling, extra_workers=config.evaluation.asynchronous)
             begin(config, folder, run.fingerprint)
+            run.keep_ancestor()
             with Tracker(config, folder, parent_run, tags) as tracker:
                 summary = _train_tracked(run, tracker, display, stop)
         summary = replace(summary, pending=tracker.pending)
@@ -116,7 +120,7 @@ def _train_tracked(run: RunContext, tracker: Tracker, display: Display, stop: St
     display.line(f"output    {relative(run.folder.storage.url)}")
     display.line(f"mlflow    {run_place(tracker.shown_uri, tracker.run_id)}")
     note = describe_run(run.config, run.datasets)
-    tracker.tag(run.fingerprint.stamp | {MLFLOW_RUN_NOTE: note})
+    tracker.tag(run.stamp | {MLFLOW_RUN_NOTE: note})
     note_datasets(tracker, run.config, run.datasets, run.fingerprint.content)
     _fit(run, tracker, display, stop)
     display.phase("registering the best checkpoint")
@@ -192,7 +196,7 @@ def _conclude(run: RunContext, tracker: Tracker) -> Summary:
         raise TrainingError(f"no checkpoint in {folder.storage.url} was evaluated; remove the run and train again")
     scores = select_protocol(store.metrics(name), VALIDATION)
     with store.open(name) as checkpoint:
-        model = register_if_possible(config, tracker, checkpoint, scores, run.fingerprint.stamp)
+        model = register_if_possible(config, tracker, checkpoint, scores, run.stamp)
     epoch = epochs_of(name)
     picture = folder.picture(epoch)
     return Summary(

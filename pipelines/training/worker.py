@@ -27,6 +27,7 @@ from pipelines.compute.messages import Evaluating, LogMessage, Saved, StepSkippe
 from pipelines.compute.system_metrics import system_sampled
 from pipelines.failures.classification import WorkerFailure
 from pipelines.process.configure import configure_process
+from pipelines.storage.ancestors import kept_weights
 from pipelines.storage.checkpoints import CheckpointStore, checkpoint_name
 from pipelines.storage.data_cache import data_cache
 from pipelines.storage.filesystem import Storage
@@ -60,8 +61,9 @@ def train_worker(job: Job) -> None:
         with (
             data_cache(config.data, lambda text: queue.send(LogMessage(text))),
             _nonfinite_steps_dir(folder.storage) as nonfinite_steps,
+            kept_weights(folder.storage, config.model.init) as init_weights,
         ):
-            trainer = Trainer(config, ray.train.torch.get_device(), nonfinite_steps)
+            trainer = Trainer(config, ray.train.torch.get_device(), nonfinite_steps, init_weights)
             with _system_reported(trainer, queue):
                 _Training(trainer, folder.checkpoints, queue).run()
     except Exception as error:

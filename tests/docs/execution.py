@@ -20,7 +20,7 @@ from ..pages import ROOT
 
 TINY_MODEL = (
     "model.backbone.name=test_resnet", "model.backbone.weights=WEIGHTS.safetensors", "model.hidden_dim=32",
-    "model.num_heads=4", "model.ffn_dim=64", "model.num_queries=20", "model.decoder_layers=1",
+    "model.num_heads=4", "model.num_points=2", "model.ffn_dim=64", "model.num_queries=20", "model.decoder_layers=1",
     "loss.one_to_many.max_queries=16", "data.loader_workers=0",
 )  # fmt: skip
 QUICK = {

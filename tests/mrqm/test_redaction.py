@@ -94,7 +94,16 @@ def test_json_stays_json(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["tracking.uri", "output_dir", "data.root", "model.backbone.weights", "train.resume", "tracking.experiment"]
+    "key",
+    [
+        "tracking.uri",
+        "output_dir",
+        "data.root",
+        "model.backbone.weights",
+        "model.init",
+        "train.resume",
+        "tracking.experiment",
+    ],
 )
 @pytest.mark.parametrize(
     "uri",

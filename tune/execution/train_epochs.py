@@ -14,8 +14,9 @@ from mrqm.config import Config
 from mrqm.engine.trainer import Trainer
 from mrqm.structures.metric import TRAIN, with_protocol
 from pipelines.failures.storage_wait import attempts
+from pipelines.storage.ancestors import kept_weights
 from pipelines.storage.data_cache import data_cache
-from pipelines.storage.filesystem import Storage
+from pipelines.storage.filesystem import Storage, open_storage
 from pipelines.storage.run_dir import RunFolder
 from tune.state.messages import Epoch, Waiting
 
@@ -31,11 +32,11 @@ def train_epochs(config: Config, start: Path | None, device: torch.device) -> Ge
     Yields:
         Epochs, and reasons to wait for the storage.
     """
-    storage = RunFolder(config).storage
-    with data_cache(config.data):
+    storage, sweep = RunFolder(config).storage, open_storage(config.output_dir, ".")
+    with data_cache(config.data), kept_weights(sweep, config.model.init) as init_weights:
         torch.set_num_threads(config.scaling.cpus_per_worker)
         began = time.perf_counter()
-        trainer = Trainer(config, device)
+        trainer = Trainer(config, device, init_weights=init_weights)
         if start is not None:
             trainer.load(start)
         while not trainer.finished:

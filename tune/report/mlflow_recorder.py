@@ -15,6 +15,8 @@ from mrqm.config import Config
 from mrqm.errors import MrqmError
 from mrqm.structures.metric import TRAIN, by_key, read_metrics
 from pipelines.registry.register import RegisteredModel, register_if_possible
+from pipelines.storage.ancestors import read_record
+from pipelines.storage.filesystem import open_storage
 from pipelines.storage.run_dir import RunFolder
 from pipelines.tracking.client import equals
 from pipelines.tracking.errors import STORE_ERRORS, explain
@@ -114,6 +116,7 @@ class Recorder:
         """
         scores = by_key(metric for metric in read_metrics(metrics) if metric.protocol != TRAIN)
         lineage = {"sweep.name": self._name, "sweep.run_id": self.sweep.run_id, "sweep.trial": str(trial.number)}
+        lineage |= self._ancestor_tags(trial)
         try:
             with self.trial(trial) as tracker:
                 return register_if_possible(self._config, tracker, checkpoint, scores, {**self._tags, **lineage})
@@ -149,11 +152,17 @@ class Recorder:
         config, folder = self._trial_config(trial), self._folder(trial)
         folder.path.mkdir(parents=True, exist_ok=True)
         lineage = {"sweep.name": self._name, "sweep.trial": str(trial.number), "mlflow.source.name": "mrqm tune"}
-        tags = {**self._tags, **lineage, **searched_tags(trial.params)}
+        tags = {**self._tags, **lineage, **self._ancestor_tags(trial), **searched_tags(trial.params)}
         return Tracker(config, folder, parent=self.sweep.run_id, tags=tags, patience=SHORT_PATIENCE)
 
     def _trial_config(self, trial: Trial) -> Config:
         return trial_config(self._config, Task(trial.number, trial.params, None))
+
+    def _ancestor_tags(self, trial: Trial) -> dict[str, str]:
+        """Make the tags for the detector that a trial starts from, of which the sweep's folder has a copy."""
+        init = self._trial_config(trial).model.init
+        record = read_record(open_storage(self._config.output_dir, "."), init) if init else None
+        return record.tags if record else {}
 
     def _folder(self, trial: Trial) -> RunFolder:
         return RunFolder(self._trial_config(trial))

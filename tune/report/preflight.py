@@ -14,6 +14,7 @@ from pipelines.storage.absolute_paths import with_absolute_paths
 from pipelines.storage.fingerprint import Fingerprint
 from pipelines.storage.run_dir import RunFolder
 from tune.report.plan import largest_config, make_plan
+from tune.space.init_choices import init_choices
 from tune.space.sampling import ConfigSampler
 from tune.space.schema import load_space, sweep_config
 from tune.state.fingerprint import fingerprint_of
@@ -31,6 +32,7 @@ class SweepToPlan:
         config: configuration that all trials share.
         largest: configuration of the trial with the largest checkpoint.
         fingerprint: fingerprint of the sweep, before its data is read.
+        ancestors: values of `model.init` that its trials may have.
 
     Raises:
         ConfigError, SpaceError: the configuration or the space cannot be used.
@@ -43,6 +45,7 @@ class SweepToPlan:
         self._sampler.check()
         self.largest: Config = largest_config(self._sampler)
         self.fingerprint: Fingerprint = fingerprint_of(self.config, loaded)
+        self.ancestors: Sequence[str] = init_choices(loaded, self._sampler.values)
 
     def checks(self, nodes: Sequence[Mapping[str, float]]) -> list[Check]:
         """Check the trials and their disk space on a cluster with these nodes' resources."""

@@ -20,6 +20,7 @@ from mrqm.config import Config, Role, fill_defaults, has_role
 from mrqm.config.dotted import flatten, lies_in, section_of
 from mrqm.config.values import canonical, to_plain
 from mrqm.redaction import redact
+from pipelines.storage.fingerprint import INIT, WEIGHTS
 from pipelines.tracking.client import Client
 from pipelines.tracking.create_run import to_params
 from pipelines.tracking.mlflow_names import MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME
@@ -30,8 +31,6 @@ from tune.space.schema import Params, SpaceError
 from tune.space.settings import WarmStart
 from tune.state.records import KnownRun
 
-WEIGHTS = "model.backbone.weights"
-"""Key of a file, which is compared by its name without the folder."""
 REASONS = 5
 """Most reasons to list for runs that were left out."""
 
@@ -156,7 +155,7 @@ class _Comparison:
             return "parameters changed while it trained"
         for key, value in self._same.items():
             there = values.get(key, "absent")
-            if key == WEIGHTS:
+            if key in (WEIGHTS, INIT):  # files, whose folders may have moved
                 there, value = Path(there).name, Path(value).name
             if there != value:
                 return f"{key} was {there}, is now {value}"

@@ -20,6 +20,7 @@ from mrqm.evaluation import build_protocol
 from mrqm.structures.metric import TRAIN, VALIDATION, metric_key, with_protocol
 from pipelines.storage.filesystem import is_uri
 from tune.space.expressions import Expression, ExpressionError
+from tune.space.init_choices import architecture_fault
 from tune.space.model_cost import COSTS
 from tune.space.parameters import Parameter
 from tune.space.schema import Params, Space, SpaceError, overrides
@@ -231,7 +232,7 @@ class ConfigSampler:
         for value in values:
             if message := self._refusal(key, value):
                 return f"parameters.{key}: {message}"
-        return None
+        return architecture_fault(key, self.space, self._base)
 
     def _refusal(self, key: str, value: Any) -> str | None:
         """Return the configuration's error about a value by itself; `violation` checks the rules for several keys."""

@@ -63,6 +63,15 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _weights_have_one_source(self) -> Self:
+        if self.model.init is not None and self.train.resume not in ("auto", "never"):
+            raise ValueError(
+                f"train.resume={self.train.resume} goes on with that training, model.init={self.model.init} starts a "
+                "new one from trained weights; set one of them"
+            )
+        return self
+
     @property
     def micro_batch_size(self) -> int:
         """Images in one forward pass of one worker; the largest number if workers get different numbers."""

@@ -16,19 +16,16 @@ class BackboneConfig(Section):
     name: str = "resnet50"
     """Name of a timm model that supports `features_only` with strides 4, 8, 16 and 32."""
     weights: Annotated[str, Roles()] = "hub"
-    """Pretrained weights: `none`, `hub` (timm downloads them once) or a .safetensors file with timm's key names."""
+    """Pretrained weights: `none`, `hub` (timm downloads them once), or a file of the backbone or of a detector that has
+    it: .safetensors, .pth or .pkl of timm, torchvision, detectron2, mmdetection, transformers, RT-DETR, D-FINE or DEIM.
+    """
     frozen_batch_norm: bool = True
     """Freeze the statistics and affine parameters of every BatchNorm; needs pretrained weights."""
     frozen_stages: Annotated[int, Field(ge=0, le=4)] = 0
     """Number of frozen stages: 1 freezes up to C2, 2 up to C3, 3 up to C4, 4 all; DETRs on ResNets use 1."""
 
     @model_validator(mode="after")
-    def _frozen_parts_come_from_somewhere(self) -> Self:
-        if self.frozen_batch_norm and self.weights == "none":
-            raise ValueError(
-                "frozen_batch_norm=true needs pretrained statistics but weights is none; "
-                "set model.backbone.frozen_batch_norm=false or give model.backbone.weights"
-            )
+    def _frozen_stages_have_frozen_statistics(self) -> Self:
         if self.frozen_stages and not self.frozen_batch_norm:
             raise ValueError(
                 f"frozen_stages={self.frozen_stages} needs frozen statistics too; "
@@ -80,6 +77,11 @@ class IoUAwareHeadConfig(Section):
 class ModelConfig(Section):
     """The detector."""
 
+    init: Annotated[str | None, Roles()] = None
+    """Trained detector whose weights the training starts from: the folder of a checkpoint or of a run (its best one), a
+    .safetensors file, a URI of either, `models:/NAME@ALIAS`, `models:/NAME/VERSION` or `runs:/RUN_ID/model`; classes
+    are matched by name. null starts from model.backbone.weights alone.
+    """
     backbone: BackboneConfig = BackboneConfig()
     hidden_dim: Count = 256
     """Number of channels of every level, token and query."""
@@ -109,6 +111,15 @@ class ModelConfig(Section):
     """Channels-last memory format of the backbone; faster convolutions on most CPUs and GPUs."""
     compile: Annotated[bool, Roles()] = False
     """Compile backbone, encoder and decoder with torch.compile for training; all images are padded to one size."""
+
+    @model_validator(mode="after")
+    def _frozen_statistics_come_from_somewhere(self) -> Self:
+        if self.backbone.frozen_batch_norm and self.backbone.weights == "none" and self.init is None:
+            raise ValueError(
+                "backbone.frozen_batch_norm=true needs pretrained statistics but backbone.weights is none; set "
+                "model.backbone.frozen_batch_norm=false or give model.backbone.weights or model.init"
+            )
+        return self
 
     @model_validator(mode="after")
     def _salience_is_trained(self) -> Self:

@@ -317,3 +317,20 @@ def test_a_compiled_model_is_traced_for_no_further_size_of_images_or_number_of_o
     trainer.evaluate()
     assert len(traced) == once
     assert all(math.isfinite(loss) for loss in losses)
+
+
+def test_an_initialised_training_begins_with_the_ancestors_weights_and_a_fresh_state(
+    config: Any, tmp_path: Path
+) -> None:
+    parent = Trainer(config("train.epochs=1"), CPU)
+    run(parent)
+    parent.save(tmp_path / "parent", {})
+    child = Trainer(config(f"model.init={tmp_path / 'parent'}", "data.classes=[yellow, red, blue]"), CPU)
+    assert child.initialization is not None
+    assert child.initialization.describe() == "2 of 3 classes matched; new: red"
+    assert (child.epoch, child.step, child.state.optimizer.state_dict()["state"]) == (0, 0, {})
+    old, new, averaged = (one.state_dict() for one in (parent.model, unwrap(child.state.model), child.model))
+    for name, value in new.items():
+        assert torch.equal(value, averaged[name]), name
+        assert value.shape != old[name].shape or torch.equal(value, old[name]), name
+    assert torch.equal(new["decoder.class_head.weight"][[0, 2]], old["decoder.class_head.weight"][[1, 0]])

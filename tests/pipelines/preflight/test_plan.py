@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -14,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from mrqm.__main__ import app
 from mrqm.check import Check
+from mrqm.checkpoint.folder import save_checkpoint
 from mrqm.config import load_config
 from pipelines.preflight.plan import PlanError, parse_bytes, print_checks
 
@@ -68,6 +70,26 @@ def test_all_is_well_and_nothing_is_left_behind(plan: Plan, ray_here: None, insi
     ]  # fmt: skip
     assert "is new" in rows(result)["run"]["finding"]
     assert contents(inside.folder) == before
+
+
+@pytest.mark.ray
+def test_a_detector_to_start_from_is_planned(
+    plan: Plan, ray_here: None, inside: Workplace, make_model: Any, tmp_path: Path
+) -> None:
+    config = load_config(inside.config_file)
+    assert config.data.classes is not None
+    parent = config.with_classes(("bus", *config.data.classes[1:]))
+    save_checkpoint(tmp_path / "parent", make_model(parent).state_dict(), {}, parent, {})
+    row = rows(plan("--json", f"model.init={tmp_path}/parent", "model.num_queries=30"))["init"]
+    assert row["status"] == "ok"
+    new, count = config.data.classes[0], len(config.data.classes)
+    assert row["finding"] == (
+        f"{tmp_path}/parent: {count - 1} of {count} classes matched; new: {new}; dropped: bus; "
+        "queries extended from 20 to 30"
+    )
+    row = rows(plan("--json", f"model.init={tmp_path}/parent", "model.hidden_dim=16"))["init"]
+    assert row["status"] == "error"
+    assert "another architecture: model.hidden_dim is 32 there and 16 here" in row["finding"]
 
 
 @pytest.mark.ray

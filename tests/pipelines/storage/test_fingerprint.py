@@ -16,6 +16,7 @@ from mrqm.config.dotted import flatten
 from mrqm.data import build_dataset
 from mrqm.data.synthetic import SCENE_CLASSES, write_scenes
 from mrqm.structures.annotations import DataError
+from pipelines.storage.ancestors import AncestorRecord
 from pipelines.storage.fingerprint import WEIGHTS, Fingerprint, begin, describe_unknown, fingerprint_of, require_same
 from pipelines.storage.run_dir import RunError, RunFolder
 
@@ -263,3 +264,18 @@ def test_an_image_that_cannot_be_read_is_named(make: TinyConfig, tmp_path: Path)
     gone.unlink()
     with pytest.raises(DataError, match=rf"{gone}: cannot be read"):
         fingerprint_of(make()).with_data(datasets)
+
+
+def test_a_detector_to_start_from_is_known_by_its_weights(make: TinyConfig) -> None:
+    def begin_from(source: str, digest: str) -> None:
+        config = make(f"model.init={source}")
+        record = AncestorRecord(source=source, version=None, sha256=digest, classes=None)
+        with (folder := RunFolder(config)).claimed():
+            begin(config, folder, whole(config).with_init(record))
+
+    begin_from("runs/parent", "ab" * 32)
+    begin_from("archive/parent", "ab" * 32)  # the same weights at another place
+    with pytest.raises(RunError, match=r"model\.init: abababababab there, cdcdcdcdcdcd now"):
+        begin_from("archive/parent", "cd" * 32)
+    with pytest.raises(RunError, match=r"model\.init: archive/parent there, None now"):
+        start(make())

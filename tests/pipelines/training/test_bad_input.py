@@ -114,6 +114,36 @@ def test_a_checkpoint_of_other_classes(refused: Refused, checkpoint: Path, insid
     assert f"{checkpoint}: its classes are {list(classes)}, not {other}" in said
 
 
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["model.init={0}", "model.hidden_dim=16"], "another architecture: model.hidden_dim is 32 there and 16 here"),
+        (["model.init={0}/training.pt"], "not a checkpoint folder: it is a file"),
+        (["model.init=data"], "not a checkpoint folder: it has no config.yaml"),
+        (["model.init=models:/nobody@champion"], "no such database"),
+        (["model.init={0}", "train.resume={0}"], "set one of them"),
+    ],
+)
+def test_a_detector_that_cannot_be_started_from(
+    refused: Refused, checkpoint: Path, overrides: list[str], reason: str
+) -> None:
+    said = refused("name=child", *(word.format(checkpoint) for word in overrides))
+    assert "model.init=" in said
+    assert reason in said
+
+
+def test_class_names_that_match_only_by_case(refused: Refused, checkpoint: Path, inside: Workplace) -> None:
+    classes = load_config(inside.config_file).data.classes
+    assert classes is not None
+    said = refused("name=child", f"model.init={checkpoint}", f"data.classes=[{','.join(classes).title()}]")
+    assert f"differ only in case or separators: {classes[0]!r} there and {classes[0].title()!r} here" in said
+
+
+def test_a_resumption_that_means_an_initialisation(refused: Refused, checkpoint: Path) -> None:
+    said = refused("name=other", f"train.resume={checkpoint}", "train.epochs=1")
+    assert f"to start a new training from its weights, set model.init={checkpoint} instead" in said
+
+
 @pytest.mark.parametrize("file", ["model.safetensors", "training.pt"])
 def test_a_checkpoint_that_is_cut_off(refused: Refused, checkpoint: Path, tmp_path: Path, file: str) -> None:
     cut = tmp_path / "cut"

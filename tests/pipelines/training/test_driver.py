@@ -119,6 +119,28 @@ def test_a_run_begins_from_the_checkpoint_of_another(
     assert summary.epoch == 3
 
 
+def test_a_run_starts_from_a_registered_detector_and_keeps_the_lineage(
+    finished: "subprocess.CompletedProcess[str]", ray_here: None, inside: Workplace
+) -> None:
+    overrides = ["name=child", "train.epochs=1", "model.init=models:/tiny-detector/1", "scaling.num_workers=1"]
+    log = io.StringIO()
+    config = load_config(inside.config_file, overrides)
+    summary = train(config, Console(file=log, width=200))
+    assert f"init      models:/tiny-detector/1: {len(config.data.classes)} of " in log.getvalue()
+    client = MlflowClient(summary.tracking_uri)
+    parent = client.get_model_version("tiny-detector", "1").tags["checkpoint.sha256"]
+    lineage = {
+        "init.source": "models:/tiny-detector/1",
+        "init.version": "tiny-detector/1",
+        "init.sha256": parent,
+        "init.classes": json.dumps(config.data.classes),
+    }
+    for tags in (client.get_run(summary.run_id).data.tags, client.get_model_version("tiny-detector", "2").tags):
+        assert lineage.items() <= tags.items()
+    shown = inside.run("registry", "show", "tiny-detector/2", f"tracking.uri={summary.tracking_uri}").stdout
+    assert f"tiny-detector version 1, weights {parent[:12]}, {len(config.data.classes)} classes" in shown
+
+
 def test_asynchronous_evaluation_scores_every_checkpoint_at_its_step(
     ray_here: None, inside: Workplace, capfd: pytest.CaptureFixture[str]
 ) -> None:

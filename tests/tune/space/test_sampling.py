@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from mrqm.config import Config
+from tune.space.init_choices import init_choices
 from tune.space.sampling import ConfigSampler
 from tune.space.schema import SpaceError, make_space
 
@@ -203,3 +204,21 @@ def test_a_population_keeps_its_weights_shapes_and_their_decay(make: MakeSampler
 def test_starting_trials_lie_in_the_space(make: MakeSampler) -> None:
     with pytest.raises(SpaceError, match=rf"points_to_evaluate: {RATIO}=9 is not one of int 1 … 3"):
         make({RATIO: {"int": [1, 3]}}, points_to_evaluate=[{RATIO: 9}]).check()
+
+
+def test_every_detector_that_a_trial_may_start_from_is_known(make: MakeSampler) -> None:
+    sampler = make(
+        {"model.init": {"choice": [None, "runs/a", "models:/street@champion"]}, RATIO: {"int": [1, 3]}},
+        "model.init=runs/base",
+        points_to_evaluate=[{"model.init": "runs/a", "optim.lr": 0.1}],
+    )
+    sampler.check()
+    assert init_choices(sampler.space, sampler.values) == ["runs/base", "runs/a", "models:/street@champion"]
+    other = make({RATIO: {"int": [1, 3]}})
+    assert init_choices(other.space, other.values) == []
+
+
+@pytest.mark.parametrize("key", ["model.hidden_dim", "model.ffn_dim"])
+def test_the_architecture_of_a_detector_to_start_from_is_not_searched(make: MakeSampler, key: str) -> None:
+    with pytest.raises(SpaceError, match=rf"parameters\.{key}: model\.init=runs/a fixes it"):
+        make({key: {"choice": [32, 64]}}, "model.init=runs/a").check()
