@@ -93,6 +93,13 @@ class Progress:
             self.epochs = [*self.epochs[:-1], {**self.epochs[-1], "scores": scores}]
 
     @property
+    def evaluations_without_gain(self) -> int:
+        """Number of evaluations since the one with the highest AP, the first among equals."""
+        scores = [record["scores"]["AP"] for record in self.epochs if "AP" in record["scores"]]
+        ranked = [-math.inf if math.isnan(score) else score for score in scores]  # no object to find
+        return len(ranked) - 1 - ranked.index(max(ranked)) if ranked else 0
+
+    @property
     def share(self) -> float:
         """Fraction of the training that is done, in [0, 1]."""
         return min(1.0, max(self.step / self.total_steps, self.elapsed_seconds / self.max_seconds))

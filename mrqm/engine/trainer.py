@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mrqm.checkpoint.folder import Snapshot, adopt_class_order, copy_to_host, load_training, read_weights
 from mrqm.checkpoint.initialization import build_initial_model
 from mrqm.config import Config
+from mrqm.config.batch_scaling import resolve_batch
 from mrqm.data import build_dataset, build_loader, collate
 from mrqm.engine.divergence import Divergence
 from mrqm.engine.loops import evaluate, train_one_epoch
@@ -85,7 +86,7 @@ class Trainer:
     ) -> None:
         self.device = device
         self.rank, self.world_size = get_rank_and_world_size()
-        config = adopt_class_order(config)
+        config = adopt_class_order(resolve_batch(config, self.world_size))
         train_data, self.val_data = build_dataset(config, "train"), build_dataset(config, "val")
         self.classes = train_data.classes
         self.config = config = config.with_classes(self.classes)
@@ -121,8 +122,19 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """True when all epochs, or all the allowed minutes, are done."""
-        return self.epoch >= self.config.train.epochs or self.progress.share >= 1
+        """True when all epochs, all the allowed minutes or the patience are used up."""
+        return self.epoch >= self.config.train.epochs or self.progress.share >= 1 or bool(self.stop_reason)
+
+    @property
+    def stop_reason(self) -> str:
+        """Reason to stop before the end, when `train.patience` is used up; empty without one."""
+        patience, without = self.config.train.patience, self.progress.evaluations_without_gain
+        if patience is None or without < patience:
+            return ""
+        return (
+            f"stopped after epoch {self.epoch} of {self.config.train.epochs}: {without} evaluations without a "
+            f"higher AP (train.patience={patience})"
+        )
 
     @property
     def model(self) -> nn.Module:

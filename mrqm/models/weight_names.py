@@ -43,7 +43,7 @@ def _block(match: re.Match[str]) -> str:
 
 
 NAMINGS = (
-    _naming("timm, torchvision, mmdetection or DETR"),
+    _naming("timm and torchvision"),
     _naming(
         "detectron2",
         (r"stem\.conv1\.norm\.", "bn1."),

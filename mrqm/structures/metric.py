@@ -154,6 +154,20 @@ def group_by_protocol(values: Mapping[str, float]) -> dict[str, list[Metric]]:
     return groups
 
 
+def without_protocol(protocol: str, values: Mapping[str, float]) -> dict[str, float]:
+    """Select the values of one protocol, by their names without it; the inverse of `with_protocol`.
+
+    Args:
+        protocol: name of a protocol.
+        values: values by key.
+
+    Returns:
+        Values by name, in the same order.
+    """
+    start = metric_key(protocol, "")
+    return {key.removeprefix(start): value for key, value in values.items() if key.startswith(start)}
+
+
 def select_protocol(values: Mapping[str, float], protocol: str) -> dict[str, float]:
     """Select the values of one protocol.
 

@@ -21,6 +21,7 @@ from rich.table import Table
 from mrqm.check import Check, Status, check
 from mrqm.checkpoint.folder import adopt_class_order
 from mrqm.config import Config
+from mrqm.config.batch_scaling import resolve_batch
 from mrqm.data import DetectionDataset, build_dataset
 from mrqm.data.analysis.checks import check_split
 from mrqm.data.formats.splits import SPLITS
@@ -89,7 +90,7 @@ def plan(
         config, sweep = read()
     except UserError as error:
         return [Check.refused("configuration", error)]
-    config = with_absolute_paths(config)
+    config = resolve_batch(with_absolute_paths(config))
     fingerprint = sweep.fingerprint if sweep else fingerprint_of(config)
     checks.append(Check("configuration", "ok", f"run {config.name}"))
     with ThreadPoolExecutor(1) as aside, ExitStack() as data:

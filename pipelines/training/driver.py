@@ -25,6 +25,7 @@ from ray.train import (
 from rich.console import Console
 
 from mrqm.config import Config
+from mrqm.config.batch_scaling import describe_batch, resolve_batch
 from mrqm.structures.metric import VALIDATION, select_protocol
 from pipelines.compute.message_queue import MessageQueue
 from pipelines.compute.resources import describe_resources, require_room, shortages
@@ -86,7 +87,8 @@ def train(
         TrainingError: workers failed, and a restart is useless.
         KeyboardInterrupt: the user or the system stopped the training; the same call resumes it.
     """
-    config = with_absolute_paths(config)
+    batch = describe_batch(config)
+    config = resolve_batch(with_absolute_paths(config))
     folder = RunFolder(config)
     columns = ["AP", "AP50", "AP75", *(f"AP_{name}" for name in list(config.evaluation.area_bins)[:1])]
     explained = storage_faults_explained(folder.storage.url)
@@ -98,6 +100,8 @@ def train(
             display.line(f"run {config.name} is finished: {relative(folder.storage.url)}")
             return summary
         display.line(f"run       {config.name}, {config.train.epochs} epochs on {describe_resources(config.scaling)}")
+        if batch:
+            display.line(f"batch     {batch}")
         run = read_inputs(config, folder, ancestor, display, data)
         if former and (unknown := describe_unknown(former)):
             display.note(unknown)

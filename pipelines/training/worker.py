@@ -20,7 +20,7 @@ from mrqm.checkpoint.lookup import SCORE, CheckpointError, find_checkpoint
 from mrqm.config import Config
 from mrqm.engine.divergence import Divergence
 from mrqm.engine.trainer import Trainer
-from mrqm.structures.metric import TRAIN, with_protocol
+from mrqm.structures.metric import TRAIN, VALIDATION, with_protocol, without_protocol
 from mrqm.structures.step_report import StepReport
 from pipelines.compute.message_queue import LogMessageHandler, MessageQueue, StepSender
 from pipelines.compute.messages import Evaluating, LogMessage, Saved, StepSkipped, SystemSample
@@ -111,6 +111,8 @@ class _Training:
                 self._report_epoch(losses, evaluated=False)
             elif not self._config.evaluation.asynchronous:
                 self._evaluate(losses)
+        if self._leads and trainer.stop_reason:
+            self._queue.send(LogMessage(trainer.stop_reason))
         if self._writer is not None:
             self._writer.close()
 
@@ -127,7 +129,10 @@ class _Training:
             else:
                 own = self._store.metrics(name) if self._leads else None
                 metrics: dict[str, float] = ray.train.collective.broadcast_from_rank_zero(own)
-                return None if SCORE in metrics else metrics
+                if SCORE not in metrics:
+                    return metrics
+                self._trainer.progress.evaluated(without_protocol(VALIDATION, metrics))  # written before its evaluation
+                return None
         if known:
             raise CheckpointError(
                 f"run {self._config.name}: none of its {len(known)} checkpoints can be read; remove them to restart"

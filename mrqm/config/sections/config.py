@@ -41,6 +41,9 @@ class Config(Section):
             self.train.gradient_accumulation_steps,
             self.train.batch_size,
         )
+        if self.train.batch_size_per_worker is not None:
+            self._require_fixed_batch(self.train.batch_size_per_worker)
+            return self
         if isinstance(workers, int) and batch_size % (workers * steps):
             raise ValueError(
                 f"train.batch_size={batch_size} must be a multiple of scaling.num_workers × "
@@ -53,6 +56,20 @@ class Config(Section):
                 "(scaling.num_workers)"
             )
         return self
+
+    def _require_fixed_batch(self, per_worker: int) -> None:
+        workers, steps = self.scaling.num_workers, self.train.gradient_accumulation_steps
+        if not isinstance(workers, int):
+            raise ValueError(
+                f"train.batch_size_per_worker={per_worker} needs a fixed number of workers, as the batch and its "
+                f"learning rate depend on it; set scaling.num_workers={self.scaling.max_workers} or "
+                "train.batch_size_per_worker=null"
+            )
+        if per_worker % steps:
+            raise ValueError(
+                f"train.batch_size_per_worker={per_worker} must be a multiple of "
+                f"train.gradient_accumulation_steps={steps}"
+            )
 
     @model_validator(mode="after")
     def _mined_supervision_has_miner(self) -> Self:
@@ -72,9 +89,29 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _patience_has_evaluations(self) -> Self:
+        train = self.train
+        if train.patience is None:
+            return self
+        if train.evaluate_every >= train.epochs:
+            raise ValueError(
+                f"train.patience={train.patience} counts evaluations, and train.evaluate_every={train.evaluate_every} "
+                f"leaves the one after the last of train.epochs={train.epochs}; lower train.evaluate_every, or set "
+                "train.patience=null"
+            )
+        if self.evaluation.asynchronous:
+            raise ValueError(
+                f"train.patience={train.patience} needs the score before the next epoch begins; set "
+                "evaluation.asynchronous=false or train.patience=null"
+            )
+        return self
+
     @property
     def micro_batch_size(self) -> int:
         """Images in one forward pass of one worker; the largest number if workers get different numbers."""
+        if self.train.batch_size_per_worker is not None:
+            return self.train.batch_size_per_worker // self.train.gradient_accumulation_steps
         return -(-self.train.batch_size // (self.scaling.min_workers * self.train.gradient_accumulation_steps))
 
     def with_classes(self, classes: tuple[str, ...] | None) -> Config:

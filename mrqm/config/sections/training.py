@@ -17,6 +17,10 @@ class OptimConfig(Section):
 
     lr: Positive = 2e-4
     """Peak learning rate."""
+    lr_batch_rule: Literal["sqrt", "linear", "none"] = "sqrt"
+    """Factor of lr where train.batch_size_per_worker makes batches of B' instead of train.batch_size = B images: `sqrt`
+    is √(B'/B), `linear` is B'/B, `none` is 1; warm-up takes B/B' as many steps.
+    """
     backbone_lr_factor: NonNegative = 0.1
     """Learning rate of the backbone as a share of lr; 0 freezes it."""
     weight_decay: Annotated[NonNegative, Roles()] = 1e-4
@@ -46,6 +50,10 @@ class TrainConfig(Section):
     """Greatest training time in minutes, at which the learning rate schedule then ends; null trains all epochs."""
     batch_size: Count = 2
     """Number of images per optimizer step, over all workers and accumulation steps together."""
+    batch_size_per_worker: Count | None = None
+    """Number of images per worker and optimizer step, so that the batch grows with scaling.num_workers; optim.lr, which
+    is stated for batch_size, follows by optim.lr_batch_rule. null divides batch_size among the workers.
+    """
     gradient_accumulation_steps: Annotated[Count, RenamedFrom("train.accumulate")] = 1
     """Number of forward and backward passes in which a worker computes its share of a step, to save memory."""
     precision: Annotated[Literal["float32", "bfloat16"], Roles(Role.INFERENCE)] = "float32"
@@ -54,6 +62,8 @@ class TrainConfig(Section):
     """Seed of initialisation, sampling, augmentation and noise."""
     evaluate_every: Count = 1
     """Number of epochs between evaluations; the last epoch is always evaluated."""
+    patience: Count | None = None
+    """Number of evaluations without a higher AP after which the training stops; null trains to the end."""
     resume: Annotated[str, Roles(Role.RUNTIME, Role.SHARED)] = "auto"
     """Training state to start from: `auto` resumes the run of this name, `never` refuses to; the path of a checkpoint,
     or of a run (its best checkpoint), resumes from there.

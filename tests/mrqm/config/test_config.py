@@ -46,6 +46,7 @@ def test_the_defaults_are_the_papers_recipe() -> None:
         ("loss.one_to_many.min_positives=9", ["loss.one_to_many", "min_positives=9", "ratio=6"]),
         ("train.batch_size=3", ["train.batch_size=3", "scaling.num_workers", "1 × 2 = 2"]),
         ("model.backbone.weights=none", ["model.backbone", "frozen_batch_norm", "weights is none"]),
+        ("train={patience: 3, evaluate_every: 12}", ["train.patience=3", "lower train.evaluate_every"]),
         (
             "model.backbone={frozen_stages: 1, frozen_batch_norm: false}",
             ["model.backbone", "frozen_stages=1", "frozen_batch_norm=true"],
@@ -65,6 +66,18 @@ def test_a_refusal_names_the_key_the_value_and_what_is_allowed(override: str, sa
     with pytest.raises(ConfigError) as refused:
         make_config(values, [override])
     assert [word for word in said if word not in str(refused.value)] == []
+
+
+def test_patience_needs_scores_in_time() -> None:
+    assert make_config({}, ["train.patience=3"]).train.patience == 3
+    with pytest.raises(ConfigError, match=r"train\.patience=3 .*set evaluation\.asynchronous=false"):
+        make_config({}, ["train.patience=3", "evaluation.asynchronous=true"])
+
+
+def test_an_initialised_training_is_no_resumed_one() -> None:
+    assert make_config({}, ["model.init=runs/a"]).model.init == "runs/a"
+    with pytest.raises(ConfigError, match=r"train\.resume=runs/b .*model\.init=runs/a .*set one of them"):
+        make_config({}, ["model.init=runs/a", "train.resume=runs/b"])
 
 
 def test_all_faults_are_named_at_once() -> None:

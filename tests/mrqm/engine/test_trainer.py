@@ -319,6 +319,35 @@ def test_a_compiled_model_is_traced_for_no_further_size_of_images_or_number_of_o
     assert all(math.isfinite(loss) for loss in losses)
 
 
+@pytest.mark.parametrize(
+    ("scores", "epochs"),
+    [
+        ([0.1, 0.2, 0.2, 0.1, 0.3], 4),  # an equal score is no gain
+        ([0.1, 0.2, 0.1, 0.3, 0.2, 0.3, 0.9], 6),
+        ([math.nan, math.nan, math.nan], 3),
+        ([0.1, math.nan, 0.2, 0.3], 4),
+    ],
+)
+def test_a_training_without_gain_stops_when_its_patience_ends(
+    scores: list[float], epochs: int, config: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given = iter(scores)
+    monkeypatch.setattr("mrqm.engine.trainer.evaluate", lambda *_: {"AP": next(given)})
+    settings = config("train.patience=2", f"train.epochs={len(scores)}", "data.max_side=32")
+    trainer = Trainer(settings, CPU)
+    while not trainer.finished:
+        assert trainer.stop_reason == ""
+        trainer.train_epoch()
+        trainer.evaluate()
+    assert trainer.epoch == epochs
+    reason = f"stopped after epoch {epochs} of {len(scores)}: 2 evaluations without a higher AP (train.patience=2)"
+    assert trainer.stop_reason == (reason if epochs < len(scores) or math.isnan(scores[-1]) else "")
+    trainer.save(tmp_path / "checkpoint", {})
+    resumed = Trainer(settings, CPU)
+    resumed.load(tmp_path / "checkpoint")
+    assert (resumed.finished, resumed.stop_reason) == (True, trainer.stop_reason)
+
+
 def test_an_initialised_training_begins_with_the_ancestors_weights_and_a_fresh_state(
     config: Any, tmp_path: Path
 ) -> None:
@@ -334,3 +363,9 @@ def test_an_initialised_training_begins_with_the_ancestors_weights_and_a_fresh_s
         assert torch.equal(value, averaged[name]), name
         assert value.shape != old[name].shape or torch.equal(value, old[name]), name
     assert torch.equal(new["decoder.class_head.weight"][[0, 2]], old["decoder.class_head.weight"][[1, 0]])
+
+
+def test_a_training_takes_the_batch_of_all_its_workers_and_the_rate_that_belongs_to_it(config: Any) -> None:
+    trainer = Trainer(config("train.batch_size=1", "train.batch_size_per_worker=4", "optim.lr=1e-3"), CPU)
+    assert trainer.config.train.batch_size == len(next(iter(trainer.train_loader))[0]) == 4
+    assert max(group["lr"] for group in trainer.state.optimizer.param_groups) == pytest.approx(2e-3)
