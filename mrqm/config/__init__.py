@@ -13,7 +13,7 @@ from mrqm.config.loading import ConfigError, load_config, make_config
 from mrqm.config.roles import has_role, keys_with, renamed_keys
 from mrqm.config.sections.annotations import RenamedFrom, Role, Roles
 from mrqm.config.sections.config import Config
-from mrqm.config.sections.data import DataConfig, DataFormat, FolderOrUri
+from mrqm.config.sections.data import DataConfig, DataFormat, FolderOrUri, TileConfig
 from mrqm.config.sections.evaluation import EvaluationConfig
 from mrqm.config.sections.loss import LossConfig
 from mrqm.config.sections.model import BackboneConfig, ModelConfig
@@ -38,6 +38,7 @@ __all__ = [
     "Roles",
     "ScalingConfig",
     "Section",
+    "TileConfig",
     "TrackingConfig",
     "TrainConfig",
     "fill_defaults",

@@ -25,7 +25,7 @@ from mrqm.checkpoint.folder import build_unloaded
 from mrqm.config import Config
 from mrqm.data.loading.dataset import DetectionDataset
 from mrqm.data.loading.loader import STRIDE, to_stride
-from mrqm.data.loading.view_sizes import view_sizes
+from mrqm.data.loading.view_sizes import most_objects, view_sizes
 from mrqm.engine.optim import Schedule, build_optimizer
 from mrqm.engine.train_step import TrainState
 from mrqm.losses.criterion import build_criterion, total_loss
@@ -96,7 +96,7 @@ def heaviest_batch(config: Config, data: DetectionDataset) -> HeaviestBatch:
     return HeaviestBatch(
         images=images,
         size=size,
-        objects=data.most_objects,
+        objects=most_objects(config, data),
         padded=padded != grown or (images > 1 and len(grown) > 1) or config.data.augment.scale_jitter != (1.0, 1.0),
     )
 

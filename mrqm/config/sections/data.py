@@ -6,10 +6,10 @@ import hashlib
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mrqm.config.sections.annotations import RenamedFrom, Role, Roles
-from mrqm.config.sections.section import Count, CountOrZero, Fraction, Positive, Section
+from mrqm.config.sections.section import Count, CountOrZero, Fraction, NonNegative, Positive, Section
 
 DataFormat: TypeAlias = Literal["visdrone", "coco", "soda-d", "yolo"]
 
@@ -60,23 +60,62 @@ class TileConfig(Section):
         return self
 
 
+def _ordered(zooms: tuple[float, float]) -> tuple[float, float]:
+    if zooms[0] > zooms[1]:
+        raise ValueError(f"scale_jitter={list(zooms)} must be [least, most]")
+    return zooms
+
+
+ZoomRange = Annotated[tuple[Positive, Positive], Field(min_length=2, max_length=2), AfterValidator(_ordered)]
+
+
+class CopyPasteConfig(Section):
+    """Copies of training objects in other images: more of rare classes and of small objects."""
+
+    probability: Fraction = 0.0
+    """Probability that an image gets copies of objects."""
+    max_objects: Count = 8
+    """Greatest number of copies in an image; the number is uniform from 1."""
+    class_balance: Fraction = 0.5
+    """Balance of classes: a class of n objects is copied in proportion to n^(1 - class_balance); 1 copies all alike."""
+    size_exponent: NonNegative = 0.5
+    """Preference for small objects: of a class, an object of side s is copied in proportion to s^-size_exponent."""
+    scale_jitter: ZoomRange = (0.8, 1.25)
+    """Range [least, most] of a random zoom factor of a copy, log-uniform."""
+    max_overlap: Fraction = 0.1
+    """Greatest area that a copy and an object or ignored region have in common, as a share of the smaller of both."""
+
+
 class AugmentConfig(Section):
     """Augmentation of training images; the defaults are the paper's: a random flip only."""
 
     horizontal_flip: Fraction = 0.5
     """Probability of a left-right flip."""
-    scale_jitter: Annotated[tuple[Positive, Positive], Field(min_length=2, max_length=2)] = (1.0, 1.0)
+    vertical_flip: Fraction = 0.0
+    """Probability of an up-down flip; for images from above."""
+    quarter_turns: Fraction = 0.0
+    """Probability of a turn by 90, 180 or 270°, each as likely; for images from above."""
+    scale_jitter: ZoomRange = (1.0, 1.0)
     """Range [least, most] of a random zoom factor, log-uniform."""
     random_crop: bool = False
     """Random positions of training windows instead of the tiles' grid; needs data.tile."""
     color_jitter: Fraction = 0.0
     """Strength of random changes of brightness, contrast and saturation; 0 turns them off."""
-
-    @model_validator(mode="after")
-    def _range_is_ordered(self) -> Self:
-        if self.scale_jitter[0] > self.scale_jitter[1]:
-            raise ValueError(f"scale_jitter={list(self.scale_jitter)} must be [least, most]")
-        return self
+    grayscale: Fraction = 0.0
+    """Probability of grey instead of colours."""
+    blur: Fraction = 0.0
+    """Probability of a Gaussian blur, by 0.3 to 1.2 px."""
+    noise: Fraction = 0.0
+    """Probability of Gaussian noise, of 2 to 12 grey levels."""
+    jpeg: Fraction = 0.0
+    """Probability of a JPEG compression, of quality 40 to 95."""
+    mosaic: Fraction = 0.0
+    """Probability that four images, cut but not shrunk, are joined to one of a single image's size."""
+    mixup: Fraction = 0.0
+    """Probability that another image is mixed in, at 40 to 60 %; the objects of both count."""
+    copy_paste: CopyPasteConfig = CopyPasteConfig()
+    until: Fraction = 1.0
+    """Share of the training after which mosaic, mixup, copy_paste, grayscale, blur, noise and jpeg are turned off."""
 
 
 class DataConfig(Section):

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
-from mrqm.config import Config
+from mrqm.config import Config, TileConfig
+from mrqm.data.augmentation.augmentation import Augmentation
+from mrqm.data.augmentation.colours import ColorJitter, Degradation
+from mrqm.data.augmentation.copy_paste import CopyPaste
+from mrqm.data.augmentation.joining import Joining
+from mrqm.data.augmentation.object_index import LEAST_SIDE, ObjectIndex
+from mrqm.data.augmentation.symmetries import Symmetries
+from mrqm.data.augmentation.views import ViewSampler
 from mrqm.data.formats.class_names import order_classes
 from mrqm.data.formats.readers import read_annotations, read_own_classes
 from mrqm.data.images.resizing import build_resize
 from mrqm.data.images.windows import Item, drop_empty, tile_items, whole_items
 from mrqm.data.loading.dataset import DetectionDataset, IgnoreRules
-from mrqm.data.loading.transforms import Augmentation
 from mrqm.structures.annotations import AnnotationSet, DataError
 
 
@@ -47,11 +54,12 @@ def build_dataset(
     annotations = read_annotations(data.format, folder, read_classes(config))
     if classes is not None:
         annotations = order_classes(annotations, classes, folder)
+    items = _make_items(config, annotations, training)
     dataset = DetectionDataset(
         annotations,
-        _make_items(config, annotations, training),
-        ignore=IgnoreRules(data.tile.min_area_ratio, data.tile.blackout_ignored) if data.tile else IgnoreRules(),
-        augmentation=_make_augmentation(config) if training else None,
+        items,
+        ignore=_ignore_rules(config),
+        augmentation=_build_augmentation(config, folder, items) if training else None,
         seed=config.train.seed,
         cache_mb=data.cache_mb,
         max_unreadable=data.max_unreadable,
@@ -77,7 +85,45 @@ def _make_items(config: Config, annotations: AnnotationSet, training: bool) -> l
     )
 
 
-def _make_augmentation(config: Config) -> Augmentation:
-    data = config.data
-    tile = data.tile.size if data.tile else None
-    return Augmentation(**data.augment.model_dump(), tile=tile, max_side=data.longest_side)
+def _ignore_rules(config: Config) -> IgnoreRules:
+    tile = config.data.tile
+    if tile is None:  # objects of whole images are cut by mosaics alone
+        return IgnoreRules(TileConfig().min_area_ratio)
+    return IgnoreRules(tile.min_area_ratio, tile.blackout_ignored)
+
+
+def _build_augmentation(config: Config, folder: Path, items: list[Item]) -> Augmentation:
+    data, augment = config.data, config.data.augment
+    views = ViewSampler(
+        augment.scale_jitter, augment.random_crop, data.tile.size if data.tile else None, data.longest_side
+    )
+    return Augmentation(
+        views=views,
+        symmetries=Symmetries(augment.horizontal_flip, augment.vertical_flip, augment.quarter_turns),
+        colors=ColorJitter(augment.color_jitter),
+        joining=Joining(views, augment.mosaic, augment.mixup),
+        copy_paste=_build_copy_paste(config, folder, items) if augment.copy_paste.probability else None,
+        degradation=Degradation(augment.grayscale, augment.blur, augment.noise, augment.jpeg),
+        seed=config.train.seed,
+    )
+
+
+def _build_copy_paste(config: Config, folder: Path, items: list[Item]) -> CopyPaste | None:
+    augment = config.data.augment
+    paste = augment.copy_paste
+    objects = ObjectIndex(items, paste.class_balance, paste.size_exponent, paste.max_overlap)
+    if items and not objects.is_usable:
+        raise DataError(
+            f"{folder}: no object can be copied: it must have {LEAST_SIDE:g} px or more, at most half the side of its "
+            "window, lie wholly inside it and clear of other objects and ignored regions; "
+            "set data.augment.copy_paste.probability=0"
+        )
+    return CopyPaste(
+        objects,
+        probability=paste.probability,
+        max_objects=paste.max_objects,
+        scale_jitter=paste.scale_jitter,
+        max_overlap=paste.max_overlap,
+        mirrored=augment.horizontal_flip,
+        seed=config.train.seed,
+    )

@@ -4,7 +4,7 @@
     image, target = dataset[7]          # item 7 without augmentation
     image, target = dataset[3, 7]       # item 7 as augmented in epoch 3 of the training
 
-The sample of an item depends on the seed, the epoch and its index only.
+The sample of an item depends on the seed, the epoch, its index and the phase of the training only.
 """
 
 from __future__ import annotations
@@ -21,16 +21,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mrqm.data.augmentation.augmentation import Augmentation
+from mrqm.data.augmentation.canvas import Canvas, cut_canvas
+from mrqm.data.augmentation.source import Draw
+from mrqm.data.augmentation.views import View, plain_view
 from mrqm.data.images.decoding import Columns, ImageCache, UnreadableImageError
-from mrqm.data.images.tiling import touches
 from mrqm.data.images.windows import Item, black_out_regions, count_visible, native_size, scored_record
-from mrqm.data.loading.transforms import Augmentation, View, plain_view, take_view
+from mrqm.data.loading.pools import Neighbours
 from mrqm.structures.annotations import AnnotationSet, DataError, ImageRecord
 from mrqm.structures.batch import Target
 
 logger = logging.getLogger(__name__)
 
 Sample = tuple[Tensor, Target]
+
+SUBSTITUTE_STAGE = 7
+"""Stage of the random numbers that replace items that do not decode; those of the augmentation are below."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class DetectionDataset(Dataset[Sample | None]):
         items: whole images or windows of them, see `whole_items` and `tile_items`.
         ignore: rules for objects that a window cuts off, and for ignored regions.
         augmentation: random views for training; None for no augmentation.
-        seed: seed of the augmentation.
+        seed: seed of the order of images and of the choice among readable ones.
         cache_mb: memory for decoded images in MiB.
         max_unreadable: number of images that may fail to decode before `DataError` is raised.
 
@@ -83,7 +89,7 @@ class DetectionDataset(Dataset[Sample | None]):
         self._cache, self._cache_mb = ImageCache(cache_mb), cache_mb
         self._max_unreadable = max_unreadable
         self._images = {item.record.path for item in items}
-        self._keeps_grid = augmentation is None or augmentation.keeps_grid
+        self._keeps_grid = augmentation is None or augmentation.views.keeps_grid
         self._columns = self._group_columns()
         self._unreadable: set[Path] = set()
         for path in annotations.unreadable:
@@ -92,26 +98,66 @@ class DetectionDataset(Dataset[Sample | None]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int | tuple[int, int]) -> Sample | None:
-        """Read the item at an index without augmentation, or at (epoch, index) with that of the epoch.
+    def __getitem__(self, index: int | tuple[int, int] | Draw) -> Sample | None:
+        """Read the item at an index without augmentation, or at a draw with that of its epoch.
 
         Args:
-            index: index of the item, or epoch and index.
+            index: index of the item, or its draw: epoch, index and, where it differs from False, the phase.
 
         Returns:
-            uint8 image (3, H, W) and its target. For an image that does not decode: None, or, in training, another
-            item selected by the seed.
+            uint8 image (3, H, W) and its target; `orig_size` of an augmented image is its `size`. For an image that
+            does not decode: None, or, in training, another item selected by the seed.
 
         Raises:
             DataError: more images than `max_unreadable` do not decode.
         """
         if not isinstance(index, tuple):
-            return self._read(index, plain_view(self.items[index].window))
-        epoch, index = index
-        rng = np.random.default_rng((self._seed, epoch, index))
-        while (sample := self._read(index, self._draw(index, rng))) is None:
-            index = int(rng.integers(len(self)))
-        return sample
+            item = self.items[index]
+            canvas = self.cut(index, plain_view(item.window))
+            return None if canvas is None else self._sample(index, canvas, native_size(item, item.window))
+        draw = Draw(*index)
+        rng = np.random.default_rng((self._seed, draw.epoch, draw.item, SUBSTITUTE_STAGE))
+        while (canvas := self._make(draw)) is None:
+            draw = draw._replace(item=int(rng.integers(len(self))))
+        return self._sample(draw.item, canvas, canvas.size)
+
+    def cut(self, index: int, view: View) -> Canvas | None:
+        """Take a view of an item.
+
+        Args:
+            index: index of the item.
+            view: view within the item's window, or anywhere in the image if the views leave the grid.
+
+        Returns:
+            The view with its boxes; None if the image does not decode.
+
+        Raises:
+            DataError: more images than `max_unreadable` do not decode.
+        """
+        item = self.items[index]
+        record = item.record
+        if record.path in self._unreadable:
+            return None
+        try:
+            finish = partial(black_out_regions, item) if self._blackout_ignored else None
+            columns = self._columns_of(item)
+            pixels = self._cache.get(record.path, item.size, self._columns[record.path], finish)[columns]
+        except UnreadableImageError as error:
+            self.tolerate(record.path, error)
+            return None
+        return cut_canvas(item, view, pixels, columns.left)
+
+    def neighbours(self, epoch: int, index: int) -> NDArray[np.int64]:
+        """List the items whose images are read at about the same time of an epoch, the item's own included.
+
+        Args:
+            epoch: number of the epoch.
+            index: index of the item.
+
+        Returns:
+            (K,) indices.
+        """
+        return self._neighbours.of(epoch, index)
 
     def count_objects(self, index: int) -> int:
         """Count the objects of an item without augmentation, without decoding its image."""
@@ -135,6 +181,10 @@ class DetectionDataset(Dataset[Sample | None]):
         held = int(self._cache_mb * 2**20 / mean_bytes)
         return np.array([number[item.record.path] for item in self.items], dtype=np.int64), max(1, held)
 
+    @cached_property
+    def _neighbours(self) -> Neighbours:
+        return Neighbours(*self.image_pools(), self._seed)
+
     def describe(self) -> dict[str, int]:
         """Count images, items (tiles or images), objects and ignored regions."""
         records = self.annotations.records
@@ -145,9 +195,14 @@ class DetectionDataset(Dataset[Sample | None]):
             "ignored_regions": sum(len(record.ignore_boxes) for record in records),
         }
 
-    def _draw(self, index: int, rng: np.random.Generator) -> View:
-        item = self.items[index]
-        return self._augmentation.draw(item.window, item.size, rng) if self._augmentation else plain_view(item.window)
+    def _make(self, draw: Draw) -> Canvas | None:
+        if self._augmentation is None:
+            return self.cut(draw.item, plain_view(self.items[draw.item].window))
+        return self._augmentation.make(self, draw)
+
+    def _sample(self, index: int, canvas: Canvas, native: tuple[int, int]) -> Sample:
+        target = canvas.target(self._min_visible)
+        return canvas.pixels, target | {"image_id": torch.tensor(index), "orig_size": torch.tensor(native)}
 
     def _group_columns(self) -> dict[Path, list[Columns]]:
         """Group the columns of px of each image that are kept decoded: those of its windows, or all for views anywhere.
@@ -161,47 +216,6 @@ class DetectionDataset(Dataset[Sample | None]):
 
     def _columns_of(self, item: Item) -> Columns:
         return Columns(item.window.left, item.window.width) if self._keeps_grid else Columns(0, item.size[1])
-
-    def _read(self, index: int, view: View) -> Sample | None:
-        item = self.items[index]
-        record = item.record
-        if record.path in self._unreadable:
-            return None
-        try:
-            finish = partial(black_out_regions, item) if self._blackout_ignored else None
-            columns = self._columns_of(item)
-            pixels = self._cache.get(record.path, item.size, self._columns[record.path], finish)[columns]
-        except UnreadableImageError as error:
-            self.tolerate(record.path, error)
-            return None
-        image, target = self._take(item, view, pixels, columns.left)
-        native = torch.tensor(native_size(item, view.window))
-        return image, target | {"image_id": torch.tensor(index), "orig_size": native}
-
-    def _take(self, item: Item, view: View, pixels: NDArray[np.uint8], left: int) -> Sample:
-        """Take a view of an item from its image's columns from `left` on; sort its boxes into objects and ignored."""
-        record = item.record
-        boxes = np.concatenate([record.boxes, record.ignore_boxes]) * item.factors
-        seen = np.flatnonzero(touches(boxes, view.window))  # few of those of a large image
-        boxes, labels = boxes[seen], np.concatenate([record.labels, record.ignore_labels])[seen]
-        image, placed = take_view(view, pixels, boxes, left)
-        size = np.array(view.size)
-        zoom = size.astype(np.float32) / (view.window.height, view.window.width)
-        whole = boxes * zoom[[1, 0, 1, 0]]
-        sides = placed[:, 2:] - placed[:, :2]
-        area = sides.prod(axis=1)
-        visible = area / (whole[:, 2:] - whole[:, :2]).prod(axis=1)
-        is_object = (seen < len(record.boxes)) & (visible > self._min_visible)
-        is_ignored = ~is_object & (area > 0)
-        centres = (placed[:, :2] + placed[:, 2:]) / 2
-        normalised = np.concatenate([centres, sides], axis=1) / size[[1, 0, 1, 0]].astype(np.float32)
-        return image, {
-            "boxes": torch.from_numpy(normalised[is_object]),
-            "labels": torch.from_numpy(labels[is_object]),
-            "ignore_boxes": torch.from_numpy(normalised[is_ignored]),
-            "ignore_labels": torch.from_numpy(labels[is_ignored]),
-            "size": torch.from_numpy(size),
-        }
 
     def tolerate(self, path: Path, error: UnreadableImageError) -> None:
         """Count an image that does not decode.

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from mrqm.config import Config
 from mrqm.data.loading.dataset import DetectionDataset, Sample
+from mrqm.data.loading.pools import draw_turns
 from mrqm.data.loading.view_sizes import largest_view
 from mrqm.structures.annotations import DataError
 from mrqm.structures.batch import Batch
@@ -107,7 +108,7 @@ class TrainingSampler(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         rng = np.random.default_rng((self._seed, self._epoch))
-        turn = rng.permutation(self._images.max() + 1)[self._images] // self._pool
+        turn = draw_turns(self._images, rng) // self._pool
         order = np.lexsort((rng.random(len(turn)), turn)).tolist()
         for begin in range(self._begin, self._used, self._part):
             share = order[begin + self._rank : begin + self._part : self._world_size]

@@ -1,4 +1,4 @@
-"""Sizes of the augmented views of a training's images, computed without decoding."""
+"""Sizes and contents of the augmented views of a training's images, computed without decoding."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ def view_sizes(config: Config, data: DetectionDataset) -> set[tuple[int, int]]:
     Returns:
         The different (height, width) in px.
     """
-    zoom, tile, limit = config.data.augment.scale_jitter[1], config.data.tile, config.data.longest_side
-    sizes = {(item.window.height, item.window.width) for item in data.items}
-    return {_zoomed(size, zoom, tile.size if tile else None, limit) for size in sizes}
+    augment, tile, limit = config.data.augment, config.data.tile, config.data.longest_side
+    windows = {(item.window.height, item.window.width) for item in data.items}
+    sizes = {_zoomed(size, augment.scale_jitter[1], tile.size if tile else None, limit) for size in windows}
+    return sizes | {(width, height) for height, width in sizes} if augment.quarter_turns else sizes
 
 
 def largest_view(config: Config, data: DetectionDataset) -> tuple[int, int]:
@@ -35,8 +36,24 @@ def largest_view(config: Config, data: DetectionDataset) -> tuple[int, int]:
     return max(heights), max(widths)
 
 
+def most_objects(config: Config, data: DetectionDataset) -> int:
+    """Compute an upper bound of the objects in a view.
+
+    Args:
+        config: configuration of the training.
+        data: training data.
+
+    Returns:
+        The number of objects.
+    """
+    augment = config.data.augment
+    images = (4 if augment.mosaic else 1) + (1 if augment.mixup else 0)
+    copies = augment.copy_paste.max_objects if augment.copy_paste.probability else 0
+    return images * data.most_objects + copies
+
+
 def _zoomed(size: tuple[int, int], zoom: float, tile: int | None, limit: int | None) -> tuple[int, int]:
-    """Compute the size of the largest view of an item, as `Augmentation` makes it."""
+    """Compute the size of the largest view of an item, as `ViewSampler` makes it."""
     if tile is not None:
         factor = max(1.0, zoom)
         return min(tile, round(size[0] * factor)), min(tile, round(size[1] * factor))

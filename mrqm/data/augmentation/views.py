@@ -1,12 +1,12 @@
-"""Transforms of an image for the network: a view of it, drawn at random in training.
+"""Views of an image for the network: a window and the size that it is resized to, drawn at random in training.
 
-Parameters are drawn here from a given generator and passed to torchvision's v2 functionals, so that the sample of an
-item is a function of its seed alone, in whatever process it is read.
+Parameters are drawn from a given generator and passed to torchvision's v2 functionals, so that the sample of an item
+is a function of its seed alone, in whatever process it is read.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import exp, log
 
 import numpy as np
@@ -20,21 +20,39 @@ from mrqm.structures.window import Window
 
 @dataclass(frozen=True)
 class View:
-    """Window of an image with its transforms.
+    """Window of an image and its size for the network.
 
     Attributes:
         window: window in px of the image.
         size: (height, width) in px that the window is resized to.
-        flip: exchange left and right.
-        brightness, contrast, saturation: factors; 1 changes nothing.
     """
 
     window: Window
     size: tuple[int, int]
-    flip: bool = False
-    brightness: float = 1.0
-    contrast: float = 1.0
-    saturation: float = 1.0
+
+    def part(self, left: int, top: int, size: tuple[int, int]) -> View:
+        """Cut a part out of the view, at the view's zoom up to the rounding of its window to whole px.
+
+        Args:
+            left: first column in px of the view.
+            top: first row in px of the view.
+            size: (height, width) in px of the view, at most the view's own.
+
+        Returns:
+            The part, of exactly that size.
+        """
+        window = self.window
+        y, x = window.height / self.size[0], window.width / self.size[1]
+        height, width = max(1, round(size[0] * y)), max(1, round(size[1] * x))
+        return View(
+            Window(
+                window.left + min(round(left * x), window.width - width),
+                window.top + min(round(top * y), window.height - height),
+                width,
+                height,
+            ),
+            size,
+        )
 
 
 def plain_view(window: Window) -> View:
@@ -43,23 +61,18 @@ def plain_view(window: Window) -> View:
 
 
 @dataclass(frozen=True)
-class Augmentation:
+class ViewSampler:
     """Random views of training images.
 
     Args:
-        horizontal_flip: probability of a left-right flip.
         scale_jitter: range of a log-uniform zoom.
         random_crop: move tiles off the grid by up to half their size.
-        color_jitter: greatest distance of the brightness, contrast and saturation factors from 1; factors are at least
-            0.
         tile: side of the tiles in px; None for whole images.
         max_side: greatest side of a view in px; None for no limit.
     """
 
-    horizontal_flip: float
     scale_jitter: tuple[float, float]
     random_crop: bool
-    color_jitter: float
     tile: int | None
     max_side: int | None
 
@@ -81,13 +94,9 @@ class Augmentation:
         """
         least, most = self.scale_jitter
         zoom = exp(rng.uniform(log(least), log(most)))
-        flip = bool(rng.random() < self.horizontal_flip)
-        factors = np.maximum(0, 1 + self.color_jitter * rng.uniform(-1, 1, size=3)).tolist()
         if self.tile is None:
-            view = _zoom_whole(window, zoom, self.max_side)
-        else:
-            view = _zoom_tile(window, image_size, zoom, self.tile, self.random_crop, rng)
-        return replace(view, flip=flip, brightness=factors[0], contrast=factors[1], saturation=factors[2])
+            return _zoom_whole(window, zoom, self.max_side)
+        return _zoom_tile(window, image_size, zoom, self.tile, self.random_crop, rng)
 
 
 def _zoom_whole(window: Window, zoom: float, max_side: int | None) -> View:
@@ -114,39 +123,35 @@ def _zoom_tile(
     return View(cut, (max(1, round(cut.height * tile / side)), max(1, round(cut.width * tile / side))))
 
 
-def take_view(
-    view: View, image: NDArray[np.uint8], boxes_xyxy: NDArray[np.float32], left: int = 0
-) -> tuple[Tensor, NDArray[np.float32]]:
-    """Cut, resize, flip and colour an image, and move its boxes along.
+def take_pixels(view: View, image: NDArray[np.uint8], left: int = 0) -> Tensor:
+    """Cut and resize an image.
 
     Args:
         view: view to take.
         image: (3, H, W) uint8, not changed; the whole image, or the columns from `left` on that contain the view.
-        boxes_xyxy: (N, 4) boxes in px of the whole image.
         left: first column of `image` in px of the whole image.
 
     Returns:
-        The view as uint8 (3, height, width), and (N, 4) float32 boxes, xyxy in its px, clipped to it: without area
-        where they lie outside.
+        The view as uint8 (3, height, width), a copy.
     """
     window = view.window
     picture = F.crop(torch.from_numpy(image), window.top, window.left - left, window.height, window.width)
     picture = picture.clone(memory_format=torch.contiguous_format)  # makes the following transforms faster, too
     if view.size != (window.height, window.width):
         picture = F.resize(picture, list(view.size), antialias=True)
-    if view.flip:
-        picture = F.horizontal_flip(picture)
-    if view.brightness != 1:
-        picture = F.adjust_brightness(picture, view.brightness)
-    if view.contrast != 1:
-        picture = F.adjust_contrast(picture, view.contrast)
-    if view.saturation != 1:
-        picture = F.adjust_saturation(picture, view.saturation)
-    return picture, _place(view, boxes_xyxy)
+    return picture
 
 
-def _place(view: View, boxes_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Transform boxes as torchvision's functionals do, to the last bit, without their ten-fold cost for few boxes."""
+def place_boxes(view: View, boxes_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Move boxes along, as torchvision's functionals do, to the last bit, without their ten-fold cost for few boxes.
+
+    Args:
+        view: view to take.
+        boxes_xyxy: (N, 4) boxes in px of the whole image.
+
+    Returns:
+        (N, 4) float32 boxes, xyxy in px of the view, clipped to it: without area where they lie outside.
+    """
     left, top, width, height = view.window
     corner, sides = np.array([left, top, left, top], np.float32), np.array([width, height, width, height], np.float32)
     placed = (boxes_xyxy - corner).clip(0, sides)
@@ -154,6 +159,4 @@ def _place(view: View, boxes_xyxy: NDArray[np.float32]) -> NDArray[np.float32]:
         new_height, new_width = view.size
         ratios = np.array([new_width / width, new_height / height] * 2, dtype=np.float32)
         placed = placed * ratios
-    if view.flip:
-        placed[:, [0, 2]] = view.size[1] - placed[:, [2, 0]]
     return placed

@@ -11,21 +11,20 @@ from numpy.typing import NDArray
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as F
 
+from mrqm.data.augmentation.views import View, ViewSampler, place_boxes, plain_view, take_pixels
 from mrqm.data.images.tiling import grid
-from mrqm.data.loading.transforms import Augmentation, View, plain_view, take_view
 from mrqm.structures.window import Window
 
 Painted = Callable[..., NDArray[np.uint8]]
 
 SIZE = (200, 300)
 BOX = (140.0, 90.0, 170.0, 105.0)
-STILL = Augmentation(
-    horizontal_flip=0, scale_jitter=(1, 1), random_crop=False, color_jitter=0, tile=None, max_side=None
-)
+STILL = ViewSampler(scale_jitter=(1, 1), random_crop=False, tile=None, max_side=None)
 
 
 def take(view: View, image: NDArray[np.uint8], *boxes: tuple[float, ...]) -> tuple[torch.Tensor, NDArray[np.float32]]:
-    return take_view(view, image.transpose(2, 0, 1), np.array(boxes, dtype=np.float32).reshape(-1, 4))
+    placed = place_boxes(view, np.array(boxes, dtype=np.float32).reshape(-1, 4))
+    return take_pixels(view, image.transpose(2, 0, 1)), placed
 
 
 def extent(image: torch.Tensor) -> list[int] | None:
@@ -37,8 +36,8 @@ def extent(image: torch.Tensor) -> list[int] | None:
     return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
 
 
-def draws(augmentation: Augmentation, window: Window, count: int = 100) -> list[View]:
-    return [augmentation.draw(window, SIZE, np.random.default_rng(seed)) for seed in range(count)]
+def draws(sampler: ViewSampler, window: Window, count: int = 100) -> list[View]:
+    return [sampler.draw(window, SIZE, np.random.default_rng(seed)) for seed in range(count)]
 
 
 def test_a_plain_view_is_the_window_itself(painted: Painted) -> None:
@@ -55,23 +54,6 @@ def test_boxes_are_clipped_and_have_no_area_outside(painted: Painted) -> None:
     assert (boxes[1, 2:] - boxes[1, :2]).prod() == 0
 
 
-def test_a_flip_mirrors_pixels_and_boxes(painted: Painted) -> None:
-    view, boxes = take(replace(plain_view(Window(0, 0, 300, 200)), flip=True), painted(SIZE, [BOX]), BOX)
-    assert boxes.tolist() == [[130, 90, 160, 105]]
-    assert extent(view) == [130, 90, 160, 105]
-
-
-def test_colours_change_pixels_but_not_boxes(painted: Painted) -> None:
-    plain = plain_view(Window(0, 0, 300, 200))
-    image, boxes = take(replace(plain, brightness=0.5), painted(SIZE), BOX)
-    assert boxes.tolist() == [list(BOX)]
-    np.testing.assert_allclose(image[:, 0, 0], painted(SIZE)[0, 0] / 2, atol=1)
-    grey, _ = take(replace(plain, saturation=0.0), painted(SIZE), BOX)
-    assert len(set(grey[:, 0, 0].tolist())) == 1
-    flat, _ = take(replace(plain, contrast=0.0), painted(SIZE, [BOX]), BOX)
-    assert flat.unique().numel() == 1
-
-
 def test_the_image_is_not_written_to(painted: Painted) -> None:
     image = painted(SIZE, [BOX])
     view, _ = take(plain_view(Window(0, 0, 300, 200)), image)
@@ -80,18 +62,18 @@ def test_the_image_is_not_written_to(painted: Painted) -> None:
 
 
 @pytest.mark.parametrize("changes", [
-    {"tile": 96, "random_crop": True, "scale_jitter": (0.5, 2.0), "horizontal_flip": 0.5},
-    {"tile": 96, "random_crop": False, "scale_jitter": (0.5, 2.0), "horizontal_flip": 0.5},
+    {"tile": 96, "random_crop": True, "scale_jitter": (0.5, 2.0)},
+    {"tile": 96, "random_crop": False, "scale_jitter": (0.5, 2.0)},
     {"tile": 256, "random_crop": True, "scale_jitter": (0.7, 1.5)},
-    {"tile": None, "scale_jitter": (0.4, 1.6), "horizontal_flip": 0.5},
+    {"tile": None, "scale_jitter": (0.4, 1.6)},
     {"tile": None, "scale_jitter": (0.4, 1.6), "max_side": 310},
 ])  # fmt: skip
 def test_boxes_stay_on_their_object(painted: Painted, changes: dict[str, Any]) -> None:
-    augmentation, image = replace(STILL, **changes), painted(SIZE, [BOX])
-    windows = grid(SIZE, augmentation.tile, 20) if augmentation.tile else [Window(0, 0, 300, 200)]
+    sampler, image = replace(STILL, **changes), painted(SIZE, [BOX])
+    windows = grid(SIZE, sampler.tile, 20) if sampler.tile else [Window(0, 0, 300, 200)]
     seen = 0
     for window in windows:
-        for view in draws(augmentation, window, 20):
+        for view in draws(sampler, window, 20):
             picture, boxes = take(view, image, BOX)
             found = extent(picture)
             if found is not None:
@@ -103,8 +85,8 @@ def test_boxes_stay_on_their_object(painted: Painted, changes: dict[str, Any]) -
 
 
 def test_tiles_keep_their_size_whatever_the_zoom() -> None:
-    augmentation = replace(STILL, tile=96, scale_jitter=(0.6, 2.0), random_crop=True)
-    for view in draws(augmentation, Window(76, 76, 96, 96)):
+    sampler = replace(STILL, tile=96, scale_jitter=(0.6, 2.0), random_crop=True)
+    for view in draws(sampler, Window(76, 76, 96, 96)):
         assert view.size == (96, 96)
         left, top, width, height = view.window
         assert 0 <= left <= SIZE[1] - width
@@ -112,17 +94,17 @@ def test_tiles_keep_their_size_whatever_the_zoom() -> None:
 
 
 def test_tiles_of_a_small_image_are_no_larger_than_it() -> None:
-    augmentation = replace(STILL, tile=256, scale_jitter=(0.5, 0.5))
-    view = augmentation.draw(Window(0, 0, 256, 200), SIZE, np.random.default_rng(0))
+    sampler = replace(STILL, tile=256, scale_jitter=(0.5, 0.5))
+    view = sampler.draw(Window(0, 0, 256, 200), SIZE, np.random.default_rng(0))
     assert view.window == Window(0, 0, 300, 200)
     assert view.size == (100, 150)
 
 
 def test_random_crops_touch_the_items_window() -> None:
-    augmentation = replace(STILL, tile=96, random_crop=True, scale_jitter=(0.5, 2.0))
+    sampler = replace(STILL, tile=96, random_crop=True, scale_jitter=(0.5, 2.0))
     item = Window(76, 76, 96, 96)
     lefts = set()
-    for left, top, width, height in (view.window for view in draws(augmentation, item)):
+    for left, top, width, height in (view.window for view in draws(sampler, item)):
         assert left < item.left + item.width
         assert left + width > item.left
         assert top < item.top + item.height
@@ -160,7 +142,7 @@ def test_pixels_and_boxes_are_exactly_what_torchvision_makes_of_them() -> None:
     image = rng.integers(0, 255, (3, *SIZE), dtype=np.uint8)
     corners = rng.uniform((-20, -20), SIZE[::-1], (200, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(1, 90, (200, 2))], axis=1).astype(np.float32)
-    wild = replace(STILL, tile=96, random_crop=True, scale_jitter=(0.5, 2.0), horizontal_flip=0.5, color_jitter=0.3)
+    wild = replace(STILL, tile=96, random_crop=True, scale_jitter=(0.5, 2.0))
     for view in [
         *draws(wild, Window(76, 76, 96, 96), 20),
         *draws(replace(wild, tile=None), Window(0, 0, 300, 200), 20),
@@ -171,21 +153,15 @@ def test_pixels_and_boxes_are_exactly_what_torchvision_makes_of_them() -> None:
         )  # fmt: skip
         wrapped = F.crop(wrapped, top, left, height, width)
         expected, wrapped = F.resize(expected, list(view.size), antialias=True), F.resize(wrapped, list(view.size))
-        if view.flip:
-            expected, wrapped = F.horizontal_flip(expected), F.horizontal_flip(wrapped)
-        expected = F.adjust_contrast(F.adjust_brightness(expected, view.brightness), view.contrast)
-        picture, placed = take_view(view, image, boxes)
-        assert torch.equal(picture, F.adjust_saturation(expected, view.saturation))
-        np.testing.assert_array_equal(placed, wrapped)
+        assert torch.equal(take_pixels(view, image), expected)
+        np.testing.assert_array_equal(place_boxes(view, boxes), wrapped)
 
 
 def test_a_view_of_some_columns_is_that_of_the_whole_image() -> None:
     image = np.random.default_rng(0).integers(0, 255, (3, *SIZE), dtype=np.uint8)
-    view, boxes = plain_view(Window(100, 50, 60, 80)), np.array([BOX], dtype=np.float32)
-    picture, placed = take_view(view, image, boxes)
-    part, same = take_view(view, np.ascontiguousarray(image[:, :, 90:180]), boxes, left=90)
-    assert torch.equal(part, picture)
-    np.testing.assert_array_equal(same, placed)
+    view = plain_view(Window(100, 50, 60, 80))
+    part = take_pixels(view, np.ascontiguousarray(image[:, :, 90:180]), left=90)
+    assert torch.equal(part, take_pixels(view, image))
 
 
 def test_whole_images_are_never_larger_than_the_longest_side() -> None:
@@ -200,15 +176,3 @@ def test_zooms_are_log_uniform_within_their_range() -> None:
     assert zooms.min() >= 0.49
     assert zooms.max() <= 2.01
     assert 0.4 < (zooms < 1).mean() < 0.6
-
-
-def test_flips_come_as_often_as_asked() -> None:
-    views = draws(replace(STILL, horizontal_flip=0.25), Window(0, 0, 300, 200), 400)
-    assert 0.18 < np.mean([view.flip for view in views]) < 0.32
-
-
-def test_colour_factors_stay_in_their_range() -> None:
-    views = draws(replace(STILL, color_jitter=0.3), Window(0, 0, 300, 200))
-    factors = np.array([(view.brightness, view.contrast, view.saturation) for view in views])
-    assert 0.7 <= factors.min() < 0.75
-    assert 1.25 < factors.max() <= 1.3
