@@ -74,7 +74,7 @@ def train(
     peer.train()
     epoch = 0
     while progress.share < 1:
-        loader.set_epoch(epoch)
+        loader.set_epoch(epoch, time_share=lambda: progress.time_share)
         begin, before = time.perf_counter(), progress.elapsed_seconds
         for batch in loader:
             schedule.set(progress.step, progress.share)

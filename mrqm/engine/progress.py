@@ -102,7 +102,12 @@ class Progress:
     @property
     def share(self) -> float:
         """Fraction of the training that is done, in [0, 1]."""
-        return min(1.0, max(self.step / self.total_steps, self.elapsed_seconds / self.max_seconds))
+        return min(1.0, max(self.step / self.total_steps, self.time_share))
+
+    @property
+    def time_share(self) -> float:
+        """Fraction of the time limit that is used; 0 without a limit."""
+        return self.elapsed_seconds / self.max_seconds
 
     @property
     def eta_seconds(self) -> float:

@@ -159,7 +159,8 @@ class Trainer:
             DivergenceError: a loss or gradient is not finite, or a loss spiked, and the configuration stops the run
                 then.
         """
-        self.train_loader.set_epoch(self.epoch, self.progress.epoch_step * self.config.train.batch_size)
+        begin = self.progress.epoch_step * self.config.train.batch_size
+        self.train_loader.set_epoch(self.epoch, begin, lambda: self.progress.time_share)
         losses = train_one_epoch(self.state, self.train_loader, self.progress, self.epoch + 1, on_step, on_divergence)
         self.epoch += 1
         return losses

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from mrqm.config import Config
+from mrqm.data.augmentation.source import Draw
 from mrqm.data.loading.dataset import DetectionDataset, Sample
 from mrqm.data.loading.pools import draw_turns
 from mrqm.data.loading.view_sizes import largest_view
@@ -55,8 +56,8 @@ def to_stride(side: int) -> int:
     return -(-side // STRIDE) * STRIDE
 
 
-class TrainingSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of one rank in a shuffled epoch, as lists of (epoch, index) pairs.
+class TrainingSampler(Sampler[list[Draw]]):
+    """Batches of one rank in a shuffled epoch, as lists of draws.
 
     Items are dealt to the ranks in turn, so that the ranks' batches of a step together are the batch of a single rank,
     whatever the number of ranks: some get one item more than others where it does not divide the batch. The last
@@ -73,14 +74,17 @@ class TrainingSampler(Sampler[list[tuple[int, int]]]):
         seed: seed of the order, together with the epoch.
         rank: rank of the process.
         world_size: number of ranks.
+        epochs: number of epochs of the training.
+        augment_until: share of the training at which its final part begins.
 
     Raises:
         DataError: there are fewer items than one step needs.
     """
 
     def __init__(
-        self, images: NDArray[np.int64], pool: int, *, step_size: int, parts: int, seed: int, rank: int, world_size: int
-    ) -> None:
+        self, images: NDArray[np.int64], pool: int, *, step_size: int, parts: int, seed: int, rank: int,
+        world_size: int, epochs: int = 1, augment_until: float = 1.0,
+    ) -> None:  # fmt: skip
         length = len(images)
         if length < step_size:
             raise DataError(
@@ -90,9 +94,10 @@ class TrainingSampler(Sampler[list[tuple[int, int]]]):
         self._images, self._pool, self._used = images, pool, length // step_size * step_size
         self._part = step_size // parts
         self._seed, self._rank, self._world_size = seed, rank, world_size
-        self._epoch, self._begin = 0, 0
+        self._epochs, self._augment_until = epochs, augment_until
+        self.set_epoch(0)
 
-    def set_epoch(self, epoch: int, begin: int = 0) -> None:
+    def set_epoch(self, epoch: int, begin: int = 0, time_share: Callable[[], float] = lambda: 0.0) -> None:
         """Set the order, and the augmentation, of the next iteration.
 
         The order does not depend on the number of ranks, so that a run can be resumed with another number.
@@ -100,19 +105,22 @@ class TrainingSampler(Sampler[list[tuple[int, int]]]):
         Args:
             epoch: number of the epoch, from 0.
             begin: number of items to skip, over all ranks.
+            time_share: function that returns the share of the training's time limit that is used.
         """
-        self._epoch, self._begin = epoch, begin
+        self._epoch, self._begin, self._time_share = epoch, begin, time_share
 
     def __len__(self) -> int:
         return self._used // self._part
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Draw]]:
         rng = np.random.default_rng((self._seed, self._epoch))
         turn = draw_turns(self._images, rng) // self._pool
         order = np.lexsort((rng.random(len(turn)), turn)).tolist()
         for begin in range(self._begin, self._used, self._part):
             share = order[begin + self._rank : begin + self._part : self._world_size]
-            yield [(self._epoch, index) for index in share]
+            # By position, not by steps taken: worker processes read some batches ahead.
+            done = max((self._epoch + begin / self._used) / self._epochs, self._time_share())
+            yield [Draw(self._epoch, index, final=done >= self._augment_until) for index in share]
 
 
 class DetectionLoader(DataLoader[Sample | None]):
@@ -124,15 +132,16 @@ class DetectionLoader(DataLoader[Sample | None]):
         assert isinstance(self.dataset, DetectionDataset)
         return self.dataset
 
-    def set_epoch(self, epoch: int, begin: int = 0) -> None:
+    def set_epoch(self, epoch: int, begin: int = 0, time_share: Callable[[], float] = lambda: 0.0) -> None:
         """Set the order and augmentation of the next iteration; without effect on evaluation.
 
         Args:
             epoch: number of the epoch, from 0.
             begin: number of items to skip, over all ranks.
+            time_share: function that returns the share of the training's time limit that is used.
         """
         if isinstance(self.batch_sampler, TrainingSampler):
-            self.batch_sampler.set_epoch(epoch, begin)
+            self.batch_sampler.set_epoch(epoch, begin, time_share)
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """Iterate over the batches of the sampler's epoch.
@@ -194,7 +203,8 @@ def build_loader(
         batches = {
             "batch_sampler": TrainingSampler(
                 *dataset.image_pools(), step_size=train.batch_size, parts=train.gradient_accumulation_steps,
-                seed=train.seed, rank=rank, world_size=world_size,
+                seed=train.seed, rank=rank, world_size=world_size, epochs=train.epochs,
+                augment_until=config.data.augment.until,
             )
         }  # fmt: skip
     return DetectionLoader(

@@ -94,8 +94,8 @@ def sampled(
     sampler.set_epoch(epoch)
     found = list(sampler)
     assert len(found) == len(sampler)
-    assert {number for batch in found for number, _ in batch} == {epoch}
-    return [[index for _, index in batch] for batch in found]
+    assert {draw.epoch for batch in found for draw in batch} == {epoch}
+    return [[draw.item for draw in batch] for batch in found]
 
 
 def test_ranks_partition_the_epoch_of_a_single_rank() -> None:
@@ -121,7 +121,7 @@ def test_epochs_and_seeds_have_their_own_orders() -> None:
 def test_images_take_turns_in_pools() -> None:
     images = np.repeat(np.arange(6), 4)
     sampler = TrainingSampler(images, 2, step_size=4, parts=1, seed=0, rank=0, world_size=1)
-    sequence = [index for batch in sampler for _, index in batch]
+    sequence = [draw.item for batch in sampler for draw in batch]
     pools = [images[sequence[start : start + 8]] for start in (0, 8, 16)]
     assert [len(set(pool)) for pool in pools] == [2, 2, 2]
     assert set(np.concatenate(pools)) == set(range(6))
@@ -142,9 +142,31 @@ def test_an_epoch_goes_on_with_any_number_of_ranks(ranks: int) -> None:
     def rest(rank: int) -> list[int]:
         sampler = TrainingSampler(np.arange(23), 23, step_size=4, parts=1, seed=0, rank=rank, world_size=ranks)
         sampler.set_epoch(0, begin=8)
-        return [index for batch in sampler for _, index in batch]
+        return [draw.item for batch in sampler for draw in batch]
 
     assert sorted(order()[8:]) == sorted(index for rank in range(ranks) for index in rest(rank))
+
+
+def finals(until: float, epoch: int, begin: int = 0, time_share: float = 0.0) -> list[bool]:
+    """Tell of the batches of an epoch, one of four with five batches, which lie in the final part of the training."""
+    sampler = TrainingSampler(
+        np.arange(23), 23, step_size=4, parts=1, seed=0, rank=0, world_size=1, epochs=4, augment_until=until
+    )
+    sampler.set_epoch(epoch, begin, lambda: time_share)
+    return [all(draw.final for draw in batch) for batch in sampler]
+
+
+def test_the_final_part_begins_with_the_batch_at_its_share_of_the_training() -> None:
+    assert [sum(finals(0.85, epoch)) for epoch in range(4)] == [0, 0, 0, 3]
+    assert finals(0.85, 3) == [False, False, True, True, True]
+    assert finals(0.85, 3, begin=8) == [True, True, True], "also when the epoch is resumed"
+    assert not any(finals(1.0, 3))
+    assert all(finals(0.0, 0))
+
+
+def test_the_final_part_begins_at_its_share_of_the_time_limit() -> None:
+    assert all(finals(0.85, 0, time_share=0.9))
+    assert not any(finals(0.85, 0, time_share=0.8))
 
 
 def test_every_item_has_its_turn() -> None:
