@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import BytesIO
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
@@ -82,10 +84,18 @@ class Degradation:
             pixels = F.gaussian_blur(pixels, [BLUR_KERNEL, BLUR_KERNEL], [blur_sigma, blur_sigma])
         if noise:
             pixels = _add_noise(pixels, noise_sigma, rng)
-        return F.jpeg(pixels.contiguous(), quality) if jpeg else pixels
+        return _compress(pixels, quality) if jpeg else pixels
 
 
 def _add_noise(pixels: Tensor, sigma: float, rng: np.random.Generator) -> Tensor:
     """Add noise from the given generator; torchvision's would take it from the process's."""
     noise = torch.from_numpy(rng.standard_normal(pixels.shape, dtype=np.float32))
     return noise.mul_(sigma).add_(pixels).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _compress(pixels: Tensor, quality: int) -> Tensor:
+    """Compress an image by Pillow; torchvision is about to lose its codecs."""
+    file = BytesIO()
+    F.to_pil_image(pixels).save(file, "jpeg", quality=quality)
+    with Image.open(file) as image:
+        return F.pil_to_tensor(image)

@@ -81,6 +81,8 @@ class ObjectIndex:
         Returns:
             At most that many objects; of classes without such objects none.
         """
+        if not len(self):
+            return []
         classes = rng.choice(len(self.labels), size=count, p=self.class_shares)
         tries = rng.random((count, TRIES))
         drawn = []
