@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,55 +17,56 @@ from mrqm.data.augmentation.views import ViewSampler
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of training images.
+    """Random changes of training images; None leaves a change out.
 
     Each change has random numbers of its own, so that turning one on leaves the others as they are. In the final part
     of a training no images are joined, no objects copied and no pixels degraded.
 
     Args:
+        seed: seed of all random numbers.
         views: windows and zooms.
+        joining: mosaics and mixtures.
+        copy_paste: copies of objects.
         symmetries: flips and turns.
         colors: brightness, contrast and saturation.
-        joining: mosaics and mixtures.
-        copy_paste: copies of objects; None for no copies.
         degradation: grey, blurred, noisy and compressed images.
-        seed: seed of all random numbers.
     """
 
-    views: ViewSampler
-    symmetries: Symmetries
-    colors: ColorJitter
-    joining: Joining
-    copy_paste: CopyPaste | None
-    degradation: Degradation
     seed: int
+    views: ViewSampler
+    joining: Joining | None = None
+    copy_paste: CopyPaste | None = None
+    symmetries: Symmetries | None = None
+    colors: ColorJitter | None = None
+    degradation: Degradation | None = None
 
     def make(self, source: Source, draw: Draw) -> Canvas | None:
         """Make the canvas of a training item; it depends on the seed, the draw and the data alone.
 
         Args:
             source: items of the training set.
-            draw: epoch and index of the item.
+            draw: epoch and index of the item, and the part of the training.
 
         Returns:
             The canvas; None if the item's image does not decode.
         """
-        epoch, index, final = draw
-        item = source.items[index]
+        item = source.items[draw.item]
         view = self.views.draw(item.window, item.size, self._random(draw, 0))
-        if final:
-            canvas = source.cut(index, view)
+        if self.joining is None or draw.final:
+            canvas = source.cut(draw.item, view)
         else:
-            canvas = self.joining.take(source, epoch, index, view, self._random(draw, 1))
+            canvas = self.joining.take(source, draw.epoch, draw.item, view, self._random(draw, 1))
         if canvas is None:
             return None
-        if self.copy_paste is not None and not final:
-            canvas = self.copy_paste.apply(source, canvas, epoch, self._random(draw, 2))
-        canvas = self.symmetries.apply(canvas, self._random(draw, 3))
-        pixels = self.colors.apply(canvas.pixels, self._random(draw, 4))
-        if not final:
-            pixels = self.degradation.apply(pixels, self._random(draw, 5))
-        return Canvas(pixels, canvas.boxes)
+        if self.copy_paste is not None and not draw.final:
+            canvas = self.copy_paste.apply(source, canvas, draw.epoch, self._random(draw, 2))
+        if self.symmetries is not None:
+            canvas = self.symmetries.apply(canvas, self._random(draw, 3))
+        if self.colors is not None:
+            canvas = replace(canvas, pixels=self.colors.apply(canvas.pixels, self._random(draw, 4)))
+        if self.degradation is not None and not draw.final:
+            canvas = replace(canvas, pixels=self.degradation.apply(canvas.pixels, self._random(draw, 5)))
+        return canvas
 
     def _random(self, draw: Draw, stage: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, draw.epoch, draw.item, stage))

@@ -29,7 +29,7 @@ class ColorJitter:
         strength: greatest distance of the three factors from 1; factors are at least 0.
     """
 
-    strength: float = 0.0
+    strength: float
 
     def apply(self, pixels: Tensor, rng: np.random.Generator) -> Tensor:
         """Change the colours of an image at random.
@@ -42,8 +42,6 @@ class ColorJitter:
             (3, H, W) uint8.
         """
         brightness, contrast, saturation = np.maximum(0, 1 + self.strength * rng.uniform(-1, 1, size=3)).tolist()
-        if self.strength == 0:
-            return pixels
         pixels = F.adjust_brightness(pixels, brightness)
         pixels = F.adjust_contrast(pixels, contrast)
         return F.adjust_saturation(pixels, saturation)

@@ -54,8 +54,8 @@ def build_dataset(
     annotations = read_annotations(data.format, folder, read_classes(config))
     if classes is not None:
         annotations = order_classes(annotations, classes, folder)
-    items = _make_items(config, annotations, training)
-    dataset = DetectionDataset(
+    items = _make_items(config, folder, annotations, training)
+    return DetectionDataset(
         annotations,
         items,
         ignore=_ignore_rules(config),
@@ -64,25 +64,23 @@ def build_dataset(
         cache_mb=data.cache_mb,
         max_unreadable=data.max_unreadable,
     )
+
+
+def _make_items(config: Config, folder: Path, annotations: AnnotationSet, training: bool) -> list[Item]:
+    data = config.data
     if not any(len(record.boxes) for record in annotations.records):
         raise DataError(f"{folder}: no object in {len(annotations.records)} images")
-    if not len(dataset):
-        raise DataError(
-            f"{folder}: no window shows more than data.tile.min_area_ratio of an object; the objects are too large for "
-            f"data.tile.size={data.tile.size if data.tile else None} at data.scale={data.scale} and "
-            f"data.resize={data.resize}"
-        )
-    return dataset
-
-
-def _make_items(config: Config, annotations: AnnotationSet, training: bool) -> list[Item]:
-    data = config.data
     if data.tile is None:
         return whole_items(annotations.records, build_resize(data, tiled=False))
     items = tile_items(annotations.records, build_resize(data, tiled=True), data.tile.size, data.tile.overlap)
-    return (
-        drop_empty(items, data.tile.min_area_ratio, data.tile.empty_fraction, config.train.seed) if training else items
-    )
+    if training:
+        items = drop_empty(items, data.tile.min_area_ratio, data.tile.empty_fraction, config.train.seed)
+    if not items:
+        raise DataError(
+            f"{folder}: no window shows more than data.tile.min_area_ratio of an object; the objects are too large for "
+            f"data.tile.size={data.tile.size} at data.scale={data.scale} and data.resize={data.resize}"
+        )
+    return items
 
 
 def _ignore_rules(config: Config) -> IgnoreRules:
@@ -97,22 +95,24 @@ def _build_augmentation(config: Config, folder: Path, items: list[Item]) -> Augm
     views = ViewSampler(
         augment.scale_jitter, augment.random_crop, data.tile.size if data.tile else None, data.longest_side
     )
+    flips = augment.horizontal_flip, augment.vertical_flip, augment.quarter_turns
+    losses = augment.grayscale, augment.blur, augment.noise, augment.jpeg
     return Augmentation(
-        views=views,
-        symmetries=Symmetries(augment.horizontal_flip, augment.vertical_flip, augment.quarter_turns),
-        colors=ColorJitter(augment.color_jitter),
-        joining=Joining(views, augment.mosaic, augment.mixup),
-        copy_paste=_build_copy_paste(config, folder, items) if augment.copy_paste.probability else None,
-        degradation=Degradation(augment.grayscale, augment.blur, augment.noise, augment.jpeg),
         seed=config.train.seed,
+        views=views,
+        joining=Joining(views, augment.mosaic, augment.mixup) if augment.mosaic or augment.mixup else None,
+        copy_paste=_build_copy_paste(config, folder, items) if augment.copy_paste.probability else None,
+        symmetries=Symmetries(*flips) if any(flips) else None,
+        colors=ColorJitter(augment.color_jitter) if augment.color_jitter else None,
+        degradation=Degradation(*losses) if any(losses) else None,
     )
 
 
-def _build_copy_paste(config: Config, folder: Path, items: list[Item]) -> CopyPaste | None:
+def _build_copy_paste(config: Config, folder: Path, items: list[Item]) -> CopyPaste:
     augment = config.data.augment
     paste = augment.copy_paste
     objects = ObjectIndex(items, paste.class_balance, paste.size_exponent, paste.max_overlap)
-    if items and not objects.is_usable:
+    if not objects.is_usable:
         raise DataError(
             f"{folder}: no object can be copied: it must have {LEAST_SIDE:g} px or more, at most half the side of its "
             "window, lie wholly inside it and clear of other objects and ignored regions; "

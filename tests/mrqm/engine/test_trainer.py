@@ -33,6 +33,14 @@ def config(squares: Any, tiny_config: Any) -> Any:
     return lambda *overrides: tiny_config(*data, *overrides)
 
 
+EVERY_AUGMENTATION = (
+    "data.augment={vertical_flip: 0.5, quarter_turns: 0.5, scale_jitter: [0.8, 1.25], color_jitter: 0.3, "
+    "grayscale: 0.3, blur: 0.3, noise: 0.3, jpeg: 0.3, mosaic: 0.6, mixup: 0.4, copy_paste: {probability: 0.7}, "
+    "until: 0.8}",
+    "data.tile={size: 64, overlap: 16}",
+)
+
+
 def run(trainer: Trainer) -> list[dict[str, float]]:
     """Train to the end and return the losses of every step."""
     losses: list[dict[str, float]] = []
@@ -86,7 +94,7 @@ def test_a_run_resumed_within_an_epoch_repeats_the_uninterrupted_one_exactly(
 ) -> None:
     options = (
         "optim.lr_scheduler=cosine",
-        "data.augment.color_jitter=0.3",
+        *EVERY_AUGMENTATION,
         "optim.ema_decay=0.9",
         "train.batch_size=1",
     )

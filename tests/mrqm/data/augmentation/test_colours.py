@@ -71,11 +71,6 @@ def test_degradations_come_as_often_as_asked(key: str) -> None:
     assert 0.22 < np.mean([not torch.equal(result, SMOOTH) for result in results]) < 0.38
 
 
-@pytest.mark.parametrize("apply", [ColorJitter().apply, Degradation().apply])
-def test_nothing_changes_by_default(apply: Callable[..., Tensor]) -> None:
-    assert apply(SMOOTH, RNG(0)) is SMOOTH
-
-
 @pytest.mark.parametrize(
     "apply", [ColorJitter(0.5).apply, Degradation(grayscale=0.5, blur=0.5, noise=0.5, jpeg=0.5).apply]
 )

@@ -13,6 +13,7 @@ from PIL import Image
 from torchvision.ops import box_convert
 
 from mrqm.config import Config, make_config
+from mrqm.data.augmentation.source import Draw
 from mrqm.data.images import decoding as images
 from mrqm.data.images.decoding import decode
 from mrqm.data.images.windows import window_truth
@@ -238,6 +239,62 @@ def test_augmentation_depends_on_seed_epoch_and_index_alone(write_visdrone: Writ
         read(build(folder, seed=1, augment=AUGMENT_WHOLE), (3, 0))[0],
     ]
     assert not any(other.shape == image.shape and torch.equal(other, image) for other in different)
+
+
+EVERYTHING: dict[str, Any] = {
+    "horizontal_flip": 0.5, "vertical_flip": 0.5, "quarter_turns": 0.5, "scale_jitter": (0.8, 1.25),
+    "color_jitter": 0.3, "grayscale": 0.3, "blur": 0.3, "noise": 0.3, "jpeg": 0.3, "mosaic": 0.6, "mixup": 0.3,
+    "copy_paste": {"probability": 0.7, "scale_jitter": (0.8, 1.25)},
+}  # fmt: skip
+OBJECTS = "20,30,40,10,1,4,0,0\n80,20,12,10,1,2,0,0\n60,70,9,9,1,3,0,0\n100,60,20,30,0,0,0,0\n"
+
+
+def test_every_augmentation_depends_on_seed_epoch_and_index_alone(write_visdrone: WriteVisDrone) -> None:
+    folder = write_visdrone(dict.fromkeys("abcdefgh", OBJECTS))
+    fresh, used = (build(folder, augment=EVERYTHING, cache_mb=size) for size in (512, 0))
+    rng = np.random.default_rng(0)
+    for epoch, index in rng.permutation([(epoch, index) for epoch in (0, 3) for index in range(8)]).tolist():
+        read(used, (epoch, index))
+    different = set()
+    for index in range(8):
+        image, target = read(fresh, (3, index))
+        again, same = read(used, (3, index))
+        assert torch.equal(image, again)
+        assert all(torch.equal(target[key], same[key]) for key in target)
+        different.add(image.numpy().tobytes())
+    assert len(different) == 8
+
+
+def test_the_final_part_of_a_training_shows_single_images(write_visdrone: WriteVisDrone) -> None:
+    folder = write_visdrone(dict.fromkeys("abcd", OBJECTS))
+    strong = dict.fromkeys(("mosaic", "mixup", "grayscale", "blur", "noise", "jpeg"), 1)
+    dataset = build(folder, augment=strong | {"horizontal_flip": 1.0, "copy_paste": {"probability": 1}})
+    plain, _ = read(dataset, 2)
+    assert not torch.equal(read(dataset, (0, 2))[0], plain.flip(2))
+    image, target = read(dataset, Draw(0, 2, final=True))
+    assert torch.equal(image, plain.flip(2))
+    assert len(target["boxes"]) == 3
+
+
+def test_a_turned_image_has_its_sides_exchanged(write_visdrone: WriteVisDrone) -> None:
+    dataset = build(write_visdrone(dict.fromkeys("abcd", ROW)), augment={"quarter_turns": 1.0, "horizontal_flip": 0})
+    shapes = {tuple(read(dataset, (epoch, 0))[1]["size"].tolist()) for epoch in range(10)}
+    assert shapes == {(96, 128), (128, 96)}
+
+
+def test_a_training_without_an_object_to_copy_is_refused(write_visdrone: WriteVisDrone) -> None:
+    folder = write_visdrone({"a": "10,10,100,80,1,4,0,0\n5,5,20,20,0,0,0,0"})
+    with pytest.raises(DataError, match=r"train: no object can be copied: .*data\.augment\.copy_paste\.probability=0"):
+        build(folder, augment={"copy_paste": {"probability": 0.1}})
+
+
+def test_images_that_do_not_decode_are_replaced_in_every_augmentation(write_visdrone: WriteVisDrone) -> None:
+    folder = write_visdrone(dict.fromkeys("abcdef", OBJECTS), suffix=".jpg")
+    for name in "bd":
+        truncate(folder / "images" / f"{name}.jpg")
+    dataset = build(folder, max_unreadable=2, augment=EVERYTHING | {"mosaic": 1, "mixup": 1})
+    taken = {int(read(dataset, (epoch, index))[1]["image_id"]) for epoch in range(4) for index in range(6)}
+    assert taken == {0, 2, 4, 5}
 
 
 def test_validation_is_not_augmented(write_visdrone: WriteVisDrone) -> None:

@@ -283,14 +283,17 @@ def test_worker_processes_compute_with_one_thread() -> None:
     assert threads.tolist() == [1]
 
 
-@pytest.mark.parametrize("jitter", [(1, 1), (0.5, 1.5)])
+@pytest.mark.parametrize(
+    "changes",
+    [{"scale_jitter": (1, 1)}, {"scale_jitter": (0.5, 1.5)}, {"quarter_turns": 1, "mosaic": 0.5, "mixup": 0.5}],
+)
 def test_a_compiled_training_gets_images_of_one_size(
-    jitter: tuple[float, float], tmp_path: Path, write_visdrone: WriteVisDrone
+    changes: dict[str, Any], tmp_path: Path, write_visdrone: WriteVisDrone
 ) -> None:
     for number, size in enumerate([(40, 90), (90, 40), (64, 64), (50, 61)]):
         write_visdrone({f"{number:02}": "5,5,20,20,1,4,0,0\n"}, size=size)
     config = configure(tmp_path, batch_size=1)
-    augment = config.data.augment.model_copy(update={"scale_jitter": jitter})
+    augment = config.data.augment.model_copy(update=changes)
     config = config.model_copy(update={"data": config.data.model_copy(update={"augment": augment})})
     compiled = config.model_copy(update={"model": config.model.model_copy(update={"compile": True})})
     dataset = build_dataset(config, "train")
