@@ -11,7 +11,9 @@ from pipelines.process.signals import stoppable_command
 def prepare(
     dataset: Annotated[str, typer.Argument(help="Format of the source: visdrone, coco, soda-d or yolo.")],
     source: Annotated[str, typer.Argument(help="The folder that holds the splits, or its URI.")],
-    destination: Annotated[Path | None, typer.Argument(help="A new folder; not needed with --check.")] = None,
+    destination: Annotated[
+        Path | None, typer.Argument(help="A new folder; not needed with --check or --preview.")
+    ] = None,
     split: Annotated[list[str] | None, typer.Option(help="Only this split; may be given several times.")] = None,
     classes: Annotated[str | None, typer.Option(help="Class names in label order, with commas between.")] = None,
     tiles: Annotated[int | None, typer.Option(min=1, help="Cut tiles with this side in px.")] = None,
@@ -21,14 +23,26 @@ def prepare(
         bool | None, typer.Option(help="Paint ignored regions of tiles black; SODA-D's rule, and its default.")
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Only report; write nothing.")] = False,
+    preview: Annotated[
+        Path | None, typer.Option(help="Only draw training images, augmented, to this PNG file.", metavar="PNG")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="The YAML file with the augmentation of --preview.")
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting of --preview, as data.augment.mosaic=1; may be given several times."),
+    ] = None,
 ) -> None:
     """Check a data set, report what is in it, and convert it. The same command continues where it was stopped."""
     from rich.console import Console
 
     from pipelines.preparation.output_dir import make_settings
 
-    if (destination is None) != check:
-        raise typer.BadParameter("give a destination, or --check without one")
+    if [destination is not None, check, preview is not None].count(True) != 1:
+        raise typer.BadParameter("give a destination, or --check or --preview without one")
+    if preview is None and (config or setting):
+        raise typer.BadParameter("--config and --set are for --preview")
     console = Console(highlight=False)
     settings = make_settings(
         dataset=dataset, source=source if "://" in source else Path(source).absolute(), splits=tuple(split or ()),
@@ -36,6 +50,12 @@ def prepare(
         tiles=tiles, overlap=overlap, scale=scale,
         blackout_ignored=dataset == "soda-d" if blackout_ignored is None else blackout_ignored,
     )  # fmt: skip
+    if preview is not None:
+        with stoppable_command(typer.echo, "nothing was written"):
+            from pipelines.preparation.preview import draw_preview
+
+            draw_preview(settings, config, setting or (), preview, console)
+            return
     with stoppable_command(typer.echo, "the same command continues"):
         with console.status("loading Ray"):
             from pipelines.preparation.prepare import prepare as run

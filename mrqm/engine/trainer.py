@@ -38,7 +38,7 @@ from mrqm.ops.distributed import get_rank_and_world_size, unwrap
 from mrqm.structures.batch import Batch
 from mrqm.structures.metric import VALIDATION, with_protocol
 from mrqm.structures.step_report import StepReport
-from mrqm.visualization.detections import draw_comparison
+from mrqm.visualization.detections import draw_comparison, draw_samples
 from mrqm.visualization.query_heatmap import draw_densities, locate_queries
 
 PROGRESS = (
@@ -55,6 +55,8 @@ PROGRESS = (
 """Fields of `Progress` that a checkpoint keeps; the others follow from the configuration."""
 PICTURED = 4
 """Number of validation images in a picture, those with the most objects."""
+SAMPLES = 8
+"""Number of training images in a picture."""
 
 
 class Trainer:
@@ -177,6 +179,10 @@ class Trainer:
         self.model.eval()
         detections = detect(self.model, batch, self.config, self.device)
         return draw_comparison(list(batch[0]), detections, batch[2], self.classes)
+
+    def picture_samples(self) -> Image.Image:
+        """Draw some training images as augmented in the first epoch, with their objects and ignored regions."""
+        return draw_samples(self.train_loader.data.preview(SAMPLES), self.classes)
 
     def picture_queries(self) -> Image.Image:
         """Draw the density of the model's queries on the same images, as Figure 2 of Fu et al. (2024)."""

@@ -1,4 +1,4 @@
-"""Drawings of detections on images, and contact sheets of detections beside ground truth.
+"""Drawings of detections on images, and contact sheets of detections beside ground truth and of training images.
 
 Small images are enlarged, so that objects of 5 px are visible; the colours suit colour-blind readers.
 """
@@ -16,6 +16,7 @@ PALETTE = (
     "#56B4E9", "#E69F00", "#F0E442", "#FF8FC7", "#00C795", "#D55E00", "#FFFFFF", "#2F6BFF", "#EE3377", "#A46CFF",
 )  # fmt: skip
 LEAST_SIDE, MOST_SIDE = 640, 960  # longer side of a panel in px
+SAMPLE_SIDE = 480  # least longer side of a training image in px
 MARGIN, LINE_HEIGHT = 12, 28
 PAPER, INK = "white", "#222222"
 FONT = ImageFont.load_default(size=18)
@@ -73,16 +74,46 @@ def draw_comparison(
         height, width = target["size"].tolist()
         picture = to_pil_image(image[:, :height, :width].cpu())
         side = min(max(LEAST_SIDE, *picture.size), MOST_SIDE)
-        ignored = box_convert(target["ignore_boxes"], "cxcywh", "xyxy").tolist()
-        objects = box_convert(target["boxes"], "cxcywh", "xyxy").tolist()
-        columns = [
-            _confident(found, target["orig_size"].tolist(), min_score),
-            list(zip(objects, target["labels"].tolist(), strict=True)),
-        ]
+        objects, ignored = _annotated(target)
+        columns = [_confident(found, target["orig_size"].tolist(), min_score), objects]
         rows.append([_panel(picture, side, boxes, ignored) for boxes in columns])
         labels |= {label for boxes in columns for _, label in boxes}
     with_ignored = any(len(target["ignore_boxes"]) for target in targets)
     return sheet(rows, [_detections_title(min_score), "ground truth"], _swatches(classes, labels, with_ignored))
+
+
+def draw_samples(
+    samples: Sequence[tuple[Tensor, Mapping[str, Tensor]]], classes: Sequence[str], columns: int = 4
+) -> Image.Image:
+    """Draw a contact sheet of training images with their objects and ignored regions.
+
+    Args:
+        samples: uint8 (3, H, W) RGB images with targets: `boxes` (N, 4) and `ignore_boxes` (M, 4) normalised cxcywh,
+            `labels` (N,).
+        classes: class names in label order.
+        columns: number of images in a row.
+
+    Returns:
+        The contact sheet.
+    """
+    panels: list[Image.Image] = []
+    labels: set[int] = set()
+    for image, target in samples:
+        picture = to_pil_image(image)
+        objects, ignored = _annotated(target)
+        panels.append(_panel(picture, min(max(SAMPLE_SIDE, *picture.size), MOST_SIDE), objects, ignored))
+        labels |= {label for _, label in objects}
+    with_ignored = any(len(target["ignore_boxes"]) for _, target in samples)
+    rows = [panels[begin : begin + columns] for begin in range(0, len(panels), columns)]
+    titles = ["training images as augmented", *[""] * (len(rows[0]) - 1)]
+    return sheet(rows, titles, _swatches(classes, labels, with_ignored))
+
+
+def _annotated(target: Mapping[str, Tensor]) -> tuple[list[Box], list[list[float]]]:
+    """List the objects and the ignored regions of a target."""
+    objects = box_convert(target["boxes"], "cxcywh", "xyxy").tolist()
+    ignored = box_convert(target["ignore_boxes"], "cxcywh", "xyxy").tolist()
+    return list(zip(objects, target["labels"].tolist(), strict=True)), ignored
 
 
 def _confident(detections: Mapping[str, Tensor], size: Sequence[int], min_score: float) -> list[Box]:
@@ -159,7 +190,7 @@ def sheet(
     """Arrange panels in rows under column titles and above a legend.
 
     Args:
-        rows: panels of each row, of one size.
+        rows: panels of each row.
         titles: titles of the columns.
         swatches: patterns and names of the legend.
 
@@ -169,17 +200,18 @@ def sheet(
     column = max(panel.width for row in rows for panel in row) + MARGIN
     width = len(titles) * column + MARGIN
     legend = _legend(swatches, width - 2 * MARGIN)
-    height = LINE_HEIGHT + sum(row[0].height + MARGIN for row in rows) + legend.height + MARGIN
+    heights = [max(panel.height for panel in row) + MARGIN for row in rows]
+    height = LINE_HEIGHT + sum(heights) + legend.height + MARGIN
     sheet = Image.new("RGB", (width, height + MARGIN // 2), PAPER)
     draw = ImageDraw.Draw(sheet)
     y = MARGIN // 2
     for i, title in enumerate(titles):
         draw.text((MARGIN + i * column, y + LINE_HEIGHT // 2), title, INK, FONT, anchor="lm")
     y += LINE_HEIGHT
-    for row in rows:
+    for row, below in zip(rows, heights, strict=True):
         for i, panel in enumerate(row):
             sheet.paste(panel, (MARGIN + i * column, y))
-        y += row[0].height + MARGIN
+        y += below
     sheet.paste(legend, (MARGIN, y))
     return sheet
 

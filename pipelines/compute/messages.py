@@ -35,6 +35,17 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Samples:
+    """The training data, before the first step.
+
+    Attributes:
+        picture: PNG of some training images as augmented, with their objects and ignored regions.
+    """
+
+    picture: bytes
+
+
+@dataclass(frozen=True)
 class Evaluating:
     """An epoch is trained and its validation begins.
 
@@ -145,6 +156,6 @@ class Saved:
 
 
 Event: TypeAlias = (
-    "Started | StepReport | Evaluating | EpochReport | EpochHistory | SystemSample | LogMessage | Interrupted"
+    "Started | Samples | StepReport | Evaluating | EpochReport | EpochHistory | SystemSample | LogMessage | Interrupted"
     " | StepSkipped | Saved"
 )

@@ -6,6 +6,7 @@ runs/demo/
   mlflow.json          id of its MLflow run
   epoch_0007/          checkpoints, see `pipelines.storage.checkpoints`
   journal.jsonl        all reported events, from which they are sent to MLflow
+  samples/             training images as augmented, before the first step
   pictures/, queries/  detections beside ground truth, and the positions of queries, after each evaluation
   curves.png           loss and AP over the whole run
   interruptions.jsonl      interruptions and their cost
@@ -149,7 +150,7 @@ class RunFolder:
 
         Args:
             epoch: number of the epoch.
-            kind: `pictures` or `queries`.
+            kind: `samples`, `pictures` or `queries`.
 
         Returns:
             Path of a PNG file on this machine.
@@ -169,7 +170,7 @@ class RunFolder:
         Args:
             epoch: number of the epoch.
             png: content of the PNG file.
-            kind: `pictures` or `queries`.
+            kind: `samples`, `pictures` or `queries`.
 
         Returns:
             Path of the file on this machine.

@@ -8,7 +8,7 @@ from PIL import Image
 
 from mrqm.engine.trainer import Trainer
 from mrqm.structures.metric import TRAIN, VALIDATION, with_protocol
-from pipelines.compute.messages import EpochHistory, EpochReport, Started
+from pipelines.compute.messages import EpochHistory, EpochReport, Samples, Started
 from pipelines.storage.checkpoints import CheckpointStore, ends_epoch, epochs_of
 
 
@@ -59,6 +59,11 @@ def report_epoch(trainer: Trainer, metrics: dict[str, float], evaluated: bool) -
         picture=_png(trainer.picture()) if evaluated else None,
         queries=_png(trainer.picture_queries()) if evaluated else None,
     )
+
+
+def report_samples(trainer: Trainer) -> Samples:
+    """Draw training images, before the first step."""
+    return Samples(_png(trainer.picture_samples()))
 
 
 def _png(image: Image.Image) -> bytes:

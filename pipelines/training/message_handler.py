@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from mrqm.config import ScalingConfig
 from mrqm.structures.step_report import StepReport
@@ -17,6 +18,7 @@ from pipelines.compute.messages import (
     Event,
     Interrupted,
     LogMessage,
+    Samples,
     Saved,
     Started,
     StepSkipped,
@@ -74,6 +76,9 @@ class MessageHandler:
             case Started():
                 self.interruptions.started(event)
                 self.display.started(event)
+            case Samples():
+                for folder, path in self._write_pictures(0, {"samples": event.picture}).items():
+                    self.tracker.log_file(path, folder)
             case StepReport():
                 self._step(event)
             case Evaluating():
@@ -113,14 +118,19 @@ class MessageHandler:
 
     def _epoch(self, event: EpochReport) -> None:
         self.display.epoch(event)
-        kept = {}
-        for kind, png in {"pictures": event.picture, "queries": event.queries}.items():
+        pictures = self._write_pictures(event.epoch, {"pictures": event.picture, "queries": event.queries})
+        self.tracker.log_epoch(event, pictures)
+
+    def _write_pictures(self, epoch: int, pictures: Mapping[str, bytes | None]) -> dict[str, Path]:
+        """Write the pictures of an epoch by kind, and return the files; a full disk costs the picture only."""
+        written = {}
+        for kind, png in pictures.items():
             if png:
                 try:
-                    kept[kind] = self.folder.write_picture(event.epoch, png, kind)
+                    written[kind] = self.folder.write_picture(epoch, png, kind)
                 except OSError as error:
-                    logger.warning("the %s of epoch %d could not be written: %s", kind, event.epoch, error)
-        self.tracker.log_epoch(event, kept)
+                    logger.warning("the %s of epoch %d could not be written: %s", kind, epoch, error)
+        return written
 
     def _evaluate(self, event: Saved) -> None:
         if self.validation is not None:

@@ -33,7 +33,7 @@ from pipelines.storage.data_cache import data_cache
 from pipelines.storage.filesystem import Storage
 from pipelines.storage.run_dir import RunFolder
 from pipelines.training.checkpoint_writer import CheckpointWriter
-from pipelines.training.epoch_reports import report_epoch, report_former_epochs, report_start
+from pipelines.training.epoch_reports import report_epoch, report_former_epochs, report_samples, report_start
 
 SECONDS_BETWEEN_POLLS = 5.0
 """Interval between checks for an announced preemption of a node."""
@@ -101,6 +101,8 @@ class _Training:
         if self._leads:
             self._queue.send(report_start(trainer))
             self._queue.send(report_former_epochs(trainer, self._store))
+            if trainer.step == 0:
+                self._queue.send(report_samples(trainer))
         if unevaluated is not None and self._due and not self._config.evaluation.asynchronous:
             self._evaluate(unevaluated)
         while not trainer.finished:

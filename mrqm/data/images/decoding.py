@@ -230,6 +230,11 @@ class ImageCache:
             self._used -= _bytes(forgotten)
         return strips
 
+    def clear(self) -> None:
+        """Forget all images."""
+        self._images.clear()
+        self._used = 0
+
 
 def _bytes(strips: Strips) -> int:
     return sum(strip.nbytes for strip in strips.values())

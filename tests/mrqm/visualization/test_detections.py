@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageColor
 from torch import Tensor
 
-from mrqm.visualization.detections import LINE_HEIGHT, MARGIN, PALETTE, draw_comparison, draw_detections
+from mrqm.visualization.detections import LINE_HEIGHT, MARGIN, PALETTE, draw_comparison, draw_detections, draw_samples
 
 CLASSES = ("car", "bus", "person")
 GREY = (120, 120, 120)
@@ -138,3 +138,17 @@ def test_a_single_picture_is_enlarged_but_never_shrunk(size: tuple[int, int], sh
     assert picture.width == width + 2 * MARGIN
     panel = picture.crop((MARGIN, TOP, MARGIN + width, TOP + height))
     assert panel.getcolors() == [(width * height, GREY)]
+
+
+def test_training_images_of_any_sizes_are_drawn_in_rows_with_their_objects() -> None:
+    wide, tall = target([0.5, 0.5, 0.5, 0.5], labels=[0], size=(100, 200)), target(labels=[], size=(200, 100))
+    ignoring = target([0.25, 0.5, 0.2, 0.2], labels=[2], size=(100, 100), ignored=[[0.75, 0.5, 0.4, 0.4]])
+    drawn = draw_samples(
+        [(image(100, 200), wide), (image(200, 100), tall), (image(100, 100), ignoring)], CLASSES, columns=2
+    )
+    first, second = panels(drawn, 480, 480)
+    assert extent(first, 0) == (118, 58, 362, 182), "2 px around 120 to 360 by 60 to 180"
+    assert extent(second, 0) is None
+    below = drawn.crop((MARGIN, TOP + 480 + MARGIN, MARGIN + 480, TOP + 480 + MARGIN + 480))
+    assert extent(below, 2) == (70, 190, 170, 290)
+    assert np.asarray(below)[240, 300].max() < 100, "ignored regions are dark"

@@ -54,6 +54,7 @@ def test_the_run_is_in_mlflow(finished: "subprocess.CompletedProcess[str]", work
     client = MlflowClient(f"sqlite:///{workplace.folder}/mlflow.db")
     pictures = {file.path for file in client.list_artifacts(run.info.run_id, "pictures")}
     assert pictures == {"pictures/epoch_0001.png", "pictures/epoch_0002.png"}
+    assert [file.path for file in client.list_artifacts(run.info.run_id, "samples")] == ["samples/epoch_0000.png"]
 
 
 def test_checkpoints_are_kept_by_epoch(finished: "subprocess.CompletedProcess[str]", workplace: Workplace) -> None:
