@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from mrqm.data.augmentation.colours import NOISE_SIGMA, ColorJitter, Degradation
+from mrqm.data.augmentation.colours import BLUR_SIGMA, NOISE_SIGMA, ColorJitter, Degradation
 
 RNG = np.random.default_rng
 SMOOTH = torch.from_numpy(
@@ -37,11 +37,14 @@ def test_grey_images_have_three_equal_channels() -> None:
     assert len(grey.unique()) > 20
 
 
-def test_a_blur_lowers_the_contrast_of_neighbours() -> None:
-    def contrast(image: Tensor) -> float:
-        return image.float().diff(dim=2).abs().mean().item()
-
-    assert contrast(degraded(blur=1)) < 0.95 * contrast(SMOOTH)
+def test_a_blur_is_gaussian_with_a_sigma_in_its_range() -> None:
+    noise = torch.from_numpy(RNG(0).integers(0, 256, (3, 60, 80), dtype=np.uint8))
+    sigmas = np.linspace(*BLUR_SIGMA, 40)
+    for seed in range(5):
+        blurred = Degradation(blur=1).apply(noise, RNG(seed)).float()
+        references = (F.gaussian_blur(noise, [13, 13], [sigma, sigma]).float() for sigma in sigmas)
+        assert min((blurred - reference).abs().mean().item() for reference in references) < 3
+        assert blurred.std() < 0.95 * noise.float().std()
 
 
 def test_noise_has_its_strength_and_no_offset() -> None:
