@@ -52,6 +52,7 @@ class ObjectIndex:
 
     def __init__(self, items: Sequence[Item], class_balance: float, size_exponent: float, max_overlap: float) -> None:
         self._items, self._max_overlap = items, max_overlap
+        self._clear: dict[int, bool] = {}
         self._index, self._number, labels, sides = _list_objects(items)
         order = np.argsort(labels, kind="stable")
         self._index, self._number, labels = self._index[order], self._number[order], labels[order]
@@ -104,6 +105,11 @@ class ObjectIndex:
 
     def _is_clear(self, number: int) -> bool:
         """Tell whether an object with its margin is free of others and of ignored regions, up to `max_overlap`."""
+        if number not in self._clear:
+            self._clear[number] = self._is_alone(number)
+        return self._clear[number]
+
+    def _is_alone(self, number: int) -> bool:
         item, own = self._items[self._index[number]], self._number[number]
         record = item.record
         boxes = np.concatenate([np.delete(record.boxes, own, axis=0), record.ignore_boxes]) * item.factors

@@ -45,10 +45,11 @@ def test_classes_are_drawn_by_the_histogram_asked_for(balance: float, expected: 
 def test_sizes_of_a_class_are_drawn_by_the_power_asked_for(exponent: float) -> None:
     images = MemoryImages(SIZE)
     sides = [4, 8, 16, 32]
-    images.add([(50 * place, 50, 50 * place + side, 50 + side) for place, side in enumerate(sides)], [0] * 4)
-    drawn = Counter(one.box[2] - one.box[0] for one in index_of(images, 0.5, exponent).draw(6000, RNG(1)))
-    wanted = np.array(sides, float) ** -exponent
-    np.testing.assert_allclose([drawn[side] / 6000 for side in sides], wanted / wanted.sum(), atol=0.02)
+    boxes = [(50 * place, 50, 50 * place + side, 50 + side) for place, side in enumerate(sides)]
+    images.add([(100, 150, 120, 170), *boxes], [1, 0, 0, 0, 0])
+    drawn = [one for one in index_of(images, 0.5, exponent).draw(9000, RNG(1)) if one.label == 0]
+    counts, wanted = Counter(one.box[2] - one.box[0] for one in drawn), np.array(sides, float) ** -exponent
+    np.testing.assert_allclose([counts[side] / len(drawn) for side in sides], wanted / wanted.sum(), atol=0.02)
 
 
 def test_an_object_is_cut_with_its_margin_from_its_image() -> None:
