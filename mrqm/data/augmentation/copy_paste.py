@@ -20,6 +20,8 @@ BANK_LEAST = 2048
 """Least number of objects drawn for an epoch."""
 IMAGES_PER_OBJECT = 4
 """Number of training images for each object drawn for an epoch, which bounds the images decoded for them."""
+BANK_MB = 128
+"""Greatest size in MiB of the objects drawn for an epoch, which each process keeps in memory."""
 BANK_STAGE = 6
 """Stage of the random numbers that draw an epoch's objects; the stages of a sample are below."""
 PLACES = 10
@@ -101,7 +103,9 @@ class CopyPaste:
         if epoch != self._epoch:
             images = len({item.record.path for item in source.items})
             count = max(BANK_LEAST, images // IMAGES_PER_OBJECT)
-            self._bank = self._objects.draw(count, np.random.default_rng((self._seed, epoch, 0, BANK_STAGE)))
+            drawn = self._objects.draw(count, np.random.default_rng((self._seed, epoch, 0, BANK_STAGE)))
+            sizes = np.cumsum([3 * one.window.width * one.window.height for one in drawn])
+            self._bank = drawn[: max(1, int(np.searchsorted(sizes, BANK_MB * 2**20, side="right")))]
             self._epoch, self._patches = epoch, {}
 
     def _read(self, source: Source, number: int) -> Patch | None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from mrqm.data.augmentation import copy_paste as module
 from mrqm.data.augmentation.copy_paste import CopyPaste, Patch, paste
 from mrqm.data.augmentation.object_index import ObjectIndex
 
@@ -136,6 +137,20 @@ def test_pasted_classes_have_the_histogram_asked_for() -> None:
         counts.update(paster.apply(images, make_canvas(SIZE), seed // 100, RNG(seed)).boxes.labels.tolist())
     assert sum(counts.values()) == pytest.approx(400 * 2, rel=0.1)
     assert counts[1] / sum(counts.values()) == pytest.approx(0.5, abs=0.05), "9 objects of one class, 1 of the other"
+
+
+def test_objects_of_an_epoch_are_bounded_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, read = two_classes(), set()
+    take = images.cut
+    monkeypatch.setattr(images, "cut", lambda index, view: read.add((index, view.window)) or take(index, view))
+    monkeypatch.setattr(module, "BANK_MB", 1000 / 2**20)  # one or two objects with their margins
+    paster = copy_paste(images)
+    for seed in range(50):
+        paster.apply(images, make_canvas(SIZE), 0, RNG(seed))
+    assert 1 <= len(read) <= 2
+    for seed in range(50):
+        paster.apply(images, make_canvas(SIZE), 1 + seed % 10, RNG(seed))
+    assert len(read) > 3, "other epochs have other objects"
 
 
 def test_copies_come_as_often_as_asked() -> None:
