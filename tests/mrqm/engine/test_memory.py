@@ -104,3 +104,22 @@ def test_the_heaviest_batch_is_the_largest_view_with_the_most_objects(
     batch = heaviest_batch(config, build_dataset(config, "train"))
     assert (batch.size, batch.padded, batch.images) == (size, padded, 2)
     assert 0 < batch.objects <= 5
+
+
+@pytest.mark.parametrize(
+    ("augment", "most"),
+    [
+        ("mosaic: 0.5", 4 * 5),
+        ("mixup: 0.5", 2 * 5),
+        ("copy_paste: {probability: 0.5, max_objects: 3}", 5 + 3),
+        ("mosaic: 0.5, mixup: 0.5, copy_paste: {probability: 0.5, max_objects: 3}", 5 * 5 + 3),
+    ],
+)
+def test_the_heaviest_batch_has_as_many_objects_as_joined_images_can_have(
+    tiny_config: TinyConfig, squares: Callable[..., Path], augment: str, most: int
+) -> None:
+    config = tiny_config(f"data.root={squares(objects=5)}", "data.classes=[a, b]", f"data.augment={{{augment}}}")
+    data = build_dataset(config, "train")
+    assert heaviest_batch(config, data).objects == most
+    samples = [data[epoch, index] for epoch in range(30) for index in range(len(data))]
+    assert 5 < max(len(sample[1]["labels"]) for sample in samples if sample is not None) <= most
