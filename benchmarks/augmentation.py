@@ -68,6 +68,15 @@ def main() -> None:
 
 
 def build(args: argparse.Namespace, augment: str) -> DetectionDataset:
+    """Build the training data with an augmentation.
+
+    Args:
+        args: arguments of the command.
+        augment: settings of `data.augment`.
+
+    Returns:
+        The data set.
+    """
     data = {
         "root": args.folder,
         "train": args.train,
@@ -79,7 +88,15 @@ def build(args: argparse.Namespace, augment: str) -> DetectionDataset:
 
 
 def read(dataset: DetectionDataset, tiles: int) -> list[float]:
-    """Measure the seconds of each of some tiles, the same in every round."""
+    """Measure the seconds of each of some tiles, the same in every round.
+
+    Args:
+        dataset: data to read.
+        tiles: number of tiles.
+
+    Returns:
+        Seconds of the processor for each tile.
+    """
     seconds = []
     for index in range(0, len(dataset), max(1, len(dataset) // tiles)):
         begin = time.process_time()

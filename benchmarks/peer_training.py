@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -74,7 +75,7 @@ def train(
     peer.train()
     epoch = 0
     while progress.share < 1:
-        loader.set_epoch(epoch, time_share=lambda: progress.time_share)
+        loader.set_epoch(epoch, is_final=partial(is_final, config, progress, epoch))
         begin, before = time.perf_counter(), progress.elapsed_seconds
         for batch in loader:
             schedule.set(progress.step, progress.share)
@@ -95,6 +96,21 @@ def train(
                 break
         epoch += 1
     return progress
+
+
+def is_final(config: Config, progress: Progress, epoch: int, epoch_share: float) -> bool:
+    """Tell whether a share of an epoch lies in the final part of the training, as MRQM's trainer does.
+
+    Args:
+        config: configuration of the training.
+        progress: progress of the training.
+        epoch: number of the epoch, from 0.
+        epoch_share: share of the epoch.
+
+    Returns:
+        True in the final part.
+    """
+    return max((epoch + epoch_share) / config.train.epochs, progress.time_share) >= config.data.augment.until
 
 
 @torch.no_grad()

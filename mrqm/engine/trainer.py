@@ -26,6 +26,7 @@ from mrqm.checkpoint.initialization import build_initial_model
 from mrqm.config import Config
 from mrqm.config.batch_scaling import resolve_batch
 from mrqm.data import build_dataset, build_loader, collate
+from mrqm.data.loading.preview import preview_samples
 from mrqm.engine.divergence import Divergence
 from mrqm.engine.loops import evaluate, train_one_epoch
 from mrqm.engine.optim import Schedule, build_optimizer
@@ -162,10 +163,16 @@ class Trainer:
                 then.
         """
         begin = self.progress.epoch_step * self.config.train.batch_size
-        self.train_loader.set_epoch(self.epoch, begin, lambda: self.progress.time_share)
+        self.train_loader.set_epoch(self.epoch, begin, self._is_final)
         losses = train_one_epoch(self.state, self.train_loader, self.progress, self.epoch + 1, on_step, on_divergence)
         self.epoch += 1
         return losses
+
+    def _is_final(self, epoch_share: float) -> bool:
+        """Tell whether a share of this epoch lies in the final part of the training, with little augmentation."""
+        # By position, not by steps taken: worker processes read some batches ahead.
+        position = (self.epoch + epoch_share) / self.config.train.epochs
+        return max(position, self.progress.time_share) >= self.config.data.augment.until
 
     def evaluate(self) -> dict[str, float]:
         """Evaluate on the validation data and return the metrics by key, as `coco/AP`, the same on every rank."""
@@ -182,7 +189,7 @@ class Trainer:
 
     def picture_samples(self) -> Image.Image:
         """Draw some training images as augmented in the first epoch, with their objects and ignored regions."""
-        return draw_samples(self.train_loader.data.preview(SAMPLES), self.classes)
+        return draw_samples(preview_samples(self.train_loader.data, SAMPLES), self.classes)
 
     def picture_queries(self) -> Image.Image:
         """Draw the density of the model's queries on the same images, as Figure 2 of Fu et al. (2024)."""

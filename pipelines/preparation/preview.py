@@ -12,6 +12,7 @@ from mrqm.config import load_config, make_config
 from mrqm.config.values import to_word
 from mrqm.data import build_dataset
 from mrqm.data.formats.splits import find_splits
+from mrqm.data.loading.preview import preview_samples
 from mrqm.files import write_whole
 from mrqm.visualization.detections import draw_samples
 from pipelines.preparation.output_dir import PreparationError, PrepareSettings
@@ -56,7 +57,7 @@ def draw_preview(
         made = load_config(config, [*words, *overrides]) if config else make_config({}, [*words, *overrides])
         dataset = build_dataset(made, "train")
         file = io.BytesIO()
-        draw_samples(dataset.preview(SAMPLES), dataset.classes).save(file, "png")
+        draw_samples(preview_samples(dataset, SAMPLES), dataset.classes).save(file, "png")
     try:
         write_whole(picture, file.getvalue())
     except OSError as error:

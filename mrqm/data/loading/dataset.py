@@ -159,22 +159,9 @@ class DetectionDataset(Dataset[Sample | None]):
         """
         return self._neighbours.of(epoch, index)
 
-    def preview(self, count: int) -> list[Sample]:
-        """Read some items, evenly spread, as augmented in the first epoch; no decoded image is kept.
-
-        Args:
-            count: greatest number of items.
-
-        Returns:
-            The samples.
-
-        Raises:
-            DataError: more images than `max_unreadable` do not decode.
-        """
-        chosen = np.unique(np.linspace(0, len(self) - 1, count).astype(int)).tolist()
-        samples = [self[Draw(0, index)] for index in chosen]
+    def clear_cache(self) -> None:
+        """Forget all decoded images."""
         self._cache.clear()
-        return [sample for sample in samples if sample is not None]
 
     def count_objects(self, index: int) -> int:
         """Count the objects of an item without augmentation, without decoding its image."""

@@ -22,6 +22,9 @@ from mrqm.data.loading.view_sizes import largest_view
 from mrqm.structures.annotations import DataError
 from mrqm.structures.batch import Batch
 
+IsFinal = Callable[[float], bool]
+"""Function that tells whether a share of an epoch lies in the final part of the training."""
+
 STRIDE = 32
 """Coarsest stride of the backbone in px; batches are padded to a multiple of it."""
 
@@ -74,17 +77,14 @@ class TrainingSampler(Sampler[list[Draw]]):
         seed: seed of the order, together with the epoch.
         rank: rank of the process.
         world_size: number of ranks.
-        epochs: number of epochs of the training.
-        augment_until: share of the training at which its final part begins.
 
     Raises:
         DataError: there are fewer items than one step needs.
     """
 
     def __init__(
-        self, images: NDArray[np.int64], pool: int, *, step_size: int, parts: int, seed: int, rank: int,
-        world_size: int, epochs: int = 1, augment_until: float = 1.0,
-    ) -> None:  # fmt: skip
+        self, images: NDArray[np.int64], pool: int, *, step_size: int, parts: int, seed: int, rank: int, world_size: int
+    ) -> None:
         length = len(images)
         if length < step_size:
             raise DataError(
@@ -94,10 +94,9 @@ class TrainingSampler(Sampler[list[Draw]]):
         self._images, self._pool, self._used = images, pool, length // step_size * step_size
         self._part = step_size // parts
         self._seed, self._rank, self._world_size = seed, rank, world_size
-        self._epochs, self._augment_until = epochs, augment_until
         self.set_epoch(0)
 
-    def set_epoch(self, epoch: int, begin: int = 0, time_share: Callable[[], float] = lambda: 0.0) -> None:
+    def set_epoch(self, epoch: int, begin: int = 0, is_final: IsFinal = lambda epoch_share: False) -> None:
         """Set the order, and the augmentation, of the next iteration.
 
         The order does not depend on the number of ranks, so that a run can be resumed with another number.
@@ -105,9 +104,9 @@ class TrainingSampler(Sampler[list[Draw]]):
         Args:
             epoch: number of the epoch, from 0.
             begin: number of items to skip, over all ranks.
-            time_share: function that returns the share of the training's time limit that is used.
+            is_final: function that tells whether a share of the epoch lies in the final part of the training.
         """
-        self._epoch, self._begin, self._time_share = epoch, begin, time_share
+        self._epoch, self._begin, self._is_final = epoch, begin, is_final
 
     def __len__(self) -> int:
         return self._used // self._part
@@ -118,9 +117,8 @@ class TrainingSampler(Sampler[list[Draw]]):
         order = np.lexsort((rng.random(len(turn)), turn)).tolist()
         for begin in range(self._begin, self._used, self._part):
             share = order[begin + self._rank : begin + self._part : self._world_size]
-            # By position, not by steps taken: worker processes read some batches ahead.
-            done = max((self._epoch + begin / self._used) / self._epochs, self._time_share())
-            yield [Draw(self._epoch, index, final=done >= self._augment_until) for index in share]
+            final = self._is_final(begin / self._used)
+            yield [Draw(self._epoch, index, final) for index in share]
 
 
 class DetectionLoader(DataLoader[Sample | None]):
@@ -132,16 +130,16 @@ class DetectionLoader(DataLoader[Sample | None]):
         assert isinstance(self.dataset, DetectionDataset)
         return self.dataset
 
-    def set_epoch(self, epoch: int, begin: int = 0, time_share: Callable[[], float] = lambda: 0.0) -> None:
+    def set_epoch(self, epoch: int, begin: int = 0, is_final: IsFinal = lambda epoch_share: False) -> None:
         """Set the order and augmentation of the next iteration; without effect on evaluation.
 
         Args:
             epoch: number of the epoch, from 0.
             begin: number of items to skip, over all ranks.
-            time_share: function that returns the share of the training's time limit that is used.
+            is_final: function that tells whether a share of the epoch lies in the final part of the training.
         """
         if isinstance(self.batch_sampler, TrainingSampler):
-            self.batch_sampler.set_epoch(epoch, begin, time_share)
+            self.batch_sampler.set_epoch(epoch, begin, is_final)
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """Iterate over the batches of the sampler's epoch.
@@ -203,8 +201,7 @@ def build_loader(
         batches = {
             "batch_sampler": TrainingSampler(
                 *dataset.image_pools(), step_size=train.batch_size, parts=train.gradient_accumulation_steps,
-                seed=train.seed, rank=rank, world_size=world_size, epochs=train.epochs,
-                augment_until=config.data.augment.until,
+                seed=train.seed, rank=rank, world_size=world_size,
             )
         }  # fmt: skip
     return DetectionLoader(

@@ -124,6 +124,27 @@ def test_a_run_resumed_within_an_epoch_repeats_the_uninterrupted_one_exactly(
         assert torch.equal(value, resumed.model.state_dict()[name]), f"average of {name}"
 
 
+def final_draws(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Train to the end, and tell of each image whether it was read as of the final part."""
+    read, data = [], type(trainer.train_loader.data)
+    take = data.__getitem__
+    monkeypatch.setattr(data, "__getitem__", lambda self, draw: read.append(draw) or take(self, draw))
+    run(trainer)
+    return [draw.final for draw in read]
+
+
+def test_the_final_part_begins_at_its_share_of_the_steps(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(config("data.augment.until=0.6", "train.batch_size=1"), CPU)
+    assert final_draws(trainer, monkeypatch) == [False] * 5 + [True] * 3, "2 epochs of 4 images"
+
+
+def test_the_final_part_begins_at_its_share_of_the_time_limit(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_clock(monkeypatch, 6.0)
+    options = ("train.epochs=100", "train.max_minutes=0.5", "data.augment.until=0.5", "train.batch_size=1")
+    final = final_draws(Trainer(config(*options), CPU), monkeypatch)
+    assert final == [False] * 3 + [True] * 2, "5 steps of six seconds each"
+
+
 def test_epochs_see_the_data_in_different_orders(config: Any) -> None:
     losses = run(
         Trainer(config("optim.lr=1e-12", "data.augment.horizontal_flip=0", "model.denoising.enabled=false"), CPU)

@@ -147,26 +147,13 @@ def test_an_epoch_goes_on_with_any_number_of_ranks(ranks: int) -> None:
     assert sorted(order()[8:]) == sorted(index for rank in range(ranks) for index in rest(rank))
 
 
-def finals(until: float, epoch: int, begin: int = 0, time_share: float = 0.0) -> list[bool]:
-    """Tell of the batches of an epoch, one of four with five batches, which lie in the final part of the training."""
-    sampler = TrainingSampler(
-        np.arange(23), 23, step_size=4, parts=1, seed=0, rank=0, world_size=1, epochs=4, augment_until=until
-    )
-    sampler.set_epoch(epoch, begin, lambda: time_share)
-    return [all(draw.final for draw in batch) for batch in sampler]
-
-
-def test_the_final_part_begins_with_the_batch_at_its_share_of_the_training() -> None:
-    assert [sum(finals(0.85, epoch)) for epoch in range(4)] == [0, 0, 0, 3]
-    assert finals(0.85, 3) == [False, False, True, True, True]
-    assert finals(0.85, 3, begin=8) == [True, True, True], "also when the epoch is resumed"
-    assert not any(finals(1.0, 3))
-    assert all(finals(0.0, 0))
-
-
-def test_the_final_part_begins_at_its_share_of_the_time_limit() -> None:
-    assert all(finals(0.85, 0, time_share=0.9))
-    assert not any(finals(0.85, 0, time_share=0.8))
+@pytest.mark.parametrize(("begin", "final"), [(0, [False, False, False, True, True]), (8, [False, True, True])])
+def test_batches_tell_whether_they_lie_in_the_final_part(begin: int, final: list[bool]) -> None:
+    sampler = TrainingSampler(np.arange(23), 23, step_size=4, parts=1, seed=0, rank=0, world_size=1)
+    sampler.set_epoch(3, begin, lambda epoch_share: epoch_share >= 0.55)
+    assert [{draw.final for draw in batch} for batch in sampler] == [{value} for value in final]
+    sampler.set_epoch(4)
+    assert not any(draw.final for batch in sampler for draw in batch)
 
 
 def test_every_item_has_its_turn() -> None:
