@@ -10,9 +10,8 @@ FLOPs are two per multiply-add, of matrix products and bilinear samples; element
 from __future__ import annotations
 
 import argparse
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,9 +19,9 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from mrqm.config import ModelConfig
+from mrqm.engine.cost import count_flops
 from mrqm.models.backbone import STRIDES
 from mrqm.models.encoder import build_encoder
 from mrqm.models.tokens import TokenGrid, flatten_levels, token_grid
@@ -32,33 +31,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     f"full, {FULL_LAYERS} layers": {"encoder": "full", "full_encoder_layers": FULL_LAYERS},
     "scale-aware (2+1)x3": {"refinement": {"high_level_updates": 2, "blocks": 3}},
     "scale-aware (6+1)x1": {"refinement": {"high_level_updates": 6, "blocks": 1}},
-    "(2+1)x3, F2 width 512": {"refinement": {"low_level_ffn_dim": 512}},
+    "(2+1)x3, F2 at 512": {"refinement": {"low_level_ffn_dim": 512}},
     "(2+1)x3, 30 % of F2": {"refinement": {"low_level_share": 0.3}},
-    "(2+1)x3, 30 %, 512": {"refinement": {"low_level_share": 0.3, "low_level_ffn_dim": 512}},
+    "(2+1)x3, both": {"refinement": {"low_level_share": 0.3, "low_level_ffn_dim": 512}},
 }
 """Settings of `model` that differ from the defaults, by name; ratios are those to the first."""
-
-
-def sample_flops(_input: Sequence[int], _grid: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
-    """Count the FLOPs of bilinear sampling: four corners, each a multiply-add, for every sampled value.
-
-    Args:
-        _input: shape of the values.
-        _grid: shape of the locations.
-        out_shape: shape of the sampled values.
-    """
-    return 8 * math.prod(out_shape)
-
-
-def sample_backward_flops(grad_output: Sequence[int], *_: Any, **__: Any) -> int:
-    """Count the FLOPs of its gradient: as many for the values, and again for the locations."""
-    return 16 * math.prod(grad_output)
-
-
-SAMPLING = {
-    torch.ops.aten.grid_sampler_2d: sample_flops,
-    torch.ops.aten.grid_sampler_2d_backward: sample_backward_flops,
-}
 
 
 def make_tokens(dim: int, size: int, device: str) -> tuple[Tensor, TokenGrid]:
@@ -99,7 +76,7 @@ def run_backward(encoder: nn.Module, memory: Tensor, grid: TokenGrid) -> None:
     encoder(memory, grid).sum().backward()
 
 
-def count_flops(run: Callable[..., None], encoder: nn.Module, dim: int, size: int) -> int:
+def encoder_flops(run: Callable[..., None], encoder: nn.Module, dim: int, size: int) -> int:
     """Count the FLOPs of a run, on tensors without storage.
 
     Args:
@@ -109,12 +86,9 @@ def count_flops(run: Callable[..., None], encoder: nn.Module, dim: int, size: in
         size: side of the image in px.
 
     Returns:
-        The FLOPs.
+        The number of FLOPs.
     """
-    memory, grid = make_tokens(dim, size, "meta")
-    with FlopCounterMode(display=False, custom_mapping=SAMPLING) as counter:
-        run(encoder.to("meta"), memory, grid)
-    return counter.get_total_flops()
+    return count_flops(run, encoder.to("meta"), *make_tokens(dim, size, "meta"))
 
 
 def measure_seconds(
@@ -162,7 +136,7 @@ def main() -> None:
             encoder = build_encoder(ModelConfig.model_validate(settings))
             with console.status(f"{name}, {label}"):
                 seconds = measure_seconds(run, encoder.to(args.device), warm_up, tokens, args.repeats)
-            flops = count_flops(run, encoder, dim, args.size)
+            flops = encoder_flops(run, encoder, dim, args.size)
             reference = reference or (flops, seconds)
             ratios = f"{flops / reference[0]:.3f}", f"{seconds / reference[1]:.3f}"
             table.add_row(name, label, f"{flops / 1e9:.1f}", ratios[0], f"{seconds:.3f}", ratios[1])

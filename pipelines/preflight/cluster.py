@@ -9,6 +9,7 @@ from humanize import naturalsize
 
 from mrqm.check import Check, check
 from mrqm.config import Config
+from mrqm.engine.cost import ModelCost
 from mrqm.engine.memory import HeaviestBatch, StepMemory
 from pipelines.compute.resources import (
     cluster_nodes,
@@ -128,6 +129,21 @@ def check_data_everywhere(config: Config, reports: Sequence[NodeReport]) -> Chec
     for files, size in seen:
         return Check("data on nodes", "ok", f"{config.data.root}: {files:,} files, {naturalsize(size)} on every node")
     return Check("data on nodes", "warning", "no node answered", "see the row `nodes`")
+
+
+def check_cost(cost: ModelCost, batch: HeaviestBatch) -> Check:
+    """Describe the size of the detector.
+
+    Args:
+        cost: parameters, and FLOPs of one image of the batch.
+        batch: heaviest batch of a worker.
+
+    Returns:
+        Row of the plan, which never fails.
+    """
+    height, width = batch.size
+    size = f"{cost.parameters / 1e6:.1f} million parameters"
+    return Check("model", "ok", f"{size}, {cost.flops / 1e9:,.3g} GFLOP for an image of {width}×{height} px")
 
 
 def check_memory(

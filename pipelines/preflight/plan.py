@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from humanize import naturalsize
 from pydantic import ByteSize, TypeAdapter, ValidationError
@@ -25,6 +25,7 @@ from mrqm.config.batch_scaling import resolve_batch
 from mrqm.data import DetectionDataset, build_dataset
 from mrqm.data.analysis.checks import check_split
 from mrqm.data.formats.splits import SPLITS
+from mrqm.engine.cost import ModelCost, model_cost
 from mrqm.engine.memory import HeaviestBatch, StepMemory, heaviest_batch, predict_step_memory
 from mrqm.errors import UserError
 from mrqm.redaction import redact
@@ -32,6 +33,7 @@ from mrqm.structures.annotations import DataError
 from pipelines.compute.resources import cluster_nodes
 from pipelines.compute.session import ResourceError, ray_session
 from pipelines.preflight.cluster import (
+    check_cost,
     check_data_everywhere,
     check_memory,
     check_nodes,
@@ -49,6 +51,10 @@ from pipelines.storage.fingerprint import Fingerprint, fingerprint_of, require_s
 from pipelines.storage.run_dir import RunFolder
 
 MARKS: Mapping[Status, str] = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "error": "[bold red]error[/]"}
+
+
+Prediction: TypeAlias = tuple[ModelCost, StepMemory, HeaviestBatch]
+"""Cost of the detector and memory of a step, with the batch that both are predicted for."""
 
 
 class PlanError(UserError):
@@ -100,11 +106,11 @@ def plan(
         rows, ancestor = _check_ancestors(config, sweep, datasets)
         checks += rows
         fingerprint = fingerprint.with_init(ancestor)
-        memory = aside.submit(_predict, sweep.largest if sweep else config, datasets.get("train"))
+        prediction = aside.submit(_predict, sweep.largest if sweep else config, datasets.get("train"))
         say("asking MLflow")
         checks += [*_check_run(config, fingerprint, with_disk=sweep is None), *check_mlflow(config)]
         say("asking the cluster")
-        checks += _check_cluster(config, sweep, memory, gpu_bytes)
+        checks += _check_cluster(config, sweep, prediction, gpu_bytes)
     return checks
 
 
@@ -169,17 +175,17 @@ def _check_run(config: Config, fingerprint: Fingerprint, with_disk: bool) -> lis
     return [check("run", find_run), *([check("disk", measure_space)] if with_disk else [])]
 
 
-def _predict(config: Config, data: DetectionDataset | None) -> tuple[StepMemory, HeaviestBatch] | None:
+def _predict(config: Config, data: DetectionDataset | None) -> Prediction | None:
     if data is None:
         return None
-    batch = heaviest_batch(config, data)
-    return predict_step_memory(config, len(data.classes), batch), batch
+    batch, classes = heaviest_batch(config, data), len(data.classes)
+    return model_cost(config, classes, batch.size), predict_step_memory(config, classes, batch), batch
 
 
 def _check_cluster(
     config: Config,
     sweep: Sweep | None,
-    memory: Future[tuple[StepMemory, HeaviestBatch] | None],
+    prediction: Future[Prediction | None],
     gpu_bytes: int | None,
 ) -> list[Check]:
     nodes: Sequence[Mapping[str, float]] = ()
@@ -193,8 +199,9 @@ def _check_cluster(
     except ResourceError as error:
         checks = [Check.refused("cluster", error), check("output", lambda: try_output(config))]
     checks += sweep.checks(nodes) if sweep else []
-    if predicted := memory.result():
-        return [*checks, check_memory(config, *predicted, nodes, reports, gpu_bytes)]
+    if predicted := prediction.result():
+        cost, memory, batch = predicted
+        return [*checks, check_cost(cost, batch), check_memory(config, memory, batch, nodes, reports, gpu_bytes)]
     return [*checks, Check("memory", "warning", "unknown without the data", "see the row `data train`")]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -66,9 +67,13 @@ def test_all_is_well_and_nothing_is_left_behind(plan: Plan, ray_here: None, insi
     assert {name: row["finding"] for name, row in rows(result).items() if row["status"] == "error"} == {}
     assert list(rows(result)) == [
         "configuration", "backbone", "data train", "data train classes", "data val", "data val classes", "resume",
-        "run", "disk", "mlflow", "cluster", "output", "nodes", "versions", "data on nodes", "memory",
+        "run", "disk", "mlflow", "cluster", "output", "nodes", "versions", "data on nodes", "model",
+        "memory",
     ]  # fmt: skip
     assert "is new" in rows(result)["run"]["finding"]
+    assert re.search(
+        r"[\d.]+ million parameters, [\d.]+ GFLOP for an image of \d+×\d+ px", rows(result)["model"]["finding"]
+    )
     assert contents(inside.folder) == before
 
 
