@@ -142,6 +142,10 @@ class DataConfig(Section):
     tile: Annotated[TileConfig | None, Roles(Role.INFERENCE)] = None
     """Windows cut out of the resized images; null feeds whole images."""
     augment: AugmentConfig = AugmentConfig()
+    repeat_threshold: Fraction = 0.0
+    """Share of the training items below which a class is rare: those with it come √(threshold / share) times in an
+    epoch (Gupta et al., 2019, LVIS); 0 repeats nothing.
+    """
     loader_workers: Annotated[CountOrZero, Roles(Role.RUNTIME)] = 2
     """Number of processes per training worker that read images; 0 reads in the training process."""
     cache_mb: Annotated[CountOrZero, Roles(Role.RUNTIME)] = 512

@@ -156,19 +156,19 @@ def drop_empty(items: Sequence[Item], min_area_ratio: float, empty_fraction: flo
     return [
         item
         for item, draw in zip(items, draws, strict=True)
-        if draw < empty_fraction or count_visible(item, min_area_ratio)
+        if draw < empty_fraction or len(visible_labels(item, min_area_ratio))
     ]
 
 
-def count_visible(item: Item, min_area_ratio: float) -> int:
-    """Count the objects of which more than a fraction lies in the item's window.
+def visible_labels(item: Item, min_area_ratio: float) -> NDArray[np.int64]:
+    """Select the labels of the objects of which more than a fraction lies in the item's window.
 
     Args:
         item: item of the dataset.
         min_area_ratio: fraction of an object's area above which it counts.
 
     Returns:
-        The number of objects.
+        (N,) labels.
     """
     share = visible_share(item.record.boxes * item.factors, item.window)
-    return int((share > min_area_ratio).sum())
+    return item.record.labels[share > min_area_ratio]

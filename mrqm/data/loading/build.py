@@ -19,6 +19,7 @@ from mrqm.data.formats.readers import read_annotations, read_own_classes
 from mrqm.data.images.resizing import build_resize
 from mrqm.data.images.windows import Item, drop_empty, tile_items, whole_items
 from mrqm.data.loading.dataset import DetectionDataset, IgnoreRules
+from mrqm.data.loading.repeats import repeat_rare
 from mrqm.structures.annotations import AnnotationSet, DataError
 
 
@@ -67,9 +68,17 @@ def build_dataset(
 
 
 def _make_items(config: Config, folder: Path, annotations: AnnotationSet, training: bool) -> list[Item]:
-    data = config.data
     if not any(len(record.boxes) for record in annotations.records):
         raise DataError(f"{folder}: no object in {len(annotations.records)} images")
+    items = _cut_items(config, folder, annotations, training)
+    if training and config.data.repeat_threshold:
+        least = _ignore_rules(config).min_area_ratio
+        items = repeat_rare(items, least, config.data.repeat_threshold, config.train.seed)
+    return items
+
+
+def _cut_items(config: Config, folder: Path, annotations: AnnotationSet, training: bool) -> list[Item]:
+    data = config.data
     if data.tile is None:
         return whole_items(annotations.records, build_resize(data, tiled=False))
     items = tile_items(annotations.records, build_resize(data, tiled=True), data.tile.size, data.tile.overlap)

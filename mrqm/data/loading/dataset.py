@@ -26,7 +26,7 @@ from mrqm.data.augmentation.canvas import Canvas, cut_canvas
 from mrqm.data.augmentation.source import Draw
 from mrqm.data.augmentation.views import View, plain_view
 from mrqm.data.images.decoding import Columns, ImageCache, UnreadableImageError
-from mrqm.data.images.windows import Item, black_out_regions, count_visible, native_size, scored_record
+from mrqm.data.images.windows import Item, black_out_regions, native_size, scored_record, visible_labels
 from mrqm.data.loading.pools import Neighbours
 from mrqm.structures.annotations import AnnotationSet, DataError, ImageRecord
 from mrqm.structures.batch import Target
@@ -165,7 +165,7 @@ class DetectionDataset(Dataset[Sample | None]):
 
     def count_objects(self, index: int) -> int:
         """Count the objects of an item without augmentation, without decoding its image."""
-        return count_visible(self.items[index], self._min_visible)
+        return len(visible_labels(self.items[index], self._min_visible))
 
     def scored_record(self, index: int) -> ImageRecord:
         """Return an item's ground truth in px of its native image, without decoding that."""
