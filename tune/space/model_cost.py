@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
+from mrqm.checkpoint.folder import build_unloaded
 from mrqm.config import Config
-from mrqm.models.mrqm import build_model
+from mrqm.engine.cost import model_cost
 from mrqm.structures.metric import COST, metric_key
 
 COSTS = tuple(metric_key(COST, name) for name in ("gflops", "latency_ms", "parameters_m"))
@@ -26,23 +26,19 @@ def measure_cost(config: Config) -> dict[str, float]:
     The weights do not matter, and are not loaded.
 
     Returns:
-        `cost/gflops` (multiplications and additions of matrix products and convolutions, in 10⁹), `cost/latency_ms`
-        (median, on this process's device and threads), `cost/parameters_m` (millions).
+        `cost/gflops` (see `mrqm.engine.cost`, in 10⁹), `cost/latency_ms` (median, on this process's device and
+        threads), `cost/parameters_m` (millions).
     """
-    backbone = config.model.backbone.model_copy(update={"weights": "none"})
-    model_config = config.model.model_copy(update={"backbone": backbone})
-    device = torch.device("cuda" if config.scaling.use_gpu else "cpu")
-    model = build_model(config.model_copy(update={"model": model_config}), len(config.data.classes or ("object",)))
-    model = model.eval().to(device)
+    classes, device = len(config.data.classes or ("object",)), torch.device("cuda" if config.scaling.use_gpu else "cpu")
     side = config.data.tile.size if config.data.tile else config.data.longest_side or DEFAULT_SIDE
     side = -(-side // 32) * 32
+    model = build_unloaded(config, classes).eval().to(device)
     image = torch.zeros(1, 3, side, side, device=device)
     mask = torch.zeros(1, side, side, dtype=torch.bool, device=device)
-    with FlopCounterMode(display=False) as counter:
-        model(image, mask)
+    model(image, mask)  # warms up
     seconds = [_time(lambda: model(image, mask), device) for _ in range(REPEATS)]
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    values = (counter.get_total_flops() / 1e9, 1000 * statistics.median(seconds), parameters / 1e6)
+    cost = model_cost(config, classes, (side, side))
+    values = (cost.flops / 1e9, 1000 * statistics.median(seconds), cost.parameters / 1e6)
     return dict(zip(COSTS, values, strict=True))
 
 
