@@ -144,7 +144,10 @@ def _require_architecture(ancestor: Ancestor, config: Config) -> None:
     there, here = ancestor.settings, architecture_of(config)
     other = [key for key in ARCHITECTURE if key in there and there[key] != here[key]]
     if other:
-        values = "; ".join(f"{key} is {to_word(there[key])} there and {to_word(here[key])} here" for key in other)
+        values = "; ".join(
+            f"{key} is {to_word(there[key])} in the detector, {to_word(here[key])} in the configuration"
+            for key in other
+        )
         remedy = " ".join(f"{key}={to_word(there[key])}" for key in other)
         raise CheckpointError(
             f"{ancestor.path}: another architecture: {values}; set {remedy}, or choose another detector"
@@ -156,7 +159,7 @@ def _require_spelling(ancestor: Ancestor, classes: Sequence[str]) -> None:
     known = ancestor.classes or ()
     unmatched = {_plain(name): name for name in known if name not in classes}
     pairs = [
-        f"{unmatched[_plain(name)]!r} there and {name!r} here"
+        f"{unmatched[_plain(name)]!r} in the detector, {name!r} in the data"
         for name in classes
         if name not in known and _plain(name) in unmatched
     ]

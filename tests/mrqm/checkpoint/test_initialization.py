@@ -124,7 +124,7 @@ def test_the_width_of_the_low_level_belongs_to_the_architecture_and_its_score_is
     )
     assert "starting afresh, as the ancestor has none: encoder.salience" in report.notes
     start(tiny_config("model.refinement.low_level_ffn_dim=64"), folder)
-    with pytest.raises(ConfigError, match=r"model\.refinement\.low_level_ffn_dim is null there and 32 here"):
+    with pytest.raises(ConfigError, match=r"model\.refinement\.low_level_ffn_dim is null in the detector, 32 in"):
         start(tiny_config("model.refinement.low_level_ffn_dim=32"), folder)
 
 
@@ -167,7 +167,10 @@ def test_the_keys_of_another_architecture_are_named(
     key: str, there: Any, here: Any, make_ancestor: Any, tiny_config: Any
 ) -> None:
     folder = make_ancestor(f"{key}={there}")
-    with pytest.raises(ConfigError, match=f"another architecture: {key} is {there} there and {here} here; set {key}="):
+    with pytest.raises(
+        ConfigError,
+        match=f"another architecture: {key} is {there} in the detector, {here} in the configuration; set {key}=",
+    ):
         start(tiny_config(f"{key}={here}"), folder)
 
 
@@ -183,7 +186,7 @@ def test_another_architecture_without_settings_is_refused_by_shape(
 @pytest.mark.parametrize("spelled", ["Person", "PERSON", " person", "per_son"])
 def test_names_that_match_only_by_case_are_refused(spelled: str, make_ancestor: Any, tiny_config: Any) -> None:
     folder = make_ancestor(classes=("car", spelled, "bus"))
-    with pytest.raises(ConfigError, match=f"'{spelled}' there and 'person' here"):
+    with pytest.raises(ConfigError, match=f"'{spelled}' in the detector, 'person' in the data"):
         start(tiny_config(), folder)
 
 

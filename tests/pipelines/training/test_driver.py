@@ -136,9 +136,12 @@ def test_a_run_starts_from_a_registered_detector_and_keeps_the_lineage(
         "init.sha256": parent,
         "init.classes": json.dumps(config.data.classes),
     }
-    for tags in (client.get_run(summary.run_id).data.tags, client.get_model_version("tiny-detector", "2").tags):
+    (child,) = client.search_model_versions(f"run_id='{summary.run_id}'")
+    for tags in (client.get_run(summary.run_id).data.tags, child.tags):
         assert lineage.items() <= tags.items()
-    shown = inside.run("registry", "show", "tiny-detector/2", f"tracking.uri={summary.tracking_uri}").stdout
+    shown = inside.run(
+        "registry", "show", f"tiny-detector/{child.version}", f"tracking.uri={summary.tracking_uri}"
+    ).stdout
     assert f"tiny-detector version 1, weights {parent[:12]}, {len(config.data.classes)} classes" in shown
 
 
