@@ -275,7 +275,7 @@ def test_a_detector_to_start_from_is_known_by_its_weights(make: TinyConfig) -> N
 
     begin_from("runs/parent", "ab" * 32)
     begin_from("archive/parent", "ab" * 32)  # the same weights at another place
-    with pytest.raises(RunError, match=r"model\.init: abababababab there, cdcdcdcdcdcd now"):
+    with pytest.raises(RunError, match=r"model\.init: was abababababab, is now cdcdcdcdcdcd"):
         begin_from("archive/parent", "cd" * 32)
-    with pytest.raises(RunError, match=r"model\.init: archive/parent there, None now"):
+    with pytest.raises(RunError, match=r"model\.init: was archive/parent, is now None"):
         start(make())
