@@ -4,6 +4,7 @@
 #   make cluster     a Ray head and an MLflow server on this machine, for `mrqm submit`    make cluster-down   ends them
 #   make test        every test                make test-fast   those without Ray that take seconds
 #   make check       style, types, layers, sizes   make install     only install
+#   make starter     the detector of `model.init: starter` again, from generated scenes, half an hour
 #   make docs        the documentation site, in build/docs/index.html; a warning is an error
 # ARGS="train.epochs=5" goes to `mrqm train`, ARGS="-k boxes" to pytest.
 
@@ -21,7 +22,7 @@ INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check -c constr
 # What `make check` holds to the project's style of docstrings and its limits of sizes, besides tests.
 SOURCES := mrqm pipelines tune cluster tools benchmarks docs
 
-.PHONY: train sweep cluster cluster-down test test-fast check docs install
+.PHONY: train sweep starter cluster cluster-down test test-fast check docs install
 .DELETE_ON_ERROR:
 
 train: install
@@ -31,6 +32,11 @@ train: install
 sweep: install
 	@$(BIN)/mrqm demo-data data/demo-sweep --train 40 --val 16
 	@$(BIN)/mrqm tune -c configs/demo.yaml --space tune/spaces/quick.yaml $(ARGS)
+
+starter: install
+	@$(BIN)/mrqm demo-data data/starter --train 500 --val 24 --size 512 512 --seed 7
+	@$(BIN)/mrqm train -c configs/starter.yaml
+	@$(BIN)/python tools/pack_starter.py runs/starter
 
 cluster: install
 	@$(BIN)/mrqm cluster up

@@ -25,6 +25,9 @@ SCORE = metric_key(VALIDATION, "AP")
 """Metric that selects the best checkpoint of a run; higher is better."""
 SHOWN = 6
 """Most names that a message lists."""
+STARTER = "starter"
+"""Word for the detector that comes with the package, wherever a checkpoint is asked for."""
+STARTER_FOLDER = Path(__file__).parent / "starter"
 
 
 class CheckpointError(UserError):
@@ -35,7 +38,8 @@ def find_checkpoint(path: str | Path) -> Path:
     """Find the folder of a checkpoint.
 
     Args:
-        path: folder of a checkpoint or a run, or the folder of a run followed by `last`.
+        path: folder of a checkpoint or a run, the folder of a run followed by `last`, or `starter`, the detector that
+            comes with the package.
 
     Returns:
         The folder of the checkpoint, which may lack files if it is damaged.
@@ -43,6 +47,8 @@ def find_checkpoint(path: str | Path) -> Path:
     Raises:
         CheckpointError: there is no such checkpoint; the message lists those nearby.
     """
+    if str(path) == STARTER:
+        return STARTER_FOLDER
     path = Path(path)
     if (path / CONFIG).is_file() and (path / WEIGHTS).is_file():
         return path

@@ -159,7 +159,8 @@ def load(folder: str | Path, device: str | torch.device = "cpu", overrides: Sequ
     """Load a detector from a checkpoint folder.
 
     Args:
-        folder: folder of a checkpoint, of a run (its best checkpoint), or `RUN/last` (its newest).
+        folder: folder of a checkpoint, of a run (its best checkpoint), or `RUN/last` (its newest); `starter` is the
+            small detector that comes with the package.
         device: device of the computation, such as `cuda`.
         overrides: `key.path=value` settings that replace the checkpoint's, such as `evaluation.merge=wbf`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mrqm.checkpoint.lookup import STARTER
 from mrqm.config import Config, make_config
 from pipelines.storage.filesystem import MLFLOW_SCHEMES, is_uri
 
@@ -18,7 +19,7 @@ def with_absolute_paths(config: Config) -> Config:
     if weights not in ("none", "hub"):
         values["model"]["backbone"]["weights"] = str(Path(weights).resolve())
     init = config.model.init
-    if init is not None and not is_uri(init) and not init.startswith(MLFLOW_SCHEMES):
+    if init is not None and init != STARTER and not is_uri(init) and not init.startswith(MLFLOW_SCHEMES):
         values["model"]["init"] = str(Path(init).resolve())
     if config.train.resume not in ("auto", "never"):
         values["train"]["resume"] = str(Path(config.train.resume).resolve())

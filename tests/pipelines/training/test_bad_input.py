@@ -117,7 +117,10 @@ def test_a_checkpoint_of_other_classes(refused: Refused, checkpoint: Path, insid
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [
-        (["model.init={0}", "model.hidden_dim=16"], "another architecture: model.hidden_dim is 32 there and 16 here"),
+        (
+            ["model.init={0}", "model.hidden_dim=16"],
+            "another architecture: model.hidden_dim is 32 in the detector, 16 in",
+        ),
         (["model.init={0}/training.pt"], "not a checkpoint folder: it is a file"),
         (["model.init=data"], "not a checkpoint folder: it has no config.yaml"),
         (["model.init=models:/nobody@champion"], "no such database"),
@@ -136,7 +139,9 @@ def test_class_names_that_match_only_by_case(refused: Refused, checkpoint: Path,
     classes = load_config(inside.config_file).data.classes
     assert classes is not None
     said = refused("name=child", f"model.init={checkpoint}", f"data.classes=[{','.join(classes).title()}]")
-    assert f"differ only in case or separators: {classes[0]!r} there and {classes[0].title()!r} here" in said
+    assert (
+        f"differ only in case or separators: {classes[0]!r} in the detector, {classes[0].title()!r} in the data" in said
+    )
 
 
 def test_a_resumption_that_means_an_initialisation(refused: Refused, checkpoint: Path) -> None:
