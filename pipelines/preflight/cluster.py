@@ -143,7 +143,7 @@ def check_cost(cost: ModelCost, batch: HeaviestBatch) -> Check:
     """
     height, width = batch.size
     size = f"{cost.parameters / 1e6:.1f} million parameters"
-    return Check("model", "ok", f"{size}, {cost.flops / 1e9:,.3g} GFLOP for an image of {width}×{height} px")
+    return Check("model", "ok", f"{size}, {cost.flops / 1e9:,.1f} GFLOP for an image of {width}×{height} px")
 
 
 def check_memory(
