@@ -94,7 +94,7 @@ def test_a_detector_to_start_from_is_planned(
     )
     row = rows(plan("--json", f"model.init={tmp_path}/parent", "model.hidden_dim=16"))["init"]
     assert row["status"] == "error"
-    assert "another architecture: model.hidden_dim is 32 there and 16 here" in row["finding"]
+    assert "another architecture: model.hidden_dim is 32 in the detector, 16 in" in row["finding"]
 
 
 @pytest.mark.ray
