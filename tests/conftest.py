@@ -74,7 +74,7 @@ def shared_data(name: str) -> Path:
 
 @pytest.fixture(scope="session")
 def httpserver_listen_address() -> tuple[str, int]:
-    """Where pytest-httpserver's server listens: a number, as no test is about how names are resolved."""
+    """Address of pytest-httpserver's server: a number, as no test is about how names are resolved."""
     return ("127.0.0.1", 0)
 
 

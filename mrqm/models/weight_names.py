@@ -42,6 +42,13 @@ def _block(match: re.Match[str]) -> str:
     return f"layer{int(match[1]) + 1}.{match[2]}."
 
 
+_TRANSFORMERS_BLOCKS: tuple[tuple[str, Replacement], ...] = (
+    (r"encoder\.stages\.(\d)\.layers\.(\d+)\.", _block),
+    (r"layer\.(\d)\.convolution\.", lambda match: f"conv{int(match[1]) + 1}."),
+    (r"layer\.(\d)\.normalization\.", lambda match: f"bn{int(match[1]) + 1}."),
+)
+"""Rules for the blocks of transformers' ResNets, which DETR and RT-DETR share."""
+
 NAMINGS = (
     _naming("timm and torchvision"),
     _naming(
@@ -57,9 +64,7 @@ NAMINGS = (
         "transformers (ResNet)",
         (r"embedder\.embedder\.convolution\.", "conv1."),
         (r"embedder\.embedder\.normalization\.", "bn1."),
-        (r"encoder\.stages\.(\d)\.layers\.(\d+)\.", _block),
-        (r"layer\.(\d)\.convolution\.", lambda match: f"conv{int(match[1]) + 1}."),
-        (r"layer\.(\d)\.normalization\.", lambda match: f"bn{int(match[1]) + 1}."),
+        *_TRANSFORMERS_BLOCKS,
         (r"shortcut\.convolution\.", "downsample.0."),
         (r"shortcut\.normalization\.", "downsample.1."),
     ),
@@ -68,9 +73,7 @@ NAMINGS = (
         (r"embedder\.embedder\.2\.normalization\.", "bn1."),
         (r"embedder\.embedder\.(\d)\.convolution\.", lambda match: f"conv1.{3 * int(match[1])}."),
         (r"embedder\.embedder\.(\d)\.normalization\.", lambda match: f"conv1.{3 * int(match[1]) + 1}."),
-        (r"encoder\.stages\.(\d)\.layers\.(\d+)\.", _block),
-        (r"layer\.(\d)\.convolution\.", lambda match: f"conv{int(match[1]) + 1}."),
-        (r"layer\.(\d)\.normalization\.", lambda match: f"bn{int(match[1]) + 1}."),
+        *_TRANSFORMERS_BLOCKS,
         (r"shortcut\.(?:1\.)?convolution\.", "downsample.1."),
         (r"shortcut\.(?:1\.)?normalization\.", "downsample.2."),
     ),

@@ -1,4 +1,4 @@
-"""Where `model.init` finds a detector: folders, files, URIs and the registry, once for the whole run."""
+"""Resolution of `model.init`: folders, files, URIs and the registry, once for the whole run."""
 
 from __future__ import annotations
 
