@@ -17,7 +17,7 @@ from mrqm.redaction import redact
 from mrqm.structures.metric import protocol_tag
 from pipelines.console.tables import ui_lines
 from pipelines.evaluation.evaluate import EvaluationResult
-from pipelines.registry.lineage import VIEW
+from pipelines.registry.lineage import VIEW, WEIGHTS_DIGEST
 from pipelines.registry.model_version import DATA
 from pipelines.tracking.client import Client, equals
 from pipelines.tracking.create_run import log_config, origin_tags
@@ -106,7 +106,7 @@ def _find_origin(client: Client, result: EvaluationResult, shown_uri: str) -> _O
 def _tags(result: EvaluationResult, origin: _Origin) -> dict[str, str]:
     tags = {protocol_tag(name): version for name, version in result.versions.items()}
     view = {VIEW: result.view} if result.view else {}
-    weights = {"checkpoint.sha256": result.weights} if result.weights else {}
+    weights = {WEIGHTS_DIGEST: result.weights} if result.weights else {}
     named = {MLFLOW_SOURCE_NAME: SOURCE, DATA: result.data_digest}
     return {**origin_tags(), **named, **view, **weights, **tags, **origin.tags()}
 

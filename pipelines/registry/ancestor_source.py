@@ -15,6 +15,7 @@ from mrqm.config import Config, ConfigError, TrackingConfig
 from mrqm.data.formats.digest import file_digest
 from mrqm.errors import UserError
 from pipelines.registry.client import open_registry
+from pipelines.registry.lineage import WEIGHTS_DIGEST
 from pipelines.registry.model_uri import LOGGED, checkpoint_folder
 from pipelines.registry.model_version import Version
 from pipelines.storage.ancestors import AncestorRecord, kept_weights, read_record
@@ -125,7 +126,7 @@ def _inspect(source: str, weights: Path, version: Version | None) -> AncestorOnD
     if version is not None and not weights.is_file():
         raise StorageError(f"{version} has no {WEIGHTS}; choose another version")
     ancestor, digest = read_ancestor(weights), file_digest(weights)
-    registered = version.tags.get("checkpoint.sha256", digest) if version else digest
+    registered = version.tags.get(WEIGHTS_DIGEST, digest) if version else digest
     if registered != digest:
         raise StorageError(f"the weights of {version} are not the registered ones: SHA-256 {digest}, not {registered}")
     name = f"{version.name}/{version.number}" if version else None

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 
 from mrqm.redaction import redact
 from pipelines.registry.client import Registry
+from pipelines.registry.lineage import WEIGHTS_DIGEST
 from pipelines.registry.model_version import DIGEST_DIGITS, Version, printable
 from pipelines.tracking.client import equals
-
-CHECKPOINT = "checkpoint.sha256"
 
 
 def describe_ancestors(version: Version, registry: Registry) -> Iterator[str]:
@@ -39,7 +38,7 @@ def describe_ancestors(version: Version, registry: Registry) -> Iterator[str]:
 
 def _find_by_digest(registry: Registry, digest: str, named: str | None) -> Version | None:
     """Find the version of these weights, of several the one that the training named, else the oldest."""
-    made = list(registry.client.versions(equals(f"tags.`{CHECKPOINT}`", digest)))
+    made = list(registry.client.versions(equals(f"tags.`{WEIGHTS_DIGEST}`", digest)))
     if not made:
         return None
     first = min(made, key=lambda each: (f"{each.name}/{each.version}" != named, each.creation_timestamp or 0))

@@ -13,6 +13,8 @@ from mrqm.data.formats.digest import file_digest
 from pipelines.tracking.git import code_commit
 
 VIEW = "evaluation.view"
+WEIGHTS_DIGEST = "checkpoint.sha256"
+"""Tag with the digest of a version's file of weights."""
 
 
 def describe_lineage(checkpoint: Path) -> dict[str, str]:
@@ -23,7 +25,7 @@ def describe_lineage(checkpoint: Path) -> dict[str, str]:
         `mrqm.version` and, where `mrqm` runs from a git checkout, `code.commit`.
     """
     tags = {
-        "checkpoint.sha256": file_digest(checkpoint / WEIGHTS),
+        WEIGHTS_DIGEST: file_digest(checkpoint / WEIGHTS),
         "config.digest": file_digest(checkpoint / CONFIG),
         VIEW: describe_view(load_checkpoint_config(checkpoint).data),
         "mrqm.version": version("mrqm"),

@@ -21,6 +21,7 @@ from mrqm.config.dotted import flatten
 from mrqm.data.formats.digest import file_digest
 from mrqm.redaction import redact
 from pipelines.registry.client import Registry, RegistryError
+from pipelines.registry.lineage import WEIGHTS_DIGEST
 from pipelines.registry.model_version import Version
 
 try:
@@ -124,7 +125,7 @@ def read_config(registry: Registry, version: Version) -> dict[str, Any]:
 
 
 def _require_registered(version: Version, weights: Path) -> None:
-    registered = version.tags.get("checkpoint.sha256")
+    registered = version.tags.get(WEIGHTS_DIGEST)
     digest = file_digest(weights) if weights.is_file() else "of no file"
     if registered not in (None, digest):
         raise RegistryError(
