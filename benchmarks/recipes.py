@@ -23,6 +23,7 @@ from mrqm.checkpoint.folder import build_unloaded
 from mrqm.config import Config, load_config
 from mrqm.engine.cost import model_cost
 from mrqm.engine.memory import HeaviestBatch, predict_step_memory
+from mrqm.models.mrqm import MRQM
 from mrqm.ops.distributed import autocast
 
 ROOT = Path(__file__).parents[1]
@@ -35,10 +36,11 @@ def input_side(config: Config) -> int:
     return config.data.tile.size if config.data.tile else WHOLE_SIDE
 
 
-def measure_speed(config: Config, side: int, device: torch.device, seconds: float) -> float:
+def measure_speed(model: MRQM, config: Config, side: int, device: torch.device, seconds: float) -> float:
     """Measure forward passes of one image.
 
     Args:
+        model: detector in evaluation mode on the device.
         config: configuration of the model.
         side: side of the image in px.
         device: device to run on.
@@ -47,8 +49,7 @@ def measure_speed(config: Config, side: int, device: torch.device, seconds: floa
     Returns:
         Images per second of the fastest pass.
     """
-    model, fastest = build_unloaded(config, CLASSES).to(device).eval(), float("inf")
-    image = torch.rand(1, 3, side, side, device=device)
+    fastest, image = float("inf"), torch.rand(1, 3, side, side, device=device)
     with torch.inference_mode(), autocast(config, device):
         model(image)
         end = time.perf_counter() + seconds
@@ -71,11 +72,11 @@ def describe(path: Path, device: torch.device, seconds: float) -> list[str]:
         The cells, in the order of `COLUMNS`.
     """
     config = load_config(path)
-    side = input_side(config)
-    cost = model_cost(config, CLASSES, (side, side))
+    side, model = input_side(config), build_unloaded(config, CLASSES).to(device).eval()
+    speed = measure_speed(model, config, side, device, seconds)
+    cost = model_cost(model, (side, side))
     batch = HeaviestBatch(config.train.batch_size, (side, side), OBJECTS, padded=side % 32 > 0)
     memory = predict_step_memory(config, CLASSES, batch).total
-    speed = measure_speed(config, side, device, seconds)
     return [
         config.name, f"{side} px", f"{cost.parameters / 1e6:.1f}", f"{cost.flops / 1e9:,.1f}", f"{memory / 1e9:.1f}",
         f"{speed:.3g}",

@@ -15,8 +15,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mrqm.checkpoint.folder import build_unloaded
-from mrqm.config import Config
+from mrqm.models.mrqm import MRQM
 
 TRAINING_ONLY = ("denoising", "iou_aware_head")
 """Parts of the model that a served detector has not."""
@@ -35,18 +34,17 @@ class ModelCost:
     flops: int
 
 
-def model_cost(config: Config, num_classes: int, size: tuple[int, int]) -> ModelCost:
-    """Count parameters and FLOPs; takes seconds and little memory, whatever the size of the image.
+def model_cost(model: MRQM, size: tuple[int, int]) -> ModelCost:
+    """Count parameters and FLOPs; takes little time and memory, whatever the size of the image.
 
     Args:
-        config: configuration of the model; weights of the backbone are not read.
-        num_classes: number of classes K.
+        model: detector, which loses its weights: it is moved to the meta device.
         size: (height, width) of the image in px.
 
     Returns:
         The cost for one image.
     """
-    model = build_unloaded(config, num_classes).to("meta").eval()
+    model = model.to("meta").eval()
     image = torch.empty(1, 3, *size, device="meta")
     kept = [part for name, part in model.named_children() if name not in TRAINING_ONLY]
     with torch.no_grad():

@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mrqm.check import Check, Status, check
-from mrqm.checkpoint.folder import adopt_class_order
+from mrqm.checkpoint.folder import adopt_class_order, build_unloaded
 from mrqm.config import Config
 from mrqm.config.batch_scaling import resolve_batch
 from mrqm.data import DetectionDataset, build_dataset
@@ -179,7 +179,7 @@ def _predict(config: Config, data: DetectionDataset | None) -> Prediction | None
     if data is None:
         return None
     batch, classes = heaviest_batch(config, data), len(data.classes)
-    return model_cost(config, classes, batch.size), predict_step_memory(config, classes, batch), batch
+    return model_cost(build_unloaded(config, classes), batch.size), predict_step_memory(config, classes, batch), batch
 
 
 def _check_cluster(

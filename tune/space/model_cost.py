@@ -37,7 +37,7 @@ def measure_cost(config: Config) -> dict[str, float]:
     mask = torch.zeros(1, side, side, dtype=torch.bool, device=device)
     model(image, mask)  # warms up
     seconds = [_time(lambda: model(image, mask), device) for _ in range(REPEATS)]
-    cost = model_cost(config, classes, (side, side))
+    cost = model_cost(model, (side, side))
     values = (cost.flops / 1e9, 1000 * statistics.median(seconds), cost.parameters / 1e6)
     return dict(zip(COSTS, values, strict=True))
 

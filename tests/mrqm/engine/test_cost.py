@@ -24,14 +24,14 @@ def test_a_bilinear_sample_is_four_multiply_adds() -> None:
 
 def test_a_detector_costs_what_is_used_of_it(tiny_config: Any, make_model: Any) -> None:
     config = tiny_config()
-    cost = model_cost(config, 3, (64, 64))
+    cost = model_cost(make_model(config), (64, 64))
     parts = dict(make_model(config).named_children())
     used = [part for name, part in parts.items() if name not in ("denoising", "iou_aware_head")]
     assert cost.parameters == sum(parameter.numel() for part in used for parameter in part.parameters())
-    assert 3.5 < model_cost(config, 3, (128, 128)).flops / cost.flops <= 4  # only the queries stay as many
+    assert 3.5 < model_cost(make_model(config), (128, 128)).flops / cost.flops <= 4  # only the queries stay as many
 
 
-def test_fewer_refined_tokens_cost_less(tiny_config: Any) -> None:
-    whole, part = (model_cost(tiny_config(f"model.refinement.low_level_share={share}"), 3, (64, 64))
+def test_fewer_refined_tokens_cost_less(tiny_config: Any, make_model: Any) -> None:
+    whole, part = (model_cost(make_model(tiny_config(f"model.refinement.low_level_share={share}")), (64, 64))
                    for share in (1, 0.25))  # fmt: skip
     assert part.flops < whole.flops
