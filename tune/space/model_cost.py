@@ -19,7 +19,6 @@ DEFAULT_SIDE = 800
 REPEATS = 5
 
 
-@torch.inference_mode()
 def measure_cost(config: Config) -> dict[str, float]:
     """Measure the cost of predicting one square image, of the size of the tiles or of the longest side.
 
@@ -35,8 +34,9 @@ def measure_cost(config: Config) -> dict[str, float]:
     model = build_unloaded(config, classes).eval().to(device)
     image = torch.zeros(1, 3, side, side, device=device)
     mask = torch.zeros(1, side, side, dtype=torch.bool, device=device)
-    model(image, mask)  # warms up
-    seconds = [_time(lambda: model(image, mask), device) for _ in range(REPEATS)]
+    with torch.inference_mode():  # not around the construction, which needs gradients to find the frozen stages
+        model(image, mask)  # warms up
+        seconds = [_time(lambda: model(image, mask), device) for _ in range(REPEATS)]
     cost = model_cost(model, (side, side))
     values = (cost.flops / 1e9, 1000 * statistics.median(seconds), cost.parameters / 1e6)
     return dict(zip(COSTS, values, strict=True))
