@@ -14,7 +14,7 @@ from mrqm.config import Config
 from mrqm.data import DetectionDataset
 from pipelines.console.training_display import Display
 from pipelines.preflight.inputs import check_inputs
-from pipelines.registry.ancestor_source import AncestorOnDisk, ancestor_on_disk
+from pipelines.registry.ancestors.source import AncestorOnDisk, ancestor_on_disk
 from pipelines.storage.absolute_paths import with_absolute_paths
 from pipelines.storage.ancestors import keep_ancestor
 from pipelines.storage.data_cache import data_cache

@@ -17,7 +17,7 @@ from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from mrqm.config import BackboneConfig, ConfigError
-from mrqm.models.backbone_weights import load_backbone_weights
+from mrqm.models.pretrained.backbone_weights import load_backbone_weights
 
 STRIDES = (4, 8, 16, 32)
 PROBE = (64, 96)

@@ -14,7 +14,7 @@ from mrqm.data.formats.splits import SPLITS
 from mrqm.engine.resume import check_resumable, checkpoint_bytes
 from mrqm.models.backbone import build_backbone
 from pipelines.console.training_display import Display
-from pipelines.registry.ancestor_source import AncestorOnDisk, ancestor_on_disk
+from pipelines.registry.ancestors.source import AncestorOnDisk, ancestor_on_disk
 from pipelines.storage.ancestors import AncestorRecord
 from pipelines.storage.run_dir import RunFolder
 

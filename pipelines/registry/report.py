@@ -15,7 +15,7 @@ from mrqm.redaction import redact
 from mrqm.structures.metric import VALIDATION, group_by_protocol, metric_key
 from pipelines.console.format import number
 from pipelines.console.tables import metrics_tables, ui_lines
-from pipelines.registry.ancestry import describe_ancestors
+from pipelines.registry.ancestors.chain import describe_ancestors
 from pipelines.registry.client import Registry, RegistryError
 from pipelines.registry.model_files import read_config
 from pipelines.registry.model_version import DATA, DIGEST_DIGITS, Version, differences, printable

@@ -38,7 +38,7 @@ from pipelines.console.training_display import Display
 from pipelines.failures.storage_wait import storage_faults_explained, write_patiently
 from pipelines.failures.taxonomy import TrainingError
 from pipelines.process.signals import Stop, stoppable
-from pipelines.registry.ancestor_source import ancestor_on_disk
+from pipelines.registry.ancestors.source import ancestor_on_disk
 from pipelines.registry.register import register_if_possible
 from pipelines.storage.absolute_paths import with_absolute_paths
 from pipelines.storage.checkpoints import epochs_of

@@ -10,7 +10,7 @@ from mrqm.config import Config
 from mrqm.data import DetectionDataset
 from pipelines.console.training_display import Display
 from pipelines.preflight.inputs import check_inputs, check_space
-from pipelines.registry.ancestor_source import AncestorOnDisk
+from pipelines.registry.ancestors.source import AncestorOnDisk
 from pipelines.storage.ancestors import keep_ancestor
 from pipelines.storage.data_cache import data_cache
 from pipelines.storage.fingerprint import Fingerprint, fingerprint_of, require_same

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from mrqm.checkpoint.folder import save_checkpoint
 from mrqm.config import Config, TrackingConfig
-from pipelines.registry.ancestor_source import ancestor_on_disk
+from pipelines.registry.ancestors.source import ancestor_on_disk
 from pipelines.storage.ancestors import keep_ancestor
 from pipelines.storage.filesystem import open_storage
 from tune.execution.train_epochs import train_epochs

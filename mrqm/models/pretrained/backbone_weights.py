@@ -14,8 +14,8 @@ from pathlib import Path
 from torch import Tensor
 
 from mrqm.config import ConfigError
-from mrqm.models.weight_files import WeightsFileError, read_tensors
-from mrqm.models.weight_names import NAMINGS, Naming
+from mrqm.models.pretrained.weight_files import WeightsFileError, read_tensors
+from mrqm.models.pretrained.weight_names import NAMINGS, Naming
 
 COUNTER = "num_batches_tracked"
 """Tensor of a BatchNorm that is optional, as it matters to nothing here."""

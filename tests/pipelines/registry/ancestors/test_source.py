@@ -13,7 +13,7 @@ from mrqm.checkpoint.files import CONFIG, WEIGHTS
 from mrqm.config import Config, ConfigError, TrackingConfig
 from mrqm.data.formats.digest import file_digest
 from mrqm.structures.annotations import DataError
-from pipelines.registry.ancestor_source import ancestor_on_disk
+from pipelines.registry.ancestors.source import ancestor_on_disk
 from pipelines.storage.ancestors import AncestorRecord, keep_ancestor, kept_weights, read_record
 from pipelines.storage.filesystem import Storage, open_storage
 

@@ -1,0 +1,1 @@
+"""Backbone weights out of files of timm and other libraries."""
